@@ -1,0 +1,52 @@
+"""What can go wrong, one class per condition.
+
+Every error a user can cause is an :class:`FxrebasinError` and, where one fits, a subclass of the
+builtin exception that fits it, so that ``except ValueError`` keeps working. The text of each names what was expected, what
+was found, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class FxrebasinError(Exception):
+    """The base of every error that fxrebasin raises on purpose."""
+
+
+class InvalidArgumentError(FxrebasinError, ValueError):
+    """An option has a value that makes no sense."""
+
+
+class ArchitectureMismatchError(FxrebasinError, ValueError):
+    """Two models, or a model and a symmetry, do not have the same parameters."""
+
+
+class InvalidParameterError(FxrebasinError, ValueError):
+    """A parameter is not finite, on the meta device, quantised, sparse, or absent."""
+
+
+class InvalidInputError(FxrebasinError, ValueError):
+    """The model does not run on the example inputs."""
+
+
+class TraceError(FxrebasinError, RuntimeError):
+    """The model cannot be traced into a graph."""
+
+
+class SignatureError(FxrebasinError, ValueError):
+    """A rule's signature string cannot be read or does not fit its operands."""
+
+
+class VerificationError(FxrebasinError, RuntimeError):
+    """A rewritten model does not compute what the original computes."""
+
+
+class FileFormatError(FxrebasinError, ValueError):
+    """A file does not hold what it should."""
+
+
+class ClosureWarning(UserWarning):
+    """Units were pinned because a parameter does not close under their permutations."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver stopped at its iteration limit."""

@@ -1,0 +1,177 @@
+"""Parameters: which units lie on their axes is decided by what they meet first.
+
+A parameter starts out *unnamed*: every entry might move on its own. Its layout then only says
+which position of the parameter each entry is. When an op brings it together with a tensor whose
+units are known, it adopts those units along the dimensions they share, and gets fresh units for
+the rest. That is how the weight of a grouped convolution takes its input units group by group,
+and how every expert of a batched weight gets hidden units of its own. Where there is nothing to
+adopt, every axis gets units of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from .layout import Layout, Shape, along, collapse, varies_on
+from .units import NOWHERE, Ids, Units, mix
+
+UNNAMED = -1
+
+
+@dataclass(eq=False)
+class Parameter:
+    """One stored tensor (parameter or buffer) with all the names it has in the model."""
+
+    names: tuple[str, ...]
+    shape: Shape
+    is_buffer: bool
+    positions: tuple[Ids, ...]
+    """Per axis, the units that name its positions and become its units if none are adopted."""
+    coordinates: list[Ids] = field(default_factory=list)
+    """The units of its entries; ``UNNAMED`` where not decided yet."""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def layout(self) -> Layout:
+        ndim = len(self.shape)
+        coordinates = [along(ids, a, ndim) for a, ids in enumerate(self.positions) if len(ids) > 1]
+        return Layout(self.shape, tuple(coordinates), self)
+
+    def named(self) -> list[Ids]:
+        """Its coordinates, with the entries that nothing has named made explicit."""
+        return [np.where(c == UNNAMED, NOWHERE, c) for c in self.coordinates]
+
+    def index(self, layout: Layout) -> dict[int, Ids]:
+        """Per axis of this parameter, the position that each entry of ``layout`` comes from."""
+        index = {}
+        for coordinate in layout.coordinates:
+            probe = coordinate.flat[0]
+            for axis, ids in enumerate(self.positions):
+                if ids[0] <= probe <= ids[-1]:
+                    index[axis] = coordinate - ids[0]
+        return index
+
+
+def resolve(
+    units: Units, layout: Layout, against: Layout | None = None, reduced: tuple[int, ...] = ()
+) -> Layout:
+    """The units of an unnamed parameter's layout, adopted from ``against`` where that is possible.
+
+    ``against`` has as many dimensions as ``layout``; ``reduced`` are the dimensions that the op
+    at hand is going to sum over.
+    """
+    parameter = layout.parameter
+    if parameter is None:
+        return layout
+    index = parameter.index(layout)
+    found = _look_up(parameter, index, layout.ndim)
+    if found is None and (
+        against is None or not _adopt(units, parameter, index, layout, against, reduced)
+    ):
+        _name_axes(parameter)
+    if found is None:
+        found = _look_up(parameter, index, layout.ndim)
+    if found is None:
+        _name_axes(parameter)
+        found = _look_up(parameter, index, layout.ndim)
+    assert found is not None
+    return Layout(layout.shape, tuple(found))
+
+
+def _look_up(parameter: Parameter, index: dict[int, Ids], ndim: int) -> list[Ids] | None:
+    """The units at some entries of a parameter, or None where any entry is still unnamed."""
+    found, settled = [], np.zeros((1,) * ndim, dtype=bool)
+    for coordinate in parameter.coordinates:
+        where = tuple(index[a] if n > 1 else 0 for a, n in enumerate(coordinate.shape))
+        picked = np.asarray(coordinate[where])
+        picked = picked.reshape(picked.shape or (1,) * ndim)
+        named = picked != UNNAMED
+        if named.any():
+            settled = settled | named
+            found.append(collapse(np.where(named, picked, NOWHERE)))
+    return found if settled.all() else None
+
+
+def _name_axes(parameter: Parameter) -> None:
+    """Give every axis units of its own, wherever entries are still unnamed."""
+    named = np.zeros((1,) * len(parameter.shape), dtype=bool)
+    for coordinate in parameter.coordinates:
+        named = named | (coordinate != UNNAMED)
+    for coordinate in parameter.layout().coordinates:
+        parameter.coordinates.append(np.where(named, UNNAMED, coordinate))
+
+
+def _adopt(
+    units: Units,
+    parameter: Parameter,
+    index: dict[int, Ids],
+    layout: Layout,
+    against: Layout,
+    reduced: tuple[int, ...],
+) -> bool:
+    """Name the entries at ``index`` after the units of ``against``; False if that cannot be."""
+    spans = {a: set(varies_on(ix)) for a, ix in index.items()}
+    dims = set().union(*spans.values()) if spans else set()
+    summed = dims & set(reduced)
+    candidates = [
+        units.find(c) for c in against.coordinates if varies_on(c) and set(varies_on(c)) <= dims
+    ]
+    if summed:
+        candidates = [c for c in candidates if summed & set(varies_on(c))]
+    told_apart = summed or dims
+    if not candidates or not _is_injective(index, spans, layout.shape):
+        return False
+    if not tell_apart(candidates, tuple(sorted(told_apart))):
+        return False
+    kept = sorted(dims - told_apart)
+    if kept:
+        shape = [n if d in kept else 1 for d, n in enumerate(layout.shape)]
+        candidates.append(units.fresh(prod(shape)).reshape(shape))
+    restricted = {
+        a for a, ix in index.items() if len(np.unique(ix)) < parameter.shape[a]
+    }
+    for coordinate in candidates:
+        touched = set(varies_on(coordinate))
+        axes = {a for a, span in spans.items() if span & touched} | restricted
+        target = np.full(
+            [n if a in axes else 1 for a, n in enumerate(parameter.shape)], UNNAMED, dtype=np.int64
+        )
+        target[tuple(index[a] if a in axes else 0 for a in range(target.ndim))] = coordinate
+        parameter.coordinates.append(target)
+    return True
+
+
+def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shape) -> bool:
+    """Does every entry come from a position of its own? Checked per group of axes that share dims."""
+    remaining = dict(spans)
+    while remaining:
+        axis, dims = remaining.popitem()
+        group = [axis]
+        while joined := [a for a, span in remaining.items() if span & dims]:
+            for a in joined:
+                dims = dims | remaining.pop(a)
+            group += joined
+        if not tell_apart([index[a] for a in group], tuple(sorted(dims))):
+            return False
+    return True
+
+
+def tell_apart(coordinates: list[Ids], dims: tuple[int, ...]) -> bool:
+    """Do the coordinates give each entry along ``dims`` a different tuple, all else being fixed?"""
+    alone = {varies_on(c)[0]: c for c in coordinates if len(varies_on(c)) == 1}
+    if all(d in alone and len(np.unique(alone[d])) == alone[d].size for d in dims):
+        return True
+    key = np.zeros((1,) * coordinates[0].ndim, dtype=np.uint64)
+    for c in coordinates:
+        key = mix(key) + mix(c, 1)
+    sizes = [key.shape[d] for d in dims]
+    if any(n == 1 for n in sizes):
+        return False
+    rows = np.moveaxis(key, dims, range(-len(dims), 0)).reshape(-1, prod(sizes))
+    rows = np.sort(rows, axis=1)
+    return not (rows[:, 1:] == rows[:, :-1]).any()

@@ -1,0 +1,296 @@
+"""Run a traced graph on units instead of numbers.
+
+The graph is executed by an ``fx.Interpreter`` on the example inputs, under a dispatch mode that
+sees every ATen op inside, whether it came from a module, a function or a method, and applies the
+op's rule to the layouts of its operands. The numbers are computed as well: they give shapes, and
+tell constants that are uniform along an axis from those that are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .constraint_graph import AxisUnits, axes_of, connect, connect_parents
+from .errors import InvalidInputError
+from .layout import Layout, along, positional
+from .parameters import Parameter
+from .primitives import pin, pinned
+from .rules.registry import Call
+from .rules.table import CONSTANTS, find_rule
+from .storages import Storages
+from .tracing import unobserved
+from .units import Units
+
+
+@dataclass
+class Propagation:
+    """What running a model on units has found."""
+
+    units: Units
+    parameters: list[Parameter]
+    graph: nx.MultiGraph
+    unknown_ops: Counter[str] = field(default_factory=Counter)
+
+
+def propagate(
+    module: fx.GraphModule, names: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Propagation:
+    """Propagate units through a traced module.
+
+    Args:
+        module: the traced graph; it shares its parameters with ``names``.
+        names: the module whose parameter and buffer names are used.
+        args, kwargs: example inputs.
+
+    Raises:
+        InvalidInputError: the module does not run on the example inputs.
+    """
+    units = Units()
+    found = Propagation(units, _parameters(names, units), nx.MultiGraph())
+    tensors = _tensors(names)
+    mode = _LayoutMode(found, tensors)
+    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
+    with ExitStack() as stack:
+        stack.enter_context(unobserved(module))
+        if recurrent:
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        inputs = tree_map_only(torch.Tensor, lambda t: t.detach(), (tuple(args), dict(kwargs)))
+        for tensor in tree_leaves(inputs):
+            if isinstance(tensor, torch.Tensor):
+                shape = tuple(tensor.shape)
+                mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        stack.enter_context(mode)
+        _Propagator(module, mode).run(*_in_placeholder_order(module, *inputs))
+    return found
+
+
+def _in_placeholder_order(
+    module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
+    values, rest = [], list(args)
+    for node in module.graph.find_nodes(op="placeholder"):
+        if rest:
+            values.append(rest.pop(0))
+        elif str(node.target) in kwargs:
+            values.append(kwargs[str(node.target)])
+        elif node.args:
+            values.append(node.args[0])
+        else:
+            raise InvalidInputError(
+                f"the model's input {node.target!r} is missing from the example inputs; "
+                f"got {len(args)} positional ones and {sorted(kwargs)}"
+            )
+    if rest:
+        raise InvalidInputError(
+            f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
+        )
+    return values
+
+
+def _tensors(model: nn.Module) -> dict[int, tuple[torch.Tensor, list[str], bool]]:
+    """By identity: every stored tensor, all its names, and whether it is a buffer."""
+    found: dict[int, tuple[torch.Tensor, list[str], bool]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(tensor), (tensor, [], False))[1].append(name)
+    for name, tensor in model.named_buffers(remove_duplicate=False):
+        found.setdefault(id(tensor), (tensor, [], True))[1].append(name)
+    return found
+
+
+def _parameters(model: nn.Module, units: Units) -> list[Parameter]:
+    return [
+        Parameter(
+            tuple(names), tuple(t.shape), is_buffer, tuple(units.fresh(n) for n in t.shape)
+        )
+        for t, names, is_buffer in _tensors(model).values()
+    ]
+
+
+class _Propagator(fx.Interpreter):
+    """Tells the dispatch mode which node runs, and records the constraint graph."""
+
+    def __init__(self, module: fx.GraphModule, mode: _LayoutMode) -> None:
+        super().__init__(module)
+        self.mode = mode
+
+    def run_node(self, n: fx.Node) -> Any:
+        mode = self.mode
+        units = mode.found.units
+        units.site = n.name
+        mode.touched = {}
+        known = len(units.parents)
+        try:
+            value = super().run_node(n)
+        except InvalidInputError:
+            raise
+        except Exception as error:
+            shapes = [tuple(self.env[a].shape) for a in n.all_input_nodes if isinstance(self.env.get(a), torch.Tensor)]
+            raise InvalidInputError(
+                f"the model does not run on the example inputs: node {n.name!r} "
+                f"({n.op} {n.target}) failed on shapes {shapes}: {type(error).__name__}: {error}"
+            ) from error
+        if n.op == "output":
+            mode.pin_outputs(value)
+        self._connect(n, value, units.parents[known:])
+        return value
+
+    def _connect(self, n: fx.Node, value: Any, parents: list[Any]) -> None:
+        mode = self.mode
+        units = mode.found.units
+        result = mode.axes(n.name, value)
+        inputs: list[AxisUnits] = []
+        for source in n.all_input_nodes:
+            inputs += mode.axes(source.name, self.env.get(source))
+        for parameter in mode.touched.values():
+            layout = Layout(parameter.shape, tuple(parameter.coordinates))
+            inputs += axes_of(parameter.name, layout, units)
+        graph = mode.found.graph
+        connect(graph, n.name, result, inputs)
+        for k, one in enumerate(inputs):
+            connect(graph, n.name, [one], inputs[k + 1 :])
+        for child, parent, _ in parents:
+            connect_parents(graph, n.name, result + inputs, child, parent)
+
+
+class _LayoutMode(TorchDispatchMode):
+    """Applies the rule of every ATen op to the layouts of its operands."""
+
+    def __init__(
+        self, found: Propagation, tensors: dict[int, tuple[torch.Tensor, list[str], bool]]
+    ) -> None:
+        super().__init__()
+        self.found = found
+        self.storages = Storages()
+        self.buffers = Storages()
+        self.touched: dict[str, Parameter] = {}
+        for (tensor, _, is_buffer), parameter in zip(
+            tensors.values(), found.parameters, strict=True
+        ):
+            (self.buffers if is_buffer else self.storages).put(tensor, parameter.layout())
+
+    def axes(self, name: str, value: Any) -> list[AxisUnits]:
+        tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
+        result: list[AxisUnits] = []
+        for k, tensor in enumerate(tensors):
+            layout = self.storages.get(tensor)
+            if layout is not None and layout.parameter is None:
+                label = name if len(tensors) == 1 else f"{name}[{k}]"
+                result += axes_of(label, layout, self.found.units)
+        return result
+
+    def pin_outputs(self, value: Any) -> None:
+        for tensor in tree_leaves(value):
+            layout = self.storages.get(tensor) if isinstance(tensor, torch.Tensor) else None
+            if layout is not None:
+                self._touch([layout])
+                pin(self.found.units, layout, "is an output of the model")
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        written = _written(func, args, kwargs)
+        if func.overloadpacket in CONSTANTS or all(
+            self.storages.get(t) is None for t in operands
+        ):
+            out = func(*args, **kwargs)
+            for t in tree_leaves(out):
+                if isinstance(t, torch.Tensor):
+                    self.storages.see(t)
+            return out
+        layout_args, layout_kwargs = tree_map_only(
+            torch.Tensor, self.layout_of, (args, dict(kwargs))
+        )
+        before = self._root_before(written)
+        out = func(*args, **kwargs)
+        results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        layouts = self._apply(func, results, layout_args, layout_kwargs, out)
+        if written is not None:
+            if not self.storages.write(written, layouts[0], before):
+                for layout in filter(None, (before, layouts[0])):
+                    pin(self.found.units, layout, f"{func} writes where it cannot be followed")
+                whole = tuple(self.storages.root(written).shape)
+                root = Layout(whole, tuple(positional(self.found.units, whole)))
+                self.storages.put(self.storages.root(written), root)
+        else:
+            for tensor, layout in zip(results, layouts, strict=True):
+                self.storages.put(tensor, layout)
+        return out
+
+    def _apply(
+        self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any
+    ) -> list[Layout]:
+        operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
+        self._touch(operands)
+        shapes = tuple(tuple(t.shape) for t in results)
+        call = Call(self.found.units, str(func), shapes)
+        rule = find_rule(func)
+        if rule is None or not results:
+            self.found.unknown_ops[str(func)] += 1
+            for x in operands:
+                pin(self.found.units, x, f"{func} is not understood")
+            return list(call.pinned())
+        found = rule(call, *args, **kwargs)
+        layouts = [found] if isinstance(found, Layout) else list(found)
+        layouts += call.pinned()[len(layouts) :]
+        for layout, shape in zip(layouts, shapes, strict=True):
+            assert layout.shape == shape, (str(func), layout.shape, shape)
+        return layouts
+
+    def _touch(self, operands: list[Layout]) -> None:
+        for x in operands:
+            parameter = x.parameter or x.buffer
+            if parameter is not None:
+                self.touched[parameter.name] = parameter
+
+    def _root_before(self, written: torch.Tensor | None) -> Layout | None:
+        return None if written is None else self.layout_of(self.storages.root(written))
+
+    def layout_of(self, tensor: torch.Tensor) -> Layout:
+        """The layout of a tensor; a constant's positions are told apart where its values differ."""
+        known = self.storages.get(tensor)
+        if known is not None:
+            return known
+        shape = tuple(tensor.shape)
+        buffer = self.buffers.get(tensor)
+        if tensor.numel() == 0:
+            return Layout(shape, value=tensor)
+        dims = tuple(
+            d for d, n in enumerate(shape) if n > 1 and not _is_uniform(tensor, d)
+        )
+        coordinates = positional(self.found.units, shape, dims)
+        return Layout(
+            shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None
+        )
+
+
+def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
+    if tensor.stride(dim) == 0:
+        return True
+    first = tensor.narrow(dim, 0, 1)
+    return bool((tensor == first).all()) or bool(
+        tensor.is_floating_point() and torch.isnan(tensor).all()
+    )
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """The tensor that an in-place op writes to."""
+    if not func._schema.is_mutable:
+        return None
+    for k, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = kwargs.get(argument.name, args[k] if k < len(args) else None)
+            if isinstance(value, torch.Tensor):
+                return value
+    return None

@@ -1,0 +1,298 @@
+"""From units to blocks: which units can be exchanged freely.
+
+1. Congruence: parents with the same children are one unit; a parent all of whose children also
+   lie inside another lies inside that one itself.
+2. Colour refinement: two units can only be exchanged if they occur in the same coordinates of
+   the same parameters and reductions, and their parents and children can.
+3. Units of one colour under one parent form a block. A unit that is alone of its colour under
+   its parent *follows* it; one with several independent parents is *derived* from them.
+
+Colour refinement: B. Weisfeiler and A. Leman, "The reduction of a graph to canonical form" (1968).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from .parameters import Parameter
+from .units import Hashes, Ids, Units, mix
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Child-parent pairs among units, with a hash of the facts that said so."""
+
+    child: Ids
+    parent: Ids
+    role: Hashes
+
+
+@dataclass(eq=False)
+class RawBlock:
+    """A block before it has a name: ``size`` units under each unit of its parent block."""
+
+    size: int
+    count: int
+    parent: RawBlock | None
+
+    def ancestors(self) -> list[RawBlock]:
+        """From the outermost to the block itself."""
+        return [*(self.parent.ancestors() if self.parent else []), self]
+
+
+Atom = tuple[RawBlock, Indices]
+"""A block, and for each of some units or entries the index of the block's unit it moves with."""
+
+
+@dataclass(eq=False)
+class UnitClass:
+    """Units of one colour, and the blocks that say where they go; none if they are fixed."""
+
+    units: Ids
+    atoms: list[Atom] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """All classes, and for every unit its class and its index in it."""
+
+    classes: list[UnitClass]
+    of_unit: Indices
+    index: Indices
+
+
+def refine_units(units: Units, parameters: list[Parameter]) -> Classes:
+    """Find the classes of exchangeable units; what cannot be told is pinned in ``units``."""
+    label_occurrences(units, parameters)
+    while True:
+        edges = _transitive_reduction(_congruent(units), units.count)
+        colours = _colours(units, edges)
+        classes, ambiguous = _build_classes(units, edges, colours)
+        if ambiguous.size == 0:
+            return classes
+        units.pin(ambiguous, "is exchangeable in a way that blocks cannot express")
+
+
+def label_occurrences(units: Units, parameters: list[Parameter]) -> None:
+    """Only units that occur in the same coordinates of the same parameters can be exchanged."""
+    for k, parameter in enumerate(parameters):
+        for j, coordinate in enumerate(parameter.named()):
+            ids, counts = np.unique(coordinate, return_counts=True)
+            units.label(ids, mix(units.member(ids) + mix(counts, 5), k * 64 + j))
+
+
+def _edges(units: Units) -> Edges:
+    if not units.parents:
+        empty = np.empty(0, dtype=np.int64)
+        return Edges(empty, empty, np.empty(0, dtype=np.uint64))
+    child = units.find(np.concatenate([c for c, _, _ in units.parents]))
+    parent = units.find(np.concatenate([p for _, p, _ in units.parents]))
+    facts = np.concatenate([np.full(len(c), fact) for c, _, fact in units.parents])
+    proper = child != parent
+    child, parent, facts = child[proper], parent[proper], facts[proper]
+    keys, inverse = np.unique(child * np.int64(units.count) + parent, return_inverse=True)
+    role = np.zeros(len(keys), dtype=np.uint64)
+    np.add.at(role, inverse, mix(facts, 7))
+    return Edges(keys // units.count, keys % units.count, role)
+
+
+def _congruent(units: Units) -> Edges:
+    """Unite parents with the same children, and nest parents whose children lie in others."""
+    while True:
+        edges = _edges(units)
+        signature = np.zeros(units.count, dtype=np.uint64)
+        np.add.at(signature, edges.parent, mix(edges.child, 11))
+        parents = np.unique(edges.parent)
+        order = parents[np.argsort(signature[parents], kind="stable")]
+        equal = signature[order[1:]] == signature[order[:-1]]
+        if not equal.any():
+            break
+        first = order[np.maximum.accumulate(np.where(np.r_[True, ~equal], np.arange(len(order)), 0))]
+        twins = first != order
+        pinned = units.is_pinned(first[twins]) | units.is_pinned(order[twins])
+        if pinned.any():
+            both = np.concatenate([first[twins][pinned], order[twins][pinned]])
+            units.pin(both, "has the same units as a pinned unit")
+        version = units.version
+        _equate_runs(units, first[twins], order[twins])
+        if units.version == version:
+            break
+    return _nest(units, edges)
+
+
+def _equate_runs(units: Units, first: Ids, twins: Ids) -> None:
+    """Equate each of ``twins`` with its ``first``, one twin of each at a time."""
+    while len(first):
+        _, now = np.unique(first, return_index=True)
+        units.equate(first[now], twins[now])
+        later = np.setdiff1d(np.arange(len(first)), now)
+        first, twins = first[later], twins[later]
+
+
+def _nest(units: Units, edges: Edges) -> Edges:
+    n = units.count
+    down = csr_array((np.ones(len(edges.child), np.int64), (edges.child, edges.parent)), (n, n))
+    shared = (down.T @ down).tocoo()
+    sizes = np.bincount(edges.parent, minlength=n)
+    inner, outer = shared.coords
+    nested = (shared.data == sizes[inner]) & (inner != outer) & (sizes[inner] < sizes[outer])
+    inner, outer = inner[nested].astype(np.int64), outer[nested].astype(np.int64)
+    keys = np.concatenate([edges.child * n + edges.parent, inner * n + outer])
+    role = np.concatenate([edges.role, np.full(len(inner), mix(0, 13))])
+    keys, first = np.unique(keys, return_index=True)
+    return Edges(keys // n, keys % n, role[first])
+
+
+def _transitive_reduction(edges: Edges, n: int) -> Edges:
+    """Drop every edge that a path of other edges implies."""
+    up = csr_array((np.ones(len(edges.child), np.int64), (edges.child, edges.parent)), (n, n))
+    beyond = paths = up @ up
+    while paths.nnz and (longer := paths @ up).nnz:
+        paths = longer
+        beyond = beyond + longer
+    beyond.data[:] = 1
+    implied = beyond.multiply(up).tocoo()
+    keys = edges.child * n + edges.parent
+    a, b = implied.coords
+    kept = ~np.isin(keys, a.astype(np.int64) * n + b)
+    return Edges(edges.child[kept], edges.parent[kept], edges.role[kept])
+
+
+def _colours(units: Units, edges: Edges) -> Indices:
+    """The stable colouring, as consecutive integers; 0 for ids that stand for nothing."""
+    n = units.count
+    ids = np.concatenate([ids.ravel() for ids, _ in units.labels])
+    values = np.concatenate([values.ravel() for _, values in units.labels])
+    roots = units.find(ids)
+    own = np.zeros(n, dtype=np.uint64)
+    np.add.at(own, roots, values)
+    live = np.zeros(n, dtype=bool)
+    live[roots] = live[edges.child] = live[edges.parent] = True
+    every = np.arange(n, dtype=np.int64)
+    pinned = units.is_pinned(every)
+    own[pinned] = mix(every[pinned], 17)
+    colour = own
+    count = 0
+    while True:
+        total = mix(own, 19)
+        np.add.at(total, edges.child, mix(colour[edges.parent] + edges.role, 23))
+        np.add.at(total, edges.parent, mix(colour[edges.child] + edges.role, 29))
+        _, dense = np.unique(np.where(live, total, np.uint64(0)), return_inverse=True)
+        if dense.max(initial=0) <= count:
+            return dense.astype(np.int64)
+        count = int(dense.max(initial=0))
+        colour = total
+
+
+def _build_classes(units: Units, edges: Edges, colours: Indices) -> tuple[Classes, Ids]:
+    builder = _Builder(units, edges, colours)
+    for colour in np.flatnonzero(np.bincount(colours) > 0):
+        builder.resolve(int(colour))
+    classes = Classes(builder.found, builder.of_unit, builder.index)
+    return classes, np.array(builder.ambiguous, dtype=np.int64)
+
+
+class _Builder:
+    """Decides class by class, parents first, which blocks say where its units go."""
+
+    def __init__(self, units: Units, edges: Edges, colours: Indices) -> None:
+        self.units = units
+        self.found: list[UnitClass] = []
+        self.ambiguous: list[int] = []
+        self.colours = colours
+        self.of_unit = np.full(len(colours), -1, dtype=np.int64)
+        self.index = np.zeros(len(colours), dtype=np.int64)
+        order = np.lexsort((colours[edges.parent], edges.role, edges.child))
+        self.child, self.parent = edges.child[order], edges.parent[order]
+        self.role = edges.role[order]
+        self.members = np.argsort(colours, kind="stable")
+        self.bounds = np.searchsorted(colours[self.members], np.arange(colours.max() + 2))
+        self.done: dict[int, UnitClass] = {}
+
+    def resolve(self, colour: int) -> UnitClass:
+        if colour in self.done:
+            return self.done[colour]
+        members = self.members[self.bounds[colour] : self.bounds[colour + 1]].astype(np.int64)
+        result = UnitClass(members)
+        self.done[colour] = result
+        self.of_unit[members] = len(self.found)
+        self.index[members] = np.arange(len(members))
+        self.found.append(result)
+        if len(members) > 1 and colour > 0:
+            atoms = self._atoms_of_parents(members)
+            if atoms is None:
+                self.ambiguous += members.tolist()
+            else:
+                self._place(result, atoms)
+        return result
+
+    def _atoms_of_parents(self, members: Ids) -> list[Atom] | None:
+        """What the parents of the units move with; None if two parents cannot be told apart."""
+        start = np.searchsorted(self.child, members)
+        width = int(np.searchsorted(self.child, members[0], side="right") - start[0])
+        atoms: list[Atom] = []
+        seen = set()
+        for k in range(width):
+            parents = self.parent[start + k]
+            kind = (int(self.role[start[0] + k]), int(self.colours[parents[0]]))
+            if kind in seen:
+                return None
+            seen.add(kind)
+            above = self.resolve(kind[1])
+            where = self.index[parents]
+            atoms += [(block, index[where]) for block, index in above.atoms]
+        return irredundant(atoms)
+
+    def _place(self, result: UnitClass, atoms: list[Atom]) -> None:
+        n = len(result.units)
+        if len(atoms) > 1:
+            result.atoms = atoms
+            keys = np.unique(np.stack([index for _, index in atoms]), axis=1)
+            if keys.shape[1] != n:
+                self.ambiguous += result.units.tolist()
+            return
+        parent, row = atoms[0] if atoms else (None, np.zeros(n, dtype=np.int64))
+        count = parent.size * parent.count if parent else 1
+        sizes = np.bincount(row, minlength=count)
+        size = int(sizes[0])
+        if (sizes != size).any():
+            self.ambiguous += result.units.tolist()
+        elif size == 1:
+            result.atoms = atoms
+        else:
+            order = np.argsort(row, kind="stable")
+            index = np.empty(n, dtype=np.int64)
+            index[order] = np.arange(n)
+            result.atoms = [(RawBlock(size, count, parent), index)]
+
+
+def irredundant(atoms: list[Atom]) -> list[Atom]:
+    """Drop atoms that others imply: repetitions, and ancestors of other atoms."""
+    kept: list[Atom] = []
+    for k, (block, index) in enumerate(atoms):
+        repeated = any(b is block and np.array_equal(i, index) for b, i in kept)
+        implied = any(
+            block is not other
+            and block in other.ancestors()
+            and np.array_equal(ancestor_index(other, i, block), index)
+            for j, (other, i) in enumerate(atoms)
+            if j != k
+        )
+        if not repeated and not implied:
+            kept.append((block, index))
+    return kept
+
+
+def ancestor_index(block: RawBlock, index: Indices, ancestor: RawBlock) -> Indices:
+    """The unit of ``ancestor`` under which each unit of ``block`` lies."""
+    while block is not ancestor:
+        assert block.parent is not None
+        index = index // block.size
+        block = block.parent
+    return index

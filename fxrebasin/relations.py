@@ -1,0 +1,197 @@
+"""What two coordinates of one tensor say about each other's units.
+
+Two coordinates that vary on a common dimension were brought together by an op. Which ids occur
+together decides what follows:
+
+* one to one: the units are equal;
+* many to one: the one is the parent of the many;
+* every connected component a full product: a new, coarser unit per component is parent of both;
+* anything else is not understood, and pinned.
+
+Movable units that meet pinned ones are partitioned by the pinned units they meet.
+
+:func:`settle` draws these conclusions for one layout and then drops the coordinates that follow
+from the others, which is what keeps layouts small.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .layout import Layout, collapse, varies_on
+from .parameters import tell_apart
+from .units import Hashes, Ids, Units, mix
+
+
+def settle(units: Units, layout: Layout) -> Layout:
+    """Record what the coordinates of ``layout`` imply, and keep only those that are needed."""
+    coordinates = _canonical(units, layout.coordinates)
+    for k, coordinate in enumerate(coordinates):
+        others = [c for j, c in enumerate(coordinates) if j != k]
+        _partition_by_pinned(units, coordinate, others)
+    version = units.version
+    for x, y in combinations(coordinates, 2):
+        if _overlap(x, y):
+            _relate(units, x, y)
+    if units.version != version:
+        coordinates = _canonical(units, coordinates)
+    return Layout(layout.shape, tuple(_without_redundant(units, coordinates)))
+
+
+def _overlap(x: Ids, y: Ids) -> bool:
+    return any(n > 1 and m > 1 for n, m in zip(x.shape, y.shape, strict=True))
+
+
+def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[Ids]:
+    """Coordinates by the units that stand for their classes, without repetitions.
+
+    Where two members of one class lie in one coordinate, a pinned coordinate is added that keeps
+    them apart.
+    """
+    result: list[Ids] = []
+    for coordinate in coordinates:
+        roots = units.find(coordinate)
+        found = [roots]
+        if not np.array_equal(roots, coordinate):
+            if units.distinct(roots) < units.distinct(coordinate):
+                found.append(collapse(units.copies(coordinate)))
+            found[0] = collapse(roots)
+        for c in found:
+            uniform = c.size == 1
+            if uniform and units.is_pinned(c).all():
+                continue
+            if not any(np.array_equal(c, r) for r in result):
+                result.append(c)
+    return result
+
+
+def _partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> None:
+    """Label the movable units of a coordinate by the pinned units they occur with."""
+    dims = varies_on(coordinate)
+    others = [c for c in others if _overlap(coordinate, c)]
+    if not others:
+        return
+    movable = ~units.is_pinned(coordinate)
+    if not movable.any():
+        return
+    masks = [units.is_pinned(c) for c in others]
+    others = [np.where(m, c, -1) for c, m in zip(others, masks, strict=True) if m.any()]
+    if not others:
+        return
+    met = np.broadcast_to(_pinned_hash(others, dims), coordinate.shape)[movable]
+    ids, inverse = np.unique(coordinate[movable], return_inverse=True)
+    labels = np.zeros(len(ids), dtype=np.uint64)
+    np.add.at(labels, inverse.ravel(), mix(met, 2))
+    _, first, same = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(same) == 1:
+        return
+    alone = same[first.ravel()] == 1
+    if alone.any():
+        units.pin(ids[alone], "meets a pinned position that no other unit meets")
+    units.label(ids, labels)
+
+
+def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:
+    """One hash per index along ``dims`` of all the pinned units that are met there, jointly."""
+    total: Hashes = np.zeros((1,) * pinned[0].ndim, dtype=np.uint64)
+    remaining = list(enumerate(pinned))
+    while remaining:
+        k, c = remaining.pop(0)
+        joint = mix(c, k + 1)
+        outside = set(varies_on(c)) - set(dims)
+        while sharing := [p for p in remaining if outside & set(varies_on(p[1]))]:
+            for p in sharing:
+                remaining.remove(p)
+                joint = mix(joint) + mix(p[1], p[0] + 1)
+                outside |= set(varies_on(p[1])) - set(dims)
+        if outside:
+            joint = mix(joint).sum(axis=tuple(outside), keepdims=True, dtype=np.uint64)
+        total = mix(total) + joint
+    return total
+
+
+def pairs(units: Units, x: Ids, y: Ids) -> tuple[Ids, Ids]:
+    """The distinct pairs of ids that occur together in two coordinates."""
+    x, y = np.broadcast_arrays(x, y)
+    keys = np.unique(x.ravel() * np.int64(units.count) + y.ravel())
+    return keys // units.count, keys % units.count
+
+
+def _relate(units: Units, x: Ids, y: Ids) -> None:
+    a, b = pairs(units, units.find(x), units.find(y))
+    movable = ~(units.is_pinned(a) | units.is_pinned(b))
+    a, b = a[movable], b[movable]
+    if not a.size:
+        return
+    na, nb = units.distinct(a), units.distinct(b)
+    if len(a) == na * nb:
+        if na == nb == 1:
+            units.equate(a, b)
+        return
+    if len(a) == na == nb:
+        units.equate(a, b)
+    elif len(a) == na:
+        units.contain(a, b)
+    elif len(a) == nb:
+        units.contain(b, a)
+    else:
+        _relate_components(units, a, b)
+
+
+def _relate_components(units: Units, a: Ids, b: Ids) -> None:
+    ua, ia = np.unique(a, return_inverse=True)
+    ub, ib = np.unique(b, return_inverse=True)
+    n = len(ua) + len(ub)
+    links = coo_array((np.ones(len(a), dtype=np.int8), (ia, ib + len(ua))), shape=(n, n))
+    count, component = connected_components(links, directed=False)
+    of_a, of_b = component[: len(ua)], component[len(ua) :]
+    sizes_a, sizes_b = np.bincount(of_a, minlength=count), np.bincount(of_b, minlength=count)
+    met = np.bincount(of_a[ia], minlength=count)
+    if np.array_equal(met, sizes_a * sizes_b):
+        parents = units.fresh(count)
+        units.contain(ua, parents[of_a])
+        units.contain(ub, parents[of_b])
+    else:
+        reason = "meets other units neither one to one nor in full products"
+        units.pin(np.concatenate([ua, ub]), reason)
+
+
+def _determines(units: Units, x: Ids, y: Ids) -> bool:
+    """Does the id in ``x`` determine the id in ``y``?"""
+    a, _ = pairs(units, x, y)
+    return len(a) == units.distinct(a)
+
+
+def _without_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
+    kept = list(coordinates)
+    for c in sorted(coordinates, key=lambda c: -len(varies_on(c))):
+        rest = [r for r in kept if r is not c]
+        pinned = bool(units.is_pinned(c).all())
+        if _follows(units, c, rest, pinned):
+            kept = rest
+    return kept
+
+
+def _follows(units: Units, c: Ids, rest: list[Ids], pinned: bool) -> bool:
+    """Is the coordinate a function of the others?"""
+    dims = varies_on(c)
+    if not dims:
+        return any(np.array_equal(c, r) for r in rest)
+    flat = [r for r in rest if len(varies_on(r)) == 1 and varies_on(r)[0] in dims]
+    if pinned:
+        return bool(flat) and tell_apart(flat, dims)
+    for r in rest:
+        if not _overlap(r, c):
+            continue
+        inside = set(varies_on(r)) < set(dims)
+        if inside:
+            beyond = [f for f in flat if units.is_pinned(f).all() and f is not r]
+            if tell_apart([*beyond, r], dims):
+                return True
+        elif _determines(units, r, c):
+            return True
+    return False

@@ -1,0 +1,94 @@
+"""Norms and softmax: a tensor merged with reductions of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..layout import Layout, reshape
+from ..primitives import drop_dims, merge, reduce, resolve
+from .registry import Call
+
+
+def batch_norm(
+    call: Call,
+    x: Layout,
+    weight: Layout | None,
+    bias: Layout | None,
+    mean: Layout | None,
+    variance: Layout | None,
+    training: bool = False,
+    *args: Any,
+) -> list[Layout]:
+    """Running statistics are units of the channels, as weight and bias are."""
+    x = resolve(call.units, x)
+    statistics = [s.as_parameter() if s is not None else None for s in (mean, variance)]
+    if training or mean is None:
+        others = tuple(d for d in range(x.ndim) if d != 1)
+        x = call.merge(x, call.reduce(x, others, keepdim=True))
+    out = call.signature("n c ..., c, c, c, c -> n c ...", x, weight, bias, *statistics)
+    channels = reduce(call.units, out, tuple(d for d in range(x.ndim) if d != 1))
+    return [out, *(channels if s == channels.shape else Layout(s) for s in call.shapes[1:])]
+
+
+def layer_norm(
+    call: Call,
+    x: Layout,
+    normalized_shape: Sequence[int],
+    weight: Layout | None = None,
+    bias: Layout | None = None,
+    *args: Any,
+) -> list[Layout]:
+    x = resolve(call.units, x)
+    dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    statistics = call.reduce(x, dims, keepdim=True)
+    affine = [p for p in (weight, bias) if p is not None]
+    out = call.merge(x, statistics, *affine)
+    return [out, statistics, statistics][: len(call.shapes)]
+
+
+def group_norm(
+    call: Call,
+    x: Layout,
+    weight: Layout | None,
+    bias: Layout | None,
+    n: int,
+    channels: int,
+    positions: int,
+    groups: int,
+    eps: float,
+) -> list[Layout]:
+    shape = x.shape
+    grouped = reshape(
+        resolve(call.units, x), (n, groups, channels // groups, *shape[2:])
+    )
+    statistics = call.reduce(grouped, range(2, grouped.ndim), keepdim=True)
+    out = reshape(call.merge(grouped, statistics), shape)
+    out = call.signature("n c ..., c, c -> n c ...", out, weight, bias)
+    flat = drop_dims(statistics, set(range(2, grouped.ndim)))
+    return [out, flat, flat]
+
+
+def softmax(call: Call, x: Layout, dim: int, *args: Any, **kwargs: Any) -> Layout:
+    x = resolve(call.units, x)
+    return call.merge(x, call.reduce(x, [dim], keepdim=True)) if x.ndim else x
+
+
+def reduction(
+    call: Call,
+    x: Layout,
+    dim: Sequence[int] | int | None = None,
+    keepdim: bool = False,
+    **kwargs: Any,
+) -> Layout:
+    """sum, mean, amax, var ...: ``(x, dim, keepdim)``."""
+    dims = [dim] if isinstance(dim, int) else dim
+    return call.reduce(x, list(dims) if dims else range(x.ndim), keepdim=keepdim)
+
+
+def with_argument(
+    call: Call, x: Layout, argument: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any
+) -> Layout:
+    """Reductions with one argument before ``dim``: the order of a norm, the correction of a
+    variance."""
+    return reduction(call, x, dim, keepdim)

@@ -1,0 +1,195 @@
+"""Units: the integer ids that stand for everything that can change places.
+
+A unit is a channel, a neuron, an attention head, one feature inside a head. This module keeps
+what is known about units while a model is being analysed, and nothing about tensors:
+
+* ``equate``: two units move together, in lock step (union-find);
+* ``contain``: moving the child moves the parent;
+* ``label``: only units with the same labels can be exchanged;
+* ``pin``: the unit may not move, and why.
+
+Two units that were equated are *members* of one class. Where both lie on one axis (the query and
+key features in a packed projection) the members are told apart by the side of each equation that
+they were on, which :meth:`Units.member` remembers.
+
+>>> units = Units()
+>>> a, b = units.fresh(3), units.fresh(3)
+>>> units.equate(a, b)
+>>> units.find(b).tolist() == a.tolist()
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+NOWHERE = 0
+"""The unit of entries that no unit reaches, such as zeros padded onto an axis. Always pinned."""
+
+
+def mix(values: NDArray[np.generic] | int, salt: int = 0) -> Hashes:
+    """Scatter integers over 64 bits (splitmix64), so that sums of them act as multiset hashes."""
+    with np.errstate(over="ignore"):
+        x = np.asarray(values).astype(np.uint64) + np.uint64((salt + 1) * _GOLDEN % 2**64)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why units are pinned, and at which node of the graph that happened."""
+
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} (at {self.node})" if self.node else self.reason
+
+
+@dataclass
+class Units:
+    """All units of one analysis, and the facts collected about them."""
+
+    site: str = ""
+    """Name of the graph node being propagated; recorded with every pin."""
+    version: int = 0
+    """Grows when units are equated: what was canonical before may not be canonical now."""
+    causes: list[Cause] = field(default_factory=lambda: [Cause("", "")])
+    parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
+    labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.count = 0
+        self._facts = 0
+        self._root = np.empty(1024, dtype=np.int64)
+        self._member = np.zeros(1024, dtype=np.uint64)
+        self._cause = np.zeros(1024, dtype=np.int32)
+        self._positions: dict[int, Ids] = {}
+        self._copies: dict[int, int] = {}
+        self._known: set[int] = set()
+        self._pinned_family(1, "nothing is there")
+
+    def fresh(self, n: int) -> Ids:
+        """``n`` new movable units."""
+        start, self.count = self.count, self.count + n
+        while self.count > len(self._root):
+            self._root = np.resize(self._root, 2 * len(self._root))
+            self._member = np.concatenate([self._member, np.zeros_like(self._member)])
+            self._cause = np.concatenate([self._cause, np.zeros_like(self._cause)])
+        ids = np.arange(start, self.count, dtype=np.int64)
+        self._root[ids] = ids
+        return ids
+
+    def _pinned_family(self, n: int, reason: str) -> Ids:
+        ids = self.fresh(n)
+        self._cause[ids] = self._cause_index(reason)
+        return ids
+
+    def _cause_index(self, reason: str) -> int:
+        cause = Cause(self.site, reason)
+        if self.causes[-1] != cause:
+            self.causes.append(cause)
+        return len(self.causes) - 1
+
+    def fact(self) -> int:
+        """A number that names one constraint, to keep what it says apart from all others."""
+        self._facts += 1
+        return self._facts
+
+    def positions(self, axis: int, n: int) -> Ids:
+        """Pinned units for the positions of an axis; the same ones for every tensor."""
+        known = self._positions.get(axis, np.empty(0, dtype=np.int64))
+        if len(known) < n:
+            more = self._pinned_family(n - len(known), f"position along axis {axis}")
+            known = self._positions[axis] = np.concatenate([known, more])
+        return known[:n]
+
+    def find(self, ids: Ids) -> Ids:
+        """The unit that stands for the class of each id."""
+        found: Ids = self._root[ids]
+        return found
+
+    def member(self, ids: Ids) -> Hashes:
+        """What tells the members of one class apart; equal across corresponding classes."""
+        found: Hashes = self._member[ids]
+        return found
+
+    def copies(self, ids: Ids) -> Ids:
+        """Pinned units that tell apart the members of one class, for use as a coordinate."""
+        values, inverse = np.unique(self.member(ids), return_inverse=True)
+        for value in values.tolist():
+            if value not in self._copies:
+                self._copies[value] = int(self._pinned_family(1, "copy of a unit")[0])
+        table = np.array([self._copies[value] for value in values.tolist()], dtype=np.int64)
+        return table[inverse].reshape(ids.shape)
+
+    def distinct(self, ids: Ids) -> int:
+        """How many different ids there are."""
+        if ids.size <= 1:
+            return ids.size
+        seen = np.zeros(self.count, dtype=bool)
+        seen[ids] = True
+        return int(np.count_nonzero(seen))
+
+    def is_pinned(self, ids: Ids) -> NDArray[np.bool_]:
+        return self._cause[self._root[ids]] > 0
+
+    def cause(self, ids: Ids) -> NDArray[np.int32]:
+        """Index into ``causes`` per unit; 0 where the unit is not pinned."""
+        found: NDArray[np.int32] = self._cause[self._root[ids]]
+        return found
+
+    def pin(self, ids: Ids, reason: str) -> None:
+        roots = np.unique(self._root[ids])
+        roots = roots[self._cause[roots] == 0]
+        if roots.size:
+            self._cause[roots] = self._cause_index(reason)
+
+    def equate(self, a: Ids, b: Ids) -> None:
+        """Unite ``a[k]`` with ``b[k]``; a one-to-one relation between movable units."""
+        a, b = self.find(a), self.find(b)
+        differ = a != b
+        a, b = a[differ], b[differ]
+        if not a.size:
+            return
+        crossing = np.intersect1d(a, b)
+        if crossing.size:
+            self.pin(np.concatenate([a, b]), "units of one axis meet one another in another order")
+            return
+        sides = np.zeros(self.count, dtype=np.uint8)
+        sides[a], sides[b] = 1, 2
+        side = sides[self._root[: self.count]]
+        touched = np.flatnonzero(side)
+        self._member[touched] = mix(self._member[touched] + side[touched], self.fact())
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        self._root[high] = low
+        self._cause[low] = np.maximum(self._cause[low], self._cause[high])
+        self._root[: self.count] = self._root[self._root[: self.count]]
+        self.version += 1
+
+    def contain(self, child: Ids, parent: Ids) -> None:
+        """``parent[k]`` is the parent of ``child[k]``."""
+        child, parent = self.find(child), self.find(parent)
+        if self._is_new(child, parent):
+            self.parents.append((child, parent, self.fact()))
+
+    def label(self, ids: Ids, values: Hashes) -> None:
+        """Say that only units with equal values here can be exchanged."""
+        if self._is_new(ids, values):
+            self.labels.append((ids, mix(values, self.fact())))
+
+    def _is_new(self, *arrays: NDArray[np.generic]) -> bool:
+        key = hash(tuple(array.tobytes() for array in arrays))
+        if key in self._known:
+            return False
+        self._known.add(key)
+        return True
