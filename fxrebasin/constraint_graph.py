@@ -51,7 +51,9 @@ def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
     return result
 
 
-def connect(graph: nx.MultiGraph, node: str, axes: list[AxisUnits], others: list[AxisUnits]) -> None:
+def connect(
+    graph: nx.MultiGraph, node: str, axes: list[AxisUnits], others: list[AxisUnits]
+) -> None:
     """Add an edge for every two axes that share units at a node of the traced graph."""
     for one in axes:
         for other in others:
@@ -74,7 +76,9 @@ def _kind(one: AxisUnits, other: AxisUnits) -> Kind | None:
     return best
 
 
-def connect_parents(graph: nx.MultiGraph, node: str, axes: list[AxisUnits], child: Ids, parent: Ids) -> None:
+def connect_parents(
+    graph: nx.MultiGraph, node: str, axes: list[AxisUnits], child: Ids, parent: Ids
+) -> None:
     """Add an edge for every two axes of which one holds parents of units of the other."""
     below = [x for x in axes if any(np.isin(u, child).any() for u in x.units)]
     above = [x for x in axes if any(np.isin(u, parent).any() for u in x.units)]

@@ -11,7 +11,6 @@ same units in every coordinate hold the same value, whatever the weights are.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,6 +133,4 @@ def _reshape_coordinate(coordinate: Ids, before: Shape, after: Shape, groups: Gr
         varies = any(coordinate.shape[d] > 1 for d in old)
         expanded += [before[d] if varies else 1 for d in old]
         result += [after[d] if varies else 1 for d in new]
-    if prod(expanded) == coordinate.size:
-        return coordinate.reshape(result)
     return collapse(np.broadcast_to(coordinate, expanded).reshape(result))

@@ -132,9 +132,7 @@ def _adopt(
     if kept:
         shape = [n if d in kept else 1 for d, n in enumerate(layout.shape)]
         candidates.append(units.fresh(prod(shape)).reshape(shape))
-    restricted = {
-        a for a, ix in index.items() if len(np.unique(ix)) < parameter.shape[a]
-    }
+    restricted = {a for a, ix in index.items() if len(np.unique(ix)) < parameter.shape[a]}
     for coordinate in candidates:
         touched = set(varies_on(coordinate))
         axes = {a for a, span in spans.items() if span & touched} | restricted

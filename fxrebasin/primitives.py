@@ -104,14 +104,14 @@ def _parents_of_rows(units: Units, coordinate: Ids, inside: set[int]) -> Ids | N
     rows, inverse = np.unique(rows, axis=0, return_inverse=True)
     parents = units.fresh(len(rows))
     owner = np.repeat(parents, rows.shape[1])
-    keys, counts = np.unique(
-        np.stack([rows.ravel(), owner]), axis=1, return_counts=True
-    )
+    keys, counts = np.unique(np.stack([rows.ravel(), owner]), axis=1, return_counts=True)
     children, parent = keys
     movable = ~units.is_pinned(children)
     fixed = np.zeros(len(rows), dtype=np.uint64)
     np.add.at(
-        fixed, parent[~movable] - parents[0], mix(children[~movable], 3) * counts[~movable].astype(np.uint64)
+        fixed,
+        parent[~movable] - parents[0],
+        mix(children[~movable], 3) * counts[~movable].astype(np.uint64),
     )
     units.label(parents, fixed)
     children, parent, counts = children[movable], parent[movable], counts[movable]

@@ -8,8 +8,8 @@ tell constants that are uniform along an axis from those that are not.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .constraint_graph import AxisUnits, axes_of, connect, connect_parents
 from .errors import InvalidInputError
-from .layout import Layout, along, positional
-from .parameters import Parameter
-from .primitives import pin, pinned
+from .layout import Layout, positional
+from .parameters import Parameter, resolve
+from .primitives import pin
 from .rules.registry import Call
 from .rules.table import CONSTANTS, find_rule
 from .storages import Storages
@@ -109,9 +109,7 @@ def _tensors(model: nn.Module) -> dict[int, tuple[torch.Tensor, list[str], bool]
 
 def _parameters(model: nn.Module, units: Units) -> list[Parameter]:
     return [
-        Parameter(
-            tuple(names), tuple(t.shape), is_buffer, tuple(units.fresh(n) for n in t.shape)
-        )
+        Parameter(tuple(names), tuple(t.shape), is_buffer, tuple(units.fresh(n) for n in t.shape))
         for t, names, is_buffer in _tensors(model).values()
     ]
 
@@ -134,7 +132,11 @@ class _Propagator(fx.Interpreter):
         except InvalidInputError:
             raise
         except Exception as error:
-            shapes = [tuple(self.env[a].shape) for a in n.all_input_nodes if isinstance(self.env.get(a), torch.Tensor)]
+            shapes = [
+                tuple(self.env[a].shape)
+                for a in n.all_input_nodes
+                if isinstance(self.env.get(a), torch.Tensor)
+            ]
             raise InvalidInputError(
                 f"the model does not run on the example inputs: node {n.name!r} "
                 f"({n.op} {n.target}) failed on shapes {shapes}: {type(error).__name__}: {error}"
@@ -170,8 +172,8 @@ class _LayoutMode(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.found = found
-        self.storages = Storages()
-        self.buffers = Storages()
+        self.storages = Storages(found.units)
+        self.buffers = Storages(found.units)
         self.touched: dict[str, Parameter] = {}
         for (tensor, _, is_buffer), parameter in zip(
             tensors.values(), found.parameters, strict=True
@@ -195,15 +197,11 @@ class _LayoutMode(TorchDispatchMode):
                 self._touch([layout])
                 pin(self.found.units, layout, "is an output of the model")
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         written = _written(func, args, kwargs)
-        if func.overloadpacket in CONSTANTS or all(
-            self.storages.get(t) is None for t in operands
-        ):
+        if func.overloadpacket in CONSTANTS or all(self.storages.get(t) is None for t in operands):
             out = func(*args, **kwargs)
             for t in tree_leaves(out):
                 if isinstance(t, torch.Tensor):
@@ -216,17 +214,21 @@ class _LayoutMode(TorchDispatchMode):
         out = func(*args, **kwargs)
         results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
         layouts = self._apply(func, results, layout_args, layout_kwargs, out)
-        if written is not None:
-            if not self.storages.write(written, layouts[0], before):
-                for layout in filter(None, (before, layouts[0])):
-                    pin(self.found.units, layout, f"{func} writes where it cannot be followed")
-                whole = tuple(self.storages.root(written).shape)
-                root = Layout(whole, tuple(positional(self.found.units, whole)))
-                self.storages.put(self.storages.root(written), root)
+        if written is not None and before is not None:
+            self._write(written, before, layouts[0], str(func))
         else:
             for tensor, layout in zip(results, layouts, strict=True):
                 self.storages.put(tensor, layout)
         return out
+
+    def _write(self, written: torch.Tensor, before: Layout, layout: Layout, op: str) -> None:
+        units = self.found.units
+        if not self.storages.write(written, layout, before):
+            for x in (before, layout):
+                pin(units, x, f"{op} writes where it cannot be followed")
+            root = self.storages.root(written)
+            whole = tuple(root.shape)
+            self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
 
     def _apply(
         self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any
@@ -255,7 +257,10 @@ class _LayoutMode(TorchDispatchMode):
                 self.touched[parameter.name] = parameter
 
     def _root_before(self, written: torch.Tensor | None) -> Layout | None:
-        return None if written is None else self.layout_of(self.storages.root(written))
+        """What the storage holds before it is written to, in the shape it was first seen in."""
+        if written is None:
+            return None
+        return resolve(self.found.units, self.layout_of(self.storages.root(written)))
 
     def layout_of(self, tensor: torch.Tensor) -> Layout:
         """The layout of a tensor; a constant's positions are told apart where its values differ."""
@@ -266,9 +271,7 @@ class _LayoutMode(TorchDispatchMode):
         buffer = self.buffers.get(tensor)
         if tensor.numel() == 0:
             return Layout(shape, value=tensor)
-        dims = tuple(
-            d for d, n in enumerate(shape) if n > 1 and not _is_uniform(tensor, d)
-        )
+        dims = tuple(d for d, n in enumerate(shape) if n > 1 and not _is_uniform(tensor, d))
         coordinates = positional(self.found.units, shape, dims)
         return Layout(
             shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None

@@ -113,7 +113,9 @@ def _congruent(units: Units) -> Edges:
         equal = signature[order[1:]] == signature[order[:-1]]
         if not equal.any():
             break
-        first = order[np.maximum.accumulate(np.where(np.r_[True, ~equal], np.arange(len(order)), 0))]
+        first = order[
+            np.maximum.accumulate(np.where(np.r_[True, ~equal], np.arange(len(order)), 0))
+        ]
         twins = first != order
         pinned = units.is_pinned(first[twins]) | units.is_pinned(order[twins])
         if pinned.any():

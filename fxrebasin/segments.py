@@ -165,7 +165,8 @@ def _segment(
         for ancestor in block.ancestors():
             flat = ancestor_index(block, index, ancestor)
             known = next(
-                (d for d, (b, i) in enumerate(dims) if b is ancestor and np.array_equal(i, flat)), None
+                (d for d, (b, i) in enumerate(dims) if b is ancestor and np.array_equal(i, flat)),
+                None,
             )
             if known is None:
                 dims.append((ancestor, flat))
@@ -185,9 +186,7 @@ def _segment(
     return _RawSegment([block for block, _ in dims], tuple(parents), positions)
 
 
-def _pinned_axes(
-    units: Units, classes: Classes, parameters: list[Parameter]
-) -> tuple[Pinned, ...]:
+def _pinned_axes(units: Units, classes: Classes, parameters: list[Parameter]) -> tuple[Pinned, ...]:
     """Per parameter axis, how many of its units cannot move and the commonest reason."""
     fixed = np.array([not c.atoms for c in classes.classes])
     result = []
@@ -199,12 +198,12 @@ def _pinned_axes(
                     result.append(Pinned(parameter.name, dim, n, reason))
             continue
         for dim in range(len(parameter.shape)):
-            ids = [
-                np.unique(units.find(c)) for c in parameter.named() if varies_on(c) == (dim,)
-            ]
+            ids = [np.unique(units.find(c)) for c in parameter.named() if varies_on(c) == (dim,)]
             ids = [i[i > 0] for i in ids]
             if not ids or any((~fixed[classes.of_unit[i]]).any() for i in ids):
-                ids = [i[fixed[classes.of_unit[i]]] for i in ids if not fixed[classes.of_unit[i]].all()]
+                ids = [
+                    i[fixed[classes.of_unit[i]]] for i in ids if not fixed[classes.of_unit[i]].all()
+                ]
             if not ids or not ids[0].size:
                 continue
             cause, counts = np.unique(units.cause(ids[0]), return_counts=True)

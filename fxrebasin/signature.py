@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 from .errors import SignatureError
@@ -44,7 +44,7 @@ class Signature:
     result: tuple[Axis, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse(text: str) -> Signature:
     """Read a rule string.
 
@@ -143,9 +143,7 @@ def apply(
     layouts = [space.place(x, axes, order) for x, axes in present]
     full = tuple(space.sizes[letter] for letter in order)
     taps = Layout(full, tuple(positional(units, full, pinned_dims)))
-    merged = reduce(
-        units, merge(units, taps, *layouts, reduced=reduced), reduced, keepdim=True
-    )
+    merged = reduce(units, merge(units, taps, *layouts, reduced=reduced), reduced, keepdim=True)
     return space.result(units, merged, result, order, shape)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .layout import Layout, Shape, collapse, varies_on
-from .units import NOWHERE, Ids
+from .units import NOWHERE, Ids, Units, mix
 
 Place = tuple[int, Shape, tuple[int, ...]]
 
@@ -34,7 +34,8 @@ class _Record:
 class Storages:
     """From tensors to layouts."""
 
-    def __init__(self) -> None:
+    def __init__(self, units: Units) -> None:
+        self._units = units
         self._records: dict[int, _Record] = {}
 
     def _record(self, tensor: torch.Tensor) -> _Record:
@@ -66,7 +67,7 @@ class Storages:
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:
         self._record(tensor).layouts[place_of(tensor)] = layout
 
-    def write(self, tensor: torch.Tensor, layout: Layout, before: Layout | None) -> bool:
+    def write(self, tensor: torch.Tensor, layout: Layout, before: Layout) -> bool:
         """Record an in-place write; False where it cannot be followed.
 
         ``before`` is what the whole storage, in its first seen shape, held before the write.
@@ -77,9 +78,9 @@ class Storages:
             record.layouts = {record.root: layout, place: layout}
             return True
         index = axis_indices(record.root, place)
-        if index is None or before is None:
+        if index is None:
             return False
-        record.layouts = {record.root: scatter(before, index, layout)}
+        record.layouts = {record.root: scatter(self._units, before, index, layout)}
         return True
 
     def root(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -135,48 +136,51 @@ def gather(root: Layout, index: list[Ids], shape: Shape) -> Layout:
     return Layout(shape, tuple(coordinates))
 
 
-def scatter(root: Layout, index: list[Ids], written: Layout) -> Layout:
+def scatter(units: Units, root: Layout, index: list[Ids], written: Layout) -> Layout:
     """The layout of a root after the entries at ``index`` were overwritten."""
-    result = []
-    region = {
-        a
-        for a, ix in enumerate(index)
-        if len(np.unique(ix)) < root.shape[a]
-    }
-    olds, news = _paired(root, written, index)
-    for old, new in zip(olds, news, strict=True):
-        axes = set(region)
-        if old is not None:
-            axes |= set(varies_on(old))
-        if new is not None:
-            touched = set(varies_on(new))
-            axes |= {a for a, ix in enumerate(index) if set(varies_on(ix)) & touched}
-        target = np.full([n if a in axes else 1 for a, n in enumerate(root.shape)], NOWHERE)
-        if old is not None:
-            target[...] = old
-        where = tuple(ix if a in axes else 0 for a, ix in enumerate(index))
-        target[where] = NOWHERE if new is None else new
+    region = {a for a, ix in enumerate(index) if len(np.unique(ix)) < root.shape[a]}
+    inside = np.zeros([n if a in region else 1 for a, n in enumerate(root.shape)], dtype=np.int64)
+    inside[tuple(ix if a in region else 0 for a, ix in enumerate(index))] = 1
+    result, told_apart = [], False
+    for old, new in _paired(root, written, index):
+        touched = set(varies_on(new))
+        spanned = {a for a, ix in enumerate(index) if set(varies_on(ix)) & touched}
+        axes = region | spanned | set(varies_on(old))
+        target = np.empty([n if a in axes else 1 for a, n in enumerate(root.shape)], dtype=np.int64)
+        target[...] = old
+        target[tuple(ix if a in axes else 0 for a, ix in enumerate(index))] = new
+        here = np.broadcast_to(inside, target.shape) == 1
+        within, without = np.unique(target[here]), np.unique(target[~here])
+        told_apart |= np.intersect1d(within, without).size == 0
+        _separate(units, within, without)
         result.append(collapse(target))
+    if not told_apart:
+        result.append(units.positions(-1, 2)[inside])
     return Layout(root.shape, tuple(result))
 
 
-def _paired(
-    root: Layout, written: Layout, index: list[Ids]
-) -> tuple[list[Ids | None], list[Ids | None]]:
-    """Coordinates of old and new contents, those that agree on the region first."""
+def _separate(units: Units, within: Ids, without: Ids) -> None:
+    """Units that were written to were made differently from those that were not."""
+    ids = np.union1d(within, without)
+    labels = np.isin(ids, within) + 2 * np.isin(ids, without)
+    movable = ~units.is_pinned(ids)
+    if len(np.unique(labels[movable])) > 1:
+        units.label(ids[movable], mix(labels[movable]))
+
+
+def _paired(root: Layout, written: Layout, index: list[Ids]) -> list[tuple[Ids, Ids]]:
+    """Coordinates of old and new contents, those that agree on the written entries first."""
     before = gather(root, index, written.shape).coordinates
     news = list(written.coordinates)
-    olds: list[Ids | None] = []
-    paired: list[Ids | None] = []
-    for old, seen in zip(root.coordinates, before, strict=True):
+    olds = list(root.coordinates)
+    twins: list[Ids | None] = []
+    for seen in before:
         k = next((k for k, c in enumerate(news) if np.array_equal(c, seen)), None)
-        olds.append(old)
-        paired.append(news.pop(k) if k is not None else None)
-    for new in news:
-        k = next((k for k, c in enumerate(paired) if c is None), None)
-        if k is None:
-            olds.append(None)
-            paired.append(new)
-        else:
-            paired[k] = new
-    return olds, paired
+        twins.append(None if k is None else news.pop(k))
+    for k, twin in enumerate(twins):
+        if twin is None and news:
+            twins[k] = news.pop(0)
+    olds += [np.full([1] * root.ndim, NOWHERE, dtype=np.int64)] * len(news)
+    twins += news
+    nothing = np.full([1] * written.ndim, NOWHERE, dtype=np.int64)
+    return [(old, nothing if new is None else new) for old, new in zip(olds, twins, strict=True)]

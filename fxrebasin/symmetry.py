@@ -148,9 +148,7 @@ class Symmetry:
         """The permutation that moves nothing."""
         from .permutation import Permutation
 
-        indices = {
-            b.name: np.tile(np.arange(b.size, dtype=np.int64), (b.count, 1)) for b in self
-        }
+        indices = {b.name: np.tile(np.arange(b.size, dtype=np.int64), (b.count, 1)) for b in self}
         return Permutation(self, indices)
 
     def sample(self, generator: torch.Generator | None = None) -> Permutation:
@@ -184,7 +182,9 @@ class Symmetry:
         for block in self:
             nested = f"in {block.parent}" if block.parent else ""
             times = f"{block.size} x {block.count}" if block.count > 1 else str(block.size)
-            rows.append((block.name, times, f"{block.log_order:,.1f}", str(len(block.axes)), nested))
+            rows.append(
+                (block.name, times, f"{block.log_order:,.1f}", str(len(block.axes)), nested)
+            )
         return rows
 
     def __str__(self) -> str:
@@ -227,7 +227,13 @@ class Symmetry:
             "format": FORMAT,
             "log_order": self.log_order,
             "blocks": [
-                {"name": b.name, "size": b.size, "parent": b.parent, "count": b.count, "axes": b.axes}
+                {
+                    "name": b.name,
+                    "size": b.size,
+                    "parent": b.parent,
+                    "count": b.count,
+                    "axes": b.axes,
+                }
                 for b in self
             ],
             "parameters": [

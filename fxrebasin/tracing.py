@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import traceback
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import fx, nn

@@ -49,6 +49,14 @@ def expanded(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
     return Layout(call.shape, moved, x.parameter)
 
 
+def copied(call: Call, x: Layout, source: Layout, *args: Any) -> Layout:
+    return expanded(call, resolve(call.units, source))
+
+
+def filled(call: Call, x: Layout, value: Any = 0) -> Layout:
+    return expanded(call, value) if isinstance(value, Layout) else Layout(call.shape)
+
+
 def shifted(op: Callable[..., torch.Tensor]) -> Rule:
     """Ops that permute positions along named dims (roll, flip): no coordinate needs expanding."""
 
@@ -62,7 +70,10 @@ def shifted(op: Callable[..., torch.Tensor]) -> Rule:
 def repeat(call: Call, x: Layout, repeats: Sequence[int]) -> Layout:
     x = resolve(call.units, x)
     moved = [pad_dims(c, len(repeats)) for c in x.coordinates]
-    tiled = [np.tile(c, [r if n > 1 else 1 for r, n in zip(repeats, c.shape, strict=True)]) for c in moved]
+    tiled = [
+        np.tile(c, [r if n > 1 else 1 for r, n in zip(repeats, c.shape, strict=True)])
+        for c in moved
+    ]
     return Layout(call.shape, tuple(tiled))
 
 

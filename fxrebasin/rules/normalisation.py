@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..layout import Layout, reshape
-from ..primitives import drop_dims, merge, reduce, resolve
+from ..primitives import drop_dims, reduce, resolve
 from .registry import Call
 
 
@@ -59,9 +59,7 @@ def group_norm(
     eps: float,
 ) -> list[Layout]:
     shape = x.shape
-    grouped = reshape(
-        resolve(call.units, x), (n, groups, channels // groups, *shape[2:])
-    )
+    grouped = reshape(resolve(call.units, x), (n, groups, channels // groups, *shape[2:]))
     statistics = call.reduce(grouped, range(2, grouped.ndim), keepdim=True)
     out = reshape(call.merge(grouped, statistics), shape)
     out = call.signature("n c ..., c, c -> n c ...", out, weight, bias)

@@ -29,12 +29,12 @@ def spelled(text: str) -> Rule:
 
 def pointwise(call: Call, *args: Any, **kwargs: Any) -> Layout:
     operands = [x for x in [*args, *kwargs.values()] if isinstance(x, Layout)]
+    if len(operands) == 1:
+        return movement.same(call, operands[0])
     return call.merge(*operands)
 
 
-POOL_1D, POOL_2D, POOL_3D = (
-    spelled(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _")
-)
+POOL_1D, POOL_2D, POOL_3D = (spelled(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _"))
 
 RULES: dict[Any, Rule] = {
     # contractions
@@ -129,7 +129,9 @@ RULES: dict[Any, Rule] = {
     aten.cat: movement.cat,
     aten.channel_shuffle: movement.channel_shuffle,
     aten.constant_pad_nd: movement.pad,
+    aten.copy: movement.copied,
     aten.expand: movement.expanded,
+    aten.fill: movement.filled,
     aten.flip: movement.shifted(aten.flip),
     aten.glu: movement.glu,
     aten.index: movement.index,
@@ -140,6 +142,7 @@ RULES: dict[Any, Rule] = {
     aten.repeat: movement.repeat,
     aten.roll: movement.shifted(aten.roll),
     aten.stack: movement.stack,
+    aten.zero: movement.filled,
 }
 """From op to rule, sorted within each family."""
 
