@@ -62,22 +62,14 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
     inside = {d % x.ndim for d in dims} if x.ndim else set()
     shape = tuple(1 if d in inside else n for d, n in enumerate(x.shape))
     kept: list[Ids] = []
-    lost: set[int] = set()
     for coordinate in x.coordinates:
         varied = set(varies_on(coordinate))
         if not varied & inside:
             kept.append(coordinate)
-        elif units.is_pinned(coordinate).all():
-            lost |= varied - inside
-        elif varied <= inside:
+        elif not varied <= inside:
+            kept.append(_units_of_rows(units, coordinate, inside))
+        elif not units.is_pinned(coordinate).all():
             _keep_set(units, coordinate)
-        else:
-            parents = _parents_of_rows(units, coordinate, inside)
-            if parents is None:
-                lost |= varied - inside
-            elif parents.size > 1:
-                kept.append(parents)
-    kept += positional(units, shape, tuple(lost))
     result = settle(units, Layout(shape, tuple(kept)))
     return result if keepdim else drop_dims(result, inside)
 
@@ -95,33 +87,40 @@ def _keep_set(units: Units, coordinate: Ids) -> None:
     units.label(ids[movable], mix(counts[movable]))
 
 
-def _parents_of_rows(units: Units, coordinate: Ids, inside: set[int]) -> Ids | None:
-    """A unit for every different set of units that is reduced over; None where they overlap."""
+def _units_of_rows(units: Units, coordinate: Ids, inside: set[int]) -> Ids:
+    """A unit for every different set of units that is reduced over."""
     outer = [d for d in range(coordinate.ndim) if d not in inside]
-    order = [*outer, *sorted(inside)]
     outer_shape = [coordinate.shape[d] for d in outer]
-    rows = np.sort(coordinate.transpose(order).reshape(prod(outer_shape), -1), axis=1)
-    rows, inverse = np.unique(rows, axis=0, return_inverse=True)
+    rows = coordinate.transpose([*outer, *sorted(inside)]).reshape(prod(outer_shape), -1)
+    rows, first, inverse = np.unique(
+        np.sort(rows, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    pinned_already = units.is_pinned(rows).all()
+    parents = None if pinned_already else _parents(units, rows)
+    if parents is None:
+        order = np.argsort(np.argsort(first))
+        parents = units.positions(outer[0], len(rows))[order]
+    shape = [1 if d in inside else n for d, n in enumerate(coordinate.shape)]
+    return collapse(parents[inverse.reshape(outer_shape)].reshape(shape))
+
+
+def _parents(units: Units, rows: Ids) -> Ids | None:
+    """A fresh parent of the units in each row; None, and all pinned, where rows overlap."""
     parents = units.fresh(len(rows))
-    owner = np.repeat(parents, rows.shape[1])
-    keys, counts = np.unique(np.stack([rows.ravel(), owner]), axis=1, return_counts=True)
-    children, parent = keys
+    pairs = np.stack([rows.ravel(), np.repeat(parents, rows.shape[1])])
+    (children, owner), counts = np.unique(pairs, axis=1, return_counts=True)
     movable = ~units.is_pinned(children)
     fixed = np.zeros(len(rows), dtype=np.uint64)
-    np.add.at(
-        fixed,
-        parent[~movable] - parents[0],
-        mix(children[~movable], 3) * counts[~movable].astype(np.uint64),
-    )
+    met = mix(children[~movable], 3) * counts[~movable].astype(np.uint64)
+    np.add.at(fixed, owner[~movable] - parents[0], met)
     units.label(parents, fixed)
-    children, parent, counts = children[movable], parent[movable], counts[movable]
+    children, owner, counts = children[movable], owner[movable], counts[movable]
     if len(np.unique(children)) < len(children):
         units.pin(children, "is summed over in windows that overlap")
         return None
-    units.contain(children, parent)
+    units.contain(children, owner)
     units.label(children, mix(counts))
-    shape = [1 if d in inside else n for d, n in enumerate(coordinate.shape)]
-    return collapse(parents[inverse.reshape(outer_shape)].reshape(shape))
+    return parents
 
 
 def move(x: Layout, movement: Movement) -> list[Layout]:
@@ -138,7 +137,12 @@ def move(x: Layout, movement: Movement) -> list[Layout]:
 
 
 def _expand(coordinate: Ids, shape: Shape) -> torch.Tensor:
-    return torch.from_numpy(coordinate).expand(shape)
+    return as_tensor(coordinate).expand(shape)
+
+
+def as_tensor(coordinate: Ids) -> torch.Tensor:
+    """A coordinate as a tensor; views that numpy made read-only are copied."""
+    return torch.from_numpy(coordinate if coordinate.flags.writeable else coordinate.copy())
 
 
 def _results(moved: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:

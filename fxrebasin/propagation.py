@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -229,6 +230,18 @@ class _LayoutMode(TorchDispatchMode):
             root = self.storages.root(written)
             whole = tuple(root.shape)
             self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
+        elif (now := self.storages.get(self.storages.root(written))) is not None:
+            self._pin_unused(before, now)
+
+    def _pin_unused(self, before: Layout, now: Layout) -> None:
+        """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
+        provisional = {int(ids[0]) for p in self.touched.values() for ids in p.positions}
+        left = [np.unique(c) for c in now.coordinates]
+        for c in before.coordinates:
+            ids = np.unique(c)
+            if int(ids[0]) in provisional:
+                gone = np.setdiff1d(ids, np.concatenate([*left, ids[:0]]))
+                self.found.units.pin(gone, "is overwritten before it is used")
 
     def _apply(
         self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any

@@ -19,7 +19,7 @@ from ..layout import (
     varies_on,
 )
 from ..parameters import resolve
-from ..primitives import move
+from ..primitives import as_tensor, move
 from ..units import NOWHERE, Ids, Units, mix
 from .registry import Call, Rule
 
@@ -61,7 +61,7 @@ def shifted(op: Callable[..., torch.Tensor]) -> Rule:
     """Ops that permute positions along named dims (roll, flip): no coordinate needs expanding."""
 
     def rule(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
-        moved = [op(torch.from_numpy(c), *args, **kwargs).numpy() for c in x.coordinates]
+        moved = [op(as_tensor(c), *args, **kwargs).numpy() for c in x.coordinates]
         return Layout(x.shape, tuple(moved), x.parameter)
 
     return rule
@@ -132,7 +132,7 @@ def _gather(
     moved = []
     for c in x.coordinates:
         sizes = [n if d in dims else c.shape[d] for d, n in enumerate(x.shape)]
-        moved.append(collapse(op(torch.from_numpy(c).expand(sizes)).numpy()))
+        moved.append(collapse(op(as_tensor(c).expand(sizes)).numpy()))
     return Layout(call.shape, tuple(moved))
 
 
