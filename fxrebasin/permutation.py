@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -215,26 +215,37 @@ def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.
     return flat.reshape(front.shape).movedim(tuple(range(len(axes))), axes).contiguous()
 
 
-def source_of(permutation: Permutation, parameter: ParameterSymmetry, group: AxisGroup) -> Indices:
-    """For every position along ``group.axes`` (in C order), the position whose entry comes there."""
+def source_of(
+    permutation: Permutation,
+    parameter: ParameterSymmetry,
+    group: AxisGroup,
+    still: Collection[str] = (),
+) -> Indices:
+    """For every position along ``group.axes`` (in C order), the one whose entry comes there.
+
+    Blocks named in ``still`` are left as they are.
+    """
     source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
     for segment in group.segments:
         if segment.blocks:
-            source[segment.positions] = segment.positions[_permuted_index(permutation, segment)]
+            moved = segment.positions[_permuted_index(permutation, segment, still)]
+            source[segment.positions] = moved
     return source
 
 
-def _permuted_index(permutation: Permutation, segment: Segment) -> tuple[Indices, ...]:
+def _permuted_index(
+    permutation: Permutation, segment: Segment, still: Collection[str]
+) -> tuple[Indices, ...]:
     """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
     ndim = segment.positions.ndim
-    blocks = [permutation.symmetry.blocks[name] for name in segment.blocks]
     rows: list[Indices] = []
     index: list[Indices] = []
-    for d, block in enumerate(blocks):
+    for d, name in enumerate(segment.blocks):
+        block = permutation.symmetry.blocks[name]
         place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
         above = segment.parents[d]
         row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)
         rows.append(row * block.size + place)
-        index.append(permutation.indices[block.name][row, place])
+        index.append(place if name in still else permutation.indices[name][row, place])
     copies = np.arange(segment.positions.shape[-1]).reshape((1,) * (ndim - 1) + (-1,))
     return (*index, copies)

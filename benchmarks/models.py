@@ -1,0 +1,77 @@
+"""The torchvision classifiers that the benchmarks measure, with weights that hide no mistake.
+
+A freshly built network forgives much: affines are one, biases and whole layers are zero, BatchNorm
+statistics are all alike, so a tensor that moves wrongly changes nothing. :func:`randomise` draws
+all of them afresh.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision import models
+
+
+def classifier_names() -> list[str]:
+    """All classification models of torchvision."""
+    return list(models.list_models(module=models))
+
+
+def native_size(name: str) -> int:
+    """The image size that the best published weights of a model were evaluated at."""
+    return int(models.get_model_weights(name).DEFAULT.transforms().crop_size[0])
+
+
+def build_classifier(name: str) -> tuple[nn.Module, Tensor]:
+    """An untrained model in eval mode, and one random image of its native size."""
+    size = native_size(name)
+    options: dict[str, object] = {}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False  # minutes of scipy, for weights drawn afresh anyway
+    if name.startswith("vit_"):
+        options["image_size"] = size
+    torch.manual_seed(0)
+    model: nn.Module = models.get_model(name, weights=None, **options)
+    return model.eval(), torch.randn(1, 3, size, size)
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, image: Tensor) -> None:
+    """Give every parameter and every BatchNorm statistic a value of its own, in place.
+
+    Weight matrices and kernels keep the variance of what they act on (He et al. 2015), so that
+    signals neither vanish nor explode in deep models. Statistics are those that ``image`` causes,
+    moved away by up to a standard deviation or so: with arbitrary ones, a few channels would drown
+    the others.
+
+    >>> layer = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    >>> randomise(layer, torch.randn(1, 3, 8, 8))
+    >>> len(layer[1].running_mean.unique())
+    4
+    """
+    for name, parameter in model.named_parameters():
+        if not name.endswith("weight"):
+            parameter.add_(torch.randn_like(parameter), alpha=0.5)
+        elif parameter.ndim == 1:
+            parameter.mul_(torch.rand_like(parameter) + 0.5)
+        else:
+            parameter.normal_(std=(2 / parameter[0].numel()) ** 0.5)
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    hooks = [layer.register_forward_pre_hook(_fit_statistics) for layer in layers]
+    try:
+        model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _fit_statistics(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    (x,) = args
+    assert isinstance(layer, _BatchNorm)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1])
+    variance.clamp_(min=0.01 * float(variance.mean()))  # a dead channel must not amplify noise
+    layer.running_mean.copy_(mean + 0.5 * variance.sqrt() * torch.randn_like(mean))
+    layer.running_var.copy_(variance * (torch.rand_like(variance) + 0.5))
