@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import random
-import resource
-import signal
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -30,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 import fxrebasin as fr
+from benchmarks.isolation import peak_memory, run_apart
 from benchmarks.models import build_classifier, classifier_names, native_size, randomise
 from benchmarks.reporting import ROOT, commit, markdown_table, provenance, write_atomically
 
@@ -122,34 +119,28 @@ def measure(row: Row) -> Row:
         places[name].copy_(was[name])
         controls.append(change())
         places[name].copy_(kept)
-    return Row(
-        *(row.model, row.size, row.commit, row.threads),
-        *(symmetry.block_count, symmetry.movable_units, symmetry.log_order, symmetry.coverage),
+    return replace(
+        row,
+        blocks=symmetry.block_count,
+        movable_units=symmetry.movable_units,
+        log_order=symmetry.log_order,
+        coverage=symmetry.coverage,
         error=error,
         control=min(controls, default=0.0),
         analysis=analysis,
         forward=statistics.median(seconds),
         unknown_ops=dict(symmetry.unknown_ops),
-        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        memory=peak_memory(),
     )
-
-
-def limit_process(gibibytes: float, seconds: int) -> None:
-    """Let this process fail before it starves or stalls its neighbours."""
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30),) * 2)
-    signal.alarm(seconds)
 
 
 def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:
     """Measure one model in a fresh process; whatever goes wrong there becomes the row's status."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, limit_process, (gibibytes, seconds)) as pool:
-        try:
-            return pool.submit(measure, row).result()
-        except Exception as error:  # any failure is a result here
-            reason = (str(error).strip().splitlines() or [""])[0][:120]
-            failure = f"{type(error).__name__}: {reason}"
-            return Row(row.model, row.size, row.commit, row.threads, failure=failure)
+    try:
+        return run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
+    except Exception as error:  # any failure is a result here
+        reason = (str(error).strip().splitlines() or [""])[0][:120]
+        return replace(row, failure=f"{type(error).__name__}: {reason}")
 
 
 def summary(rows: list[Row]) -> str:
@@ -193,7 +184,7 @@ def main() -> int:
             if name not in done:
                 progress.set_description(name)
                 row = Row(name, native_size(name), now, options.threads)
-                done[name] = measure_apart(row, options.memory, options.timeout)
+                done[name] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
                 print(json.dumps(asdict(done[name])), file=file, flush=True)
     rows = [done[name] for name in names]
     table = markdown_table(HEADER, [row.cells() for row in rows])

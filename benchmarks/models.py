@@ -28,7 +28,9 @@ def build_classifier(name: str) -> tuple[nn.Module, Tensor]:
     size = native_size(name)
     options: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False  # minutes of scipy, for weights drawn afresh anyway
+        # Without minutes of scipy for weights that are drawn afresh anyway, and, like the published
+        # weights, without the classifiers that exist in training only.
+        options = {"init_weights": False, "aux_logits": False}
     if name.startswith("vit_"):
         options["image_size"] = size
     torch.manual_seed(0)
@@ -42,8 +44,9 @@ def randomise(model: nn.Module, image: Tensor) -> None:
 
     Weight matrices and kernels keep the variance of what they act on (He et al. 2015), so that
     signals neither vanish nor explode in deep models. Statistics are those that ``image`` causes,
-    moved away by up to a standard deviation or so: with arbitrary ones, a few channels would drown
-    the others.
+    moved away by about a standard deviation: with arbitrary ones, a few channels would drown the
+    others. Most are moved down, which opens most ReLUs; behind half-open ones a random network is
+    chaotic, and its rounding errors grow layer by layer.
 
     >>> layer = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
     >>> randomise(layer, torch.randn(1, 3, 8, 8))
@@ -72,6 +75,6 @@ def _fit_statistics(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
     assert layer.running_mean is not None
     assert layer.running_var is not None
     variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1])
-    variance.clamp_(min=0.01 * float(variance.mean()))  # a dead channel must not amplify noise
-    layer.running_mean.copy_(mean + 0.5 * variance.sqrt() * torch.randn_like(mean))
+    variance.clamp_(min=0.1 * float(variance.mean()))  # a dead channel must not amplify noise
+    layer.running_mean.copy_(mean + variance.sqrt() * (0.5 * torch.randn_like(mean) - 1))
     layer.running_var.copy_(variance * (torch.rand_like(variance) + 0.5))

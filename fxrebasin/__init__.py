@@ -1,10 +1,31 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
-from .api import analyze
+from .api import analyze, match, rebasin
+from .batch_norm import recompute_batch_norm
+from .matching import Alignment, weight_matching
 from .paths import Path, interpolate
 from .permutation import Permutation
+from .report import Report
+from .rewriting import RebasedModule
 from .symmetry import Block, Segment, Symmetry
+from .verification import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["Block", "Path", "Permutation", "Segment", "Symmetry", "analyze", "interpolate"]
+__all__ = [
+    "Alignment",
+    "Block",
+    "Path",
+    "Permutation",
+    "RebasedModule",
+    "Report",
+    "Segment",
+    "Symmetry",
+    "analyze",
+    "interpolate",
+    "match",
+    "rebasin",
+    "recompute_batch_norm",
+    "verify",
+    "weight_matching",
+]

@@ -1,8 +1,8 @@
 """What can go wrong, one class per condition.
 
-Every error a user can cause is an :class:`FxrebasinError` and, where one fits, a subclass of the
-builtin exception that fits it, so that ``except ValueError`` keeps working. The text of each names what was expected, what
-was found, and what to do about it.
+Every error a user can cause is an :class:`FxrebasinError` and a subclass of the builtin exception
+that fits it, so that ``except ValueError`` keeps working. The text of each names what was
+expected, what was found, and what to do about it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class TraceError(FxrebasinError, RuntimeError):
 
 class SignatureError(FxrebasinError, ValueError):
     """A rule's signature string cannot be read or does not fit its operands."""
+
+
+class PassOrderError(FxrebasinError, RuntimeError):
+    """A pass was run before one that it depends on."""
 
 
 class VerificationError(FxrebasinError, RuntimeError):

@@ -114,9 +114,7 @@ def weight_matching(
             stacklevel=2,
         )
     seconds = time.perf_counter() - start
-    return Alignment(
-        descent.permutation, before, descent.total, tuple(history), converged, seconds
-    )
+    return Alignment(descent.permutation, before, descent.total, tuple(history), converged, seconds)
 
 
 @dataclass(eq=False)
@@ -141,9 +139,7 @@ class _Descent:
         self.values = np.array([objective.value(self.permutation, t) for t in range(count)])
         self.changed_at = np.zeros(count, dtype=np.int64)
         self.clock = 0
-        self.trees = [
-            self._tree(block.name) for block in self.symmetry if block.parent is None
-        ]
+        self.trees = [self._tree(block.name) for block in self.symmetry if block.parent is None]
 
     @property
     def total(self) -> float:
@@ -201,7 +197,12 @@ class _Descent:
     def _is_linearised(self, tree: Tree) -> bool:
         """Does some tensor hold blocks of the tree more than once?"""
         return len(tree.names) > 1 or any(
-            sum(tree.root in s.blocks for g in self.objective.terms[t].parameter.groups for s in g.segments) > 1
+            sum(
+                tree.root in s.blocks
+                for g in self.objective.terms[t].parameter.groups
+                for s in g.segments
+            )
+            > 1
             for t in tree.terms
         )
 
@@ -257,7 +258,9 @@ class TreeSolver:
         a, b = self.objective.pair(self.permutation, occurrence, free)
         if siblings:
             parent = chain[-2]
-            self.bilinear.append((parent, chain[-1], siblings[0][-1], *self._ordered(occurrence, free, chain, a, b)))
+            self.bilinear.append(
+                (parent, chain[-1], siblings[0][-1], *self._ordered(occurrence, free, chain, a, b))
+            )
         else:
             n = self.symmetry.blocks[name].units
             product = a.reshape(n, -1) @ b.reshape(n, -1).T
@@ -281,7 +284,12 @@ class TreeSolver:
         return chains
 
     def _ordered(
-        self, occurrence: Occurrence, free: set[str], chain: tuple[str, ...], a: torch.Tensor, b: torch.Tensor
+        self,
+        occurrence: Occurrence,
+        free: set[str],
+        chain: tuple[str, ...],
+        a: torch.Tensor,
+        b: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Bring a pair with two sibling blocks to the shape (parents, first, second, rest)."""
         names = [name for name in occurrence.segment.blocks if name in free]
@@ -306,7 +314,9 @@ class TreeSolver:
             coupled = table + self._coupling(name)
             self.tables[name] = assign(coupled)
             last = self._is_last(name)
-            chosen = np.take_along_axis(coupled if last else table, self.tables[name][..., None], -1)
+            chosen = np.take_along_axis(
+                coupled if last else table, self.tables[name][..., None], -1
+            )
             values[name] = chosen[..., 0].sum(axis=-1)
 
     def _is_last(self, name: str) -> bool:

@@ -29,7 +29,7 @@ from .primitives import pin
 from .rules.registry import Call
 from .rules.table import CONSTANTS, find_rule
 from .storages import Storages
-from .tracing import unobserved
+from .tracing import in_placeholder_order, unobserved
 from .units import Units
 
 
@@ -71,31 +71,8 @@ def propagate(
                 shape = tuple(tensor.shape)
                 mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
         stack.enter_context(mode)
-        _Propagator(module, mode).run(*_in_placeholder_order(module, *inputs))
+        _Propagator(module, mode).run(*in_placeholder_order(module, *inputs))
     return found
-
-
-def _in_placeholder_order(
-    module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Any]:
-    values, rest = [], list(args)
-    for node in module.graph.find_nodes(op="placeholder"):
-        if rest:
-            values.append(rest.pop(0))
-        elif str(node.target) in kwargs:
-            values.append(kwargs[str(node.target)])
-        elif node.args:
-            values.append(node.args[0])
-        else:
-            raise InvalidInputError(
-                f"the model's input {node.target!r} is missing from the example inputs; "
-                f"got {len(args)} positional ones and {sorted(kwargs)}"
-            )
-    if rest:
-        raise InvalidInputError(
-            f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
-        )
-    return values
 
 
 def _tensors(model: nn.Module) -> dict[int, tuple[torch.Tensor, list[str], bool]]:

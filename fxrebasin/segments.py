@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import ClosureWarning
 from .layout import varies_on
 from .parameters import Parameter
+from .propagation import Propagation
 from .refinement import Atom, Classes, Indices, RawBlock, ancestor_index, refine_units
 from .symmetry import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
 from .units import Ids, Units, mix
@@ -38,14 +39,13 @@ class _NotClosed(Exception):
         self.units = units
 
 
-def build_symmetry(
-    units: Units, parameters: list[Parameter], unknown_ops: dict[str, int]
-) -> Symmetry:
+def build_symmetry(found: Propagation) -> Symmetry:
     """Refine the units and describe every parameter by segments of the blocks found.
 
     Warns:
         ClosureWarning: a parameter is not a union of products of blocks; its units were pinned.
     """
+    units, parameters = found.units, found.parameters
     while True:
         classes = refine_units(units, parameters)
         raw = []
@@ -63,7 +63,7 @@ def build_symmetry(
                 break
         else:
             pinned = _pinned_axes(units, classes, parameters)
-            return _named(raw, pinned, unknown_ops)
+            return _named(raw, pinned, dict(found.unknown_ops))
 
 
 def _describe(units: Units, classes: Classes, parameter: Parameter) -> _RawParameter:

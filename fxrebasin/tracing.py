@@ -6,11 +6,12 @@ import copy
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import fx, nn
 
-from .errors import TraceError
+from .errors import InvalidInputError, TraceError
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -34,13 +35,57 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """
     if isinstance(model, fx.GraphModule):
         return shared_copy(model)  # type: ignore[return-value]
-    shared = shared_copy(model)
+    shared = shared_copy(model).eval()
     tracer = fx.Tracer()
     try:
         graph = tracer.trace(shared)
     except Exception as error:
         raise TraceError(_explain(model, error)) from error
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
+
+
+def is_mode_dependent(model: nn.Module, traced: fx.GraphModule) -> bool:
+    """Would tracing in train mode give another graph, as with functional dropout?"""
+    if isinstance(model, fx.GraphModule):
+        return False
+    tracer = fx.Tracer()
+    try:
+        training = tracer.trace(shared_copy(model).train())
+    except Exception:
+        return True
+    return _signature(training) != _signature(traced.graph)
+
+
+def _signature(graph: fx.Graph) -> list[str]:
+    return [node.format_node() or node.name for node in graph.nodes]
+
+
+def in_placeholder_order(
+    module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
+    """Arrange example inputs as ``fx.Interpreter.run`` wants them.
+
+    Raises:
+        InvalidInputError: an input is missing, or there are too many.
+    """
+    values, rest = [], list(args)
+    for node in module.graph.find_nodes(op="placeholder"):
+        if rest:
+            values.append(rest.pop(0))
+        elif str(node.target) in kwargs:
+            values.append(kwargs[str(node.target)])
+        elif node.args:
+            values.append(node.args[0])
+        else:
+            raise InvalidInputError(
+                f"the model's input {node.target!r} is missing from the example inputs; "
+                f"got {len(args)} positional ones and {sorted(kwargs)}"
+            )
+    if rest:
+        raise InvalidInputError(
+            f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
+        )
+    return values
 
 
 def _explain(model: nn.Module, error: Exception) -> str:

@@ -1,0 +1,36 @@
+"""Run a function in a process of its own, under limits, so that models cannot harm one another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+def run_apart(function: Callable[[A], R], argument: A, *, gibibytes: float, seconds: int) -> R:
+    """Call a function in a fresh process; its memory is released afterwards, whatever happens.
+
+    Raises:
+        Exception: whatever the function raises; ``MemoryError`` or ``RuntimeError`` where it
+            wants more memory.
+        BrokenProcessPool: the process was killed, or was not done in time.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, _limit, (gibibytes, seconds)) as pool:
+        return pool.submit(function, argument).result()
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _limit(gibibytes: float, seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30),) * 2)
+    signal.alarm(seconds)

@@ -1,0 +1,14 @@
+"""The compiler passes: each usable alone, in torch's ``PassManager``, or through the API.
+
+A pass holds no algorithm: it calls the library. What the passes find is kept in
+``GraphModule.meta["fxrebasin"]``.
+"""
+
+from .propagate import Propagate
+from .refine import Refine
+from .rewrite import Rewrite
+from .solve import Solve
+from .trace import Trace
+from .verify import Verify
+
+__all__ = ["Propagate", "Refine", "Rewrite", "Solve", "Trace", "Verify"]

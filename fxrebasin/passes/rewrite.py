@@ -1,0 +1,52 @@
+"""Emit the permuted module."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import fx
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from ..report import state_of
+from ..rewriting import META, emit
+
+
+class Rewrite(PassBase):
+    """Permute a copy of the model's parameters, and run the graph on it.
+
+    Takes: a module whose alignment is known.
+    Gives: a ``GraphModule`` with the state dict keys of the user's module, in its order.
+    Requires: ``Solve``.
+    Ensures: keys, shapes, dtypes and devices are those of the user's module.
+    Cost: one copy of the parameters.
+
+    >>> import torch
+    >>> from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2)) for _ in "ab")
+    >>> module = Trace()(b).graph_module
+    >>> steps = (Propagate((torch.zeros(1, 2),)), Refine(), Solve(to=a, progress=False), Rewrite())
+    >>> for step in steps:
+    ...     module = step(module).graph_module
+    >>> list(module.state_dict()) == list(b.state_dict())
+    True
+    """
+
+    def requires(self, graph_module: fx.GraphModule) -> None:
+        state_of(graph_module, "alignment")
+
+    def call(self, graph_module: fx.GraphModule) -> PassResult:
+        state = state_of(graph_module, "alignment")
+        assert state.alignment is not None
+        moved = state.alignment.permutation.apply_to(state.model)
+        emitted = emit(moved, graph_module)
+        emitted.meta[META] = copy.copy(state)
+        return PassResult(emitted, True)
+
+    def ensures(self, graph_module: fx.GraphModule) -> None:
+        graph_module.graph.lint()
+        expected = state_of(graph_module).model.state_dict()
+        found = graph_module.state_dict()
+        assert list(found) == list(expected)
+        for name, tensor in expected.items():
+            assert found[name].shape == tensor.shape and found[name].dtype == tensor.dtype, name
+            assert found[name].device == tensor.device, name

@@ -1,0 +1,68 @@
+"""Align the weights with those of another model."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from ..matching import weight_matching
+from ..report import state_of
+from ..validation import check_parameters, check_same_architecture
+
+
+class Solve(PassBase):
+    """Find the permutation that brings the module closest to a reference.
+
+    Takes: a module whose symmetry is known, and the reference.
+    Gives: the same module; its ``Alignment`` in its state.
+    Requires: ``Refine``; a reference of the same architecture.
+    Ensures: the objective is not lower than before.
+    Cost: per sweep one matrix product and one linear assignment problem per block.
+
+    >>> import torch
+    >>> from fxrebasin.passes import Propagate, Refine, Solve, Trace
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2)) for _ in "ab")
+    >>> module = Trace()(b).graph_module
+    >>> for step in (Propagate((torch.zeros(1, 2),)), Refine(), Solve(to=a, progress=False)):
+    ...     module = step(module).graph_module
+    """
+
+    def __init__(
+        self,
+        *,
+        to: nn.Module,
+        seed: int = 0,
+        max_sweeps: int = 100,
+        device: torch.device | str | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.to = to
+        self.seed = seed
+        self.max_sweeps = max_sweeps
+        self.device = device
+        self.progress = progress
+
+    def requires(self, graph_module: fx.GraphModule) -> None:
+        state = state_of(graph_module, "symmetry")
+        check_parameters(self.to, "the reference model A")
+        check_same_architecture(state.model, self.to)
+
+    def call(self, graph_module: fx.GraphModule) -> PassResult:
+        state = state_of(graph_module, "symmetry")
+        assert state.symmetry is not None
+        state.alignment = weight_matching(
+            state.symmetry,
+            state.model.state_dict(),
+            to=self.to.state_dict(),
+            seed=self.seed,
+            max_sweeps=self.max_sweeps,
+            device=self.device,
+            progress=self.progress,
+        )
+        return PassResult(graph_module, False)
+
+    def ensures(self, graph_module: fx.GraphModule) -> None:
+        alignment = state_of(graph_module, "alignment").alignment
+        assert alignment is not None
+        assert alignment.objective_after >= alignment.objective_before

@@ -1,0 +1,38 @@
+"""From a module to an fx graph."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from ..report import State
+from ..rewriting import META
+from ..tracing import is_mode_dependent, trace
+from ..validation import check_parameters
+
+
+class Trace(PassBase):
+    """Trace a module symbolically.
+
+    Takes: an ``nn.Module``, or a ``GraphModule``.
+    Gives: a ``GraphModule`` that shares its parameters; the module itself is not touched.
+    Requires: finite, dense parameters on one device.
+    Ensures: the graph is well formed.
+    Cost: runs Python's forward once on proxies; a tenth of a second for most models.
+
+    >>> import torch
+    >>> from fxrebasin.passes import Trace
+    >>> Trace()(torch.nn.Linear(2, 3)).graph_module.graph.find_nodes(op="output")[0].name
+    'output'
+    """
+
+    def requires(self, graph_module: nn.Module) -> None:
+        check_parameters(graph_module)
+
+    def call(self, graph_module: nn.Module) -> PassResult:
+        traced = trace(graph_module)
+        traced.meta[META] = State(graph_module, is_mode_dependent(graph_module, traced))
+        return PassResult(traced, True)
+
+    def ensures(self, graph_module: nn.Module) -> None:
+        pass

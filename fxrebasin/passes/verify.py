@@ -1,0 +1,47 @@
+"""Check that the function has not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import fx
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from ..report import state_of
+from ..verification import verify
+
+
+class Verify(PassBase):
+    """Compare the emitted module with the user's own, run eagerly on the example inputs.
+
+    Takes: an emitted module, and example inputs.
+    Gives: the same module; the measured error in its state.
+    Requires: ``Rewrite``.
+    Ensures: outputs agree within the tolerance of their dtype.
+    Cost: one forward pass of each, in float64 where memory allows.
+
+    >>> import torch
+    >>> from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2)) for _ in "ab")
+    >>> x = torch.randn(4, 2)
+    >>> module = Trace()(b).graph_module
+    >>> steps = (Propagate((x,)), Refine(), Solve(to=a, progress=False), Rewrite(), Verify((x,)))
+    >>> for step in steps:
+    ...     module = step(module).graph_module
+    """
+
+    def __init__(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> None:
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
+
+    def requires(self, graph_module: fx.GraphModule) -> None:
+        state_of(graph_module, "alignment")
+
+    def call(self, graph_module: fx.GraphModule) -> PassResult:
+        state = state_of(graph_module)
+        state.verification = verify(state.model, graph_module, self.args, self.kwargs)
+        return PassResult(graph_module, False)
+
+    def ensures(self, graph_module: fx.GraphModule) -> None:
+        assert state_of(graph_module).verification is not None
