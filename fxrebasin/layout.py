@@ -35,6 +35,8 @@ class Layout:
     value: torch.Tensor | None = field(default=None, repr=False)
     """The numbers themselves, where they depend on neither inputs nor parameters."""
 
+    order_of: Layout | None = field(default=None, repr=False)
+    """Set where the entries are positions of that tensor's units: reading them pins those."""
     buffer: Parameter | None = field(default=None, repr=False)
     """The buffer of the model that a constant is."""
 

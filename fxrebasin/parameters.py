@@ -40,7 +40,7 @@ class Parameter:
     def layout(self) -> Layout:
         ndim = len(self.shape)
         coordinates = [along(ids, a, ndim) for a, ids in enumerate(self.positions) if len(ids) > 1]
-        return Layout(self.shape, tuple(coordinates), self)
+        return Layout(self.shape, tuple(coordinates), self if coordinates else None)
 
     def named(self) -> list[Ids]:
         """Its coordinates, with the entries that nothing has named made explicit."""
@@ -145,7 +145,7 @@ def _adopt(
 
 
 def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shape) -> bool:
-    """Does every entry come from a position of its own? Checked per group of axes that share dims."""
+    """Does every entry come from a position of its own?"""
     remaining = dict(spans)
     while remaining:
         axis, dims = remaining.popitem()

@@ -194,7 +194,8 @@ class Permutation:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                indices = {name: file.get_tensor(name) for name in file.keys()}
+                names = list(file.keys())
+                indices = {name: file.get_tensor(name) for name in names}
             symmetry = Symmetry.from_json(metadata["symmetry"])
         except FileNotFoundError:
             raise

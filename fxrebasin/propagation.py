@@ -8,9 +8,10 @@ tell constants that are uniform along an axis from those that are not.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,14 +58,14 @@ def propagate(
         InvalidInputError: the module does not run on the example inputs.
     """
     units = Units()
-    found = Propagation(units, _parameters(names, units), nx.MultiGraph())
-    tensors = _tensors(names)
-    mode = _LayoutMode(found, tensors)
+    stored = _stored(names)
+    found = Propagation(units, _parameters(stored, units), nx.MultiGraph())
+    mode = _LayoutMode(found, stored)
     recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(_without_fused_recurrence())
         inputs = tree_map_only(torch.Tensor, lambda t: t.detach(), (tuple(args), dict(kwargs)))
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
@@ -75,20 +76,55 @@ def propagate(
     return found
 
 
-def _tensors(model: nn.Module) -> dict[int, tuple[torch.Tensor, list[str], bool]]:
-    """By identity: every stored tensor, all its names, and whether it is a buffer."""
-    found: dict[int, tuple[torch.Tensor, list[str], bool]] = {}
+@contextmanager
+def _without_fused_recurrence() -> Iterator[None]:
+    """Have recurrent layers run step by step, through ops that have rules."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of an unrelated setting that it restores
+        flags = torch.backends.mkldnn.flags(enabled=False)
+        flags.__enter__()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flags.__exit__(None, None, None)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that a module stores, with all its names."""
+
+    tensor: torch.Tensor
+    names: list[str]
+    is_buffer: bool
+    is_statistic: bool = False
+    """A buffer next to running statistics, as BatchNorm has them: it belongs to units."""
+
+
+def _stored(model: nn.Module) -> list[Stored]:
+    """Every parameter and buffer, known by identity."""
+    found: dict[int, Stored] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
-        found.setdefault(id(tensor), (tensor, [], False))[1].append(name)
+        found.setdefault(id(tensor), Stored(tensor, [], False)).names.append(name)
     for name, tensor in model.named_buffers(remove_duplicate=False):
-        found.setdefault(id(tensor), (tensor, [], True))[1].append(name)
-    return found
+        owner = model.get_submodule(name.rpartition(".")[0])
+        statistic = tensor.is_floating_point() and (
+            "running_mean" in owner._buffers or "running_var" in owner._buffers
+        )
+        found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
+    return list(found.values())
 
 
-def _parameters(model: nn.Module, units: Units) -> list[Parameter]:
+def _parameters(stored: list[Stored], units: Units) -> list[Parameter]:
     return [
-        Parameter(tuple(names), tuple(t.shape), is_buffer, tuple(units.fresh(n) for n in t.shape))
-        for t, names, is_buffer in _tensors(model).values()
+        Parameter(
+            tuple(s.names),
+            tuple(s.tensor.shape),
+            s.is_buffer,
+            tuple(units.fresh(n) for n in s.tensor.shape),
+        )
+        for s in stored
     ]
 
 
@@ -145,18 +181,15 @@ class _Propagator(fx.Interpreter):
 class _LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
-    def __init__(
-        self, found: Propagation, tensors: dict[int, tuple[torch.Tensor, list[str], bool]]
-    ) -> None:
+    def __init__(self, found: Propagation, tensors: list[Stored]) -> None:
         super().__init__()
         self.found = found
         self.storages = Storages(found.units)
         self.buffers = Storages(found.units)
         self.touched: dict[str, Parameter] = {}
-        for (tensor, _, is_buffer), parameter in zip(
-            tensors.values(), found.parameters, strict=True
-        ):
-            (self.buffers if is_buffer else self.storages).put(tensor, parameter.layout())
+        for stored, parameter in zip(tensors, found.parameters, strict=True):
+            moves = not stored.is_buffer or stored.is_statistic
+            (self.storages if moves else self.buffers).put(stored.tensor, parameter.layout())
 
     def axes(self, name: str, value: Any) -> list[AxisUnits]:
         tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
@@ -213,12 +246,13 @@ class _LayoutMode(TorchDispatchMode):
     def _pin_unused(self, before: Layout, now: Layout) -> None:
         """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
         provisional = {int(ids[0]) for p in self.touched.values() for ids in p.positions}
-        left = [np.unique(c) for c in now.coordinates]
+        units = self.found.units
+        left = np.concatenate([units.find(c).ravel() for c in now.coordinates] or [np.empty(0)])
         for c in before.coordinates:
             ids = np.unique(c)
             if int(ids[0]) in provisional:
-                gone = np.setdiff1d(ids, np.concatenate([*left, ids[:0]]))
-                self.found.units.pin(gone, "is overwritten before it is used")
+                gone = ids[~np.isin(units.find(ids), left)]
+                units.pin(gone, "is overwritten before it is used")
 
     def _apply(
         self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any
@@ -245,6 +279,8 @@ class _LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
+            if x.order_of is not None:
+                pin(self.found.units, x.order_of, "its order is read (argmax, sort, topk ...)")
 
     def _root_before(self, written: torch.Tensor | None) -> Layout | None:
         """What the storage holds before it is written to, in the shape it was first seen in."""
@@ -253,7 +289,10 @@ class _LayoutMode(TorchDispatchMode):
         return resolve(self.found.units, self.layout_of(self.storages.root(written)))
 
     def layout_of(self, tensor: torch.Tensor) -> Layout:
-        """The layout of a tensor; a constant's positions are told apart where its values differ."""
+        """The layout of a tensor; a constant's positions are told apart where its values differ.
+
+        Those of a buffer that may hold other values in another state dict always are.
+        """
         known = self.storages.get(tensor)
         if known is not None:
             return known
@@ -261,7 +300,10 @@ class _LayoutMode(TorchDispatchMode):
         buffer = self.buffers.get(tensor)
         if tensor.numel() == 0:
             return Layout(shape, value=tensor)
-        dims = tuple(d for d, n in enumerate(shape) if n > 1 and not _is_uniform(tensor, d))
+        weights = buffer is not None and tensor.is_floating_point()
+        dims = tuple(
+            d for d, n in enumerate(shape) if n > 1 and (weights or not _is_uniform(tensor, d))
+        )
         coordinates = positional(self.found.units, shape, dims)
         return Layout(
             shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from .parameters import Parameter
+from .relations import relate_pairs
 from .units import Hashes, Ids, Units, mix
 
 Indices = NDArray[np.int64]
@@ -103,29 +104,47 @@ def _edges(units: Units) -> Edges:
 
 
 def _congruent(units: Units) -> Edges:
-    """Unite parents with the same children, and nest parents whose children lie in others."""
+    """Relate parents that share children: equal, nested, or both inside something coarser."""
     while True:
+        known = units.version, len(units.parents)
+        _relate_parents(units, _edges(units))
         edges = _edges(units)
-        signature = np.zeros(units.count, dtype=np.uint64)
-        np.add.at(signature, edges.parent, mix(edges.child, 11))
-        parents = np.unique(edges.parent)
-        order = parents[np.argsort(signature[parents], kind="stable")]
-        equal = signature[order[1:]] == signature[order[:-1]]
-        if not equal.any():
-            break
-        first = order[
-            np.maximum.accumulate(np.where(np.r_[True, ~equal], np.arange(len(order)), 0))
-        ]
-        twins = first != order
-        pinned = units.is_pinned(first[twins]) | units.is_pinned(order[twins])
-        if pinned.any():
-            both = np.concatenate([first[twins][pinned], order[twins][pinned]])
-            units.pin(both, "has the same units as a pinned unit")
-        version = units.version
-        _equate_runs(units, first[twins], order[twins])
-        if units.version == version:
-            break
-    return _nest(units, edges)
+        _unite_twins(units, edges)
+        if known == (units.version, len(units.parents)):
+            return _nest(units, edges)
+
+
+def _relate_parents(units: Units, edges: Edges) -> None:
+    """Parents of the same units are related as two coordinates of one tensor are."""
+    order = np.lexsort((edges.role, edges.child))
+    child, parent, role = edges.child[order], edges.parent[order], edges.role[order]
+    widest = int(np.bincount(child).max(initial=0))
+    for offset in range(1, widest):
+        first = np.flatnonzero(child[offset:] == child[:-offset])
+        second = first + offset
+        kinds = mix(role[first]) + role[second]
+        for kind in np.unique(kinds):
+            here = kinds == kind
+            a, b = parent[first[here]], parent[second[here]]
+            keys = np.unique(a * np.int64(units.count) + b)
+            relate_pairs(units, units.find(keys // units.count), units.find(keys % units.count))
+
+
+def _unite_twins(units: Units, edges: Edges) -> None:
+    """Parents with the same children are one unit."""
+    signature = np.zeros(units.count, dtype=np.uint64)
+    np.add.at(signature, edges.parent, mix(edges.child, 11))
+    parents = np.unique(edges.parent)
+    order = parents[np.argsort(signature[parents], kind="stable")]
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = signature[order[1:]] != signature[order[:-1]]
+    first = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
+    first, twins = first[first != order], order[first != order]
+    pinned = units.is_pinned(first) | units.is_pinned(twins)
+    if pinned.any():
+        both = np.concatenate([first[pinned], twins[pinned]])
+        units.pin(both, "has the same units as a pinned unit")
+    _equate_runs(units, first[~pinned], twins[~pinned])
 
 
 def _equate_runs(units: Units, first: Ids, twins: Ids) -> None:
@@ -138,13 +157,22 @@ def _equate_runs(units: Units, first: Ids, twins: Ids) -> None:
 
 
 def _nest(units: Units, edges: Edges) -> Edges:
+    """A parent lies inside another if its children of one role all do."""
     n = units.count
-    down = csr_array((np.ones(len(edges.child), np.int64), (edges.child, edges.parent)), (n, n))
-    shared = (down.T @ down).tocoo()
-    sizes = np.bincount(edges.parent, minlength=n)
-    inner, outer = shared.coords
-    nested = (shared.data == sizes[inner]) & (inner != outer) & (sizes[inner] < sizes[outer])
-    inner, outer = inner[nested].astype(np.int64), outer[nested].astype(np.int64)
+    kinds, kind = np.unique(
+        np.stack([edges.parent.astype(np.uint64), edges.role]), axis=1, return_inverse=True
+    )
+    inner_of = kinds[0].astype(np.int64)
+    ones = np.ones(len(edges.child), dtype=np.int64)
+    by_kind = csr_array((ones, (edges.child, kind.ravel())), (n, len(inner_of)))
+    by_parent = csr_array((ones, (edges.child, edges.parent)), (n, n))
+    shared = (by_kind.T @ by_parent).tocoo()
+    which, outer = (c.astype(np.int64) for c in shared.coords)
+    inner = inner_of[which]
+    sizes = np.bincount(kind.ravel(), minlength=len(inner_of))
+    all_sizes = np.bincount(edges.parent, minlength=n)
+    nested = (shared.data == sizes[which]) & (inner != outer) & (sizes[which] < all_sizes[outer])
+    inner, outer = inner[nested], outer[nested]
     keys = np.concatenate([edges.child * n + edges.parent, inner * n + outer])
     role = np.concatenate([edges.role, np.full(len(inner), mix(0, 13))])
     keys, first = np.unique(keys, return_index=True)

@@ -131,7 +131,11 @@ def sorted_set(values: Ids) -> Ids:
 def _relate(units: Units, x: Ids, y: Ids) -> None:
     if units.is_pinned(x).all() or units.is_pinned(y).all():
         return
-    a, b = pairs(units, units.find(x), units.find(y))
+    relate_pairs(units, *pairs(units, units.find(x), units.find(y)))
+
+
+def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
+    """Conclude what follows from units that occur together, given their distinct pairs."""
     movable = ~(units.is_pinned(a) | units.is_pinned(b))
     a, b = a[movable], b[movable]
     if not a.size:
@@ -152,6 +156,8 @@ def _relate(units: Units, x: Ids, y: Ids) -> None:
 
 
 def _relate_components(units: Units, a: Ids, b: Ids) -> None:
+    if not units.is_new(a, b):
+        return
     ua, ia = np.unique(a, return_inverse=True)
     ub, ib = np.unique(b, return_inverse=True)
     n = len(ua) + len(ub)

@@ -31,7 +31,7 @@ class _RawParameter:
     groups: list[tuple[tuple[int, ...], list[_RawSegment]]] = field(default_factory=list)
 
 
-class _NotClosed(Exception):
+class _NotClosedError(Exception):
     """The entries of a parameter do not form complete products of blocks."""
 
     def __init__(self, units: Ids) -> None:
@@ -52,7 +52,7 @@ def build_symmetry(found: Propagation) -> Symmetry:
         for parameter in parameters:
             try:
                 raw.append(_describe(units, classes, parameter))
-            except _NotClosed as failure:
+            except _NotClosedError as failure:
                 warnings.warn(
                     f"{parameter.name} does not close under the permutations of its units; "
                     f"{len(failure.units)} units were pinned",
@@ -176,13 +176,13 @@ def _segment(
     values, copies = np.unique(copy, return_inverse=True)
     shape = [block.size for block, _ in dims] + [len(values)]
     if dims and math.prod(shape) != len(where):
-        raise _NotClosed(np.unique(np.concatenate(roots)))
+        raise _NotClosedError(np.unique(np.concatenate(roots)))
     if not dims:
         return _RawSegment([], (), where)
     positions = np.full(shape, -1, dtype=np.int64)
     positions[(*(i % block.size for block, i in dims), copies.ravel())] = where
     if (positions < 0).any():
-        raise _NotClosed(np.unique(np.concatenate(roots)))
+        raise _NotClosedError(np.unique(np.concatenate(roots)))
     return _RawSegment([block for block, _ in dims], tuple(parents), positions)
 
 

@@ -100,8 +100,8 @@ def _explain(model: nn.Module, error: Exception) -> str:
         where = f"\n  in {last.filename}, line {last.lineno}:\n    {last.line}"
     return (
         f"{type(model).__name__} cannot be traced by torch.fx: {type(error).__name__}: {error}"
-        f"{where}\nReplace control flow that depends on tensor values or shapes there, hide it in a "
-        "function wrapped with torch.fx.wrap, or pass a ready torch.fx.GraphModule."
+        f"{where}\nReplace control flow that depends on tensor values or shapes there, hide it in "
+        "a function wrapped with torch.fx.wrap, or pass a ready torch.fx.GraphModule."
     )
 
 

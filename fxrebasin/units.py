@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Ids = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
@@ -161,9 +163,9 @@ class Units:
         a, b = a[differ], b[differ]
         if not a.size:
             return
-        crossing = np.intersect1d(a, b)
-        if crossing.size:
-            self.pin(np.concatenate([a, b]), "units of one axis meet one another in another order")
+        if np.intersect1d(a, b).size:
+            if self.is_new(a, b):
+                self._commute(a, b)
             return
         sides = np.zeros(self.count, dtype=np.uint8)
         sides[a], sides[b] = 1, 2
@@ -176,18 +178,51 @@ class Units:
         self._root[: self.count] = self._root[self._root[: self.count]]
         self.version += 1
 
+    def _commute(self, a: Ids, b: Ids) -> None:
+        """Units of one axis meet one another in another order, as after a flip.
+
+        The map from ``a`` to ``b`` consists of paths and cycles. Whole ones of the same kind can
+        be exchanged: each becomes the parent of its units, which keep their places along it.
+        """
+        ids = np.union1d(a, b)
+        after = np.full(len(ids), -1, dtype=np.int64)
+        after[np.searchsorted(ids, a)] = np.searchsorted(ids, b)
+        n = len(ids)
+        linked = np.flatnonzero(after >= 0)
+        ones = np.ones(len(linked), dtype=np.int8)
+        links = coo_array((ones, (linked, after[linked])), (n, n))
+        count, component = connected_components(links, directed=False)
+        length = np.bincount(component, minlength=count)
+        is_path = np.zeros(count, dtype=bool)
+        is_path[component[after < 0]] = True
+        heads = np.full(count, n, dtype=np.int64)
+        np.minimum.at(heads, component, np.arange(n))
+        begins = np.setdiff1d(np.arange(n), after)
+        heads[component[begins]] = begins
+        place = np.zeros(n, dtype=np.int64)
+        at = heads
+        for step in range(int(length.max())):
+            at = np.where(step < length, at, -1)
+            place[at[at >= 0]] = step
+            at = np.where(at >= 0, after[at], -1)
+        kind = mix(length) + mix(is_path, 1)
+        parents = self.fresh(count)
+        self.contain(ids, parents[component])
+        self.label(ids, mix(kind[component]) + mix(place, 2))
+
     def contain(self, child: Ids, parent: Ids) -> None:
         """``parent[k]`` is the parent of ``child[k]``."""
         child, parent = self.find(child), self.find(parent)
-        if self._is_new(child, parent):
+        if self.is_new(child, parent):
             self.parents.append((child, parent, self.fact()))
 
     def label(self, ids: Ids, values: Hashes) -> None:
         """Say that only units with equal values here can be exchanged."""
-        if self._is_new(ids, values):
+        if self.is_new(ids, values):
             self.labels.append((ids, mix(values, self.fact())))
 
-    def _is_new(self, *arrays: NDArray[np.generic]) -> bool:
+    def is_new(self, *arrays: NDArray[np.generic]) -> bool:
+        """Was nothing concluded from these arrays yet? From now on something was."""
         key = hash(tuple(array.tobytes() for array in arrays))
         if key in self._known:
             return False

@@ -149,7 +149,7 @@ def mlp() -> nn.Module:
 @network(given(real(4)), 3 * f(4), S(4, 4, 4))
 def mlp_of_square_layers() -> nn.Module:
     """Nothing but the position in the network tells the axes apart."""
-    layers = [m for _ in range(3) for m in (nn.Linear(4, 4), nn.ReLU())]
+    layers = [m for _ in range(3) for m in (nn.Linear(4, 4), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(4, 4))
 
 
@@ -257,8 +257,8 @@ class HiddenFeaturesAreAnOutput(nn.Module):
         self.first, self.second, self.head = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.first(x).relu()
-        return self.head(self.second(h).relu()), h
+        h = self.first(x).tanh()
+        return self.head(self.second(h).tanh()), h
 
 
 @network(FLAT, f(4) + f(5), S(4, 5))
@@ -270,8 +270,8 @@ class SomeHiddenFeaturesAreAnOutput(nn.Module):
         self.first, self.second, self.head = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.first(x).relu()
-        return self.head(self.second(h).relu()), h[:, 1:3]
+        h = self.first(x).tanh()
+        return self.head(self.second(h).tanh()), h[:, 1:3]
 
 
 @network(FLAT, f(6), S(6))
@@ -398,9 +398,9 @@ class CalledTwice(nn.Module):
         return self.head(self.layer(self.layer(self.stem(x).relu()).relu()).relu())
 
 
-@network(given(real(3), real(3)), f(5) + f(4), S(5, 4))
+@network(given(real(3), real(3)), f(5) + f(4), S(5, 4), inert=("tower.2.bias",))
 class Siamese(nn.Module):
-    """One tower for two inputs."""
+    """One tower for two inputs; its last bias cancels out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -408,7 +408,7 @@ class Siamese(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.head((self.tower(x) - self.tower(y)).abs())
+        return self.head((self.tower(x) - self.tower(y.flip(0) * 2)).abs())
 
 
 @network(FLAT, f(5), S(5))
@@ -519,7 +519,13 @@ def weight_normalised_mlp() -> nn.Module:
     return nn.Sequential(normalised(nn.Linear(3, 6)), nn.ReLU(), normalised(nn.Linear(6, 2)))
 
 
-@network(FLAT, f(6), S(6), incomplete="the power iteration's vectors are constant buffers")
+@network(
+    FLAT,
+    f(6),
+    S(6),
+    unknown=("aten.vdot.default",),
+    incomplete="the power iteration's vectors are constant buffers",
+)
 def spectrally_normalised_mlp() -> nn.Module:
     """The group needs the buffers u and v to move along."""
     normalised = nn.utils.parametrizations.spectral_norm
@@ -696,7 +702,12 @@ def grouped_convolutions_in_a_row() -> nn.Module:
     return around2d(nn.Conv2d(8, 8, 1, groups=2), nn.Tanh(), nn.Conv2d(8, 8, 1, groups=4), n=8, m=8)
 
 
-@network(IMAGE, f(2) + 2 * f(4) + 2 * f(3), wr(2, 4, 3))
+@network(
+    IMAGE,
+    f(2) + 2 * f(4) + 2 * f(3),
+    wr(2, 4, 3),
+    incomplete="a weight that is normalised before it is used has one input axis for all groups",
+)
 class WeightStandardisation(nn.Module):
     """The weight of a grouped convolution is normalised per output channel before it is used."""
 
@@ -842,7 +853,7 @@ class PooledWithIndices(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, where = F.max_pool2d(self.first(x).tanh(), 2, return_indices=True)
-        return self.last(F.max_unpool2d(h, where, 2))
+        return self.last(F.max_unpool2d(h, where, (2, 2)))
 
 
 @network(IMAGE, f(6), S(6))
@@ -892,6 +903,8 @@ def unfolded_by_hand() -> nn.Module:
 
 
 # Movement of units
+
+APART = "units from different operands of a concatenation are kept apart, even if made alike"
 
 
 @network(FLAT, f(4) + f(2), S(4, 2))
@@ -965,12 +978,13 @@ def concatenated_relu() -> nn.Module:
     return around(lambda h: torch.cat([h.relu(), (-h).relu()], 1), 6, 12)
 
 
-@network(FLAT, f(6), S(6))
+@network(FLAT, f(6) + 6 * f(3), wr(6, 3))
 def repeated() -> nn.Module:
+    """The three columns that read the same unit can be exchanged, too."""
     return around(lambda h: h.repeat(1, 3), 6, 18)
 
 
-@network(FLAT, f(6), S(6))
+@network(FLAT, f(6) + 6 * f(2), wr(6, 2))
 def repeated_one_by_one() -> nn.Module:
     return around(lambda h: h.repeat_interleave(2, dim=1), 6, 12)
 
@@ -986,18 +1000,18 @@ def halves_treated_differently() -> nn.Module:
     return around(forward, 8)
 
 
-@network(FLAT, f(8), S(8))
+@network(FLAT, f(8), S(8), incomplete=APART)
 def halves_put_together_again() -> nn.Module:
     """Both halves take the same path: still one block."""
     return around(lambda h: torch.cat(h.chunk(2, 1), 1), 8)
 
 
-@network(FLAT, f(8), S(8))
+@network(FLAT, f(8), S(8), incomplete=APART)
 def halves_exchanged() -> nn.Module:
     return around(lambda h: torch.cat([h[:, 4:], h[:, :4]], 1), 8)
 
 
-@network(FLAT, f(8), S(8), incomplete="units on two paths are kept apart even if these are alike")
+@network(FLAT, f(8), S(8), incomplete=APART)
 def halves_treated_alike() -> nn.Module:
     """The same function of both halves, so that all eight can be exchanged."""
     return around(lambda h: torch.cat([h[:, :4].relu(), h[:, 4:].relu()], 1), 8)
@@ -1073,9 +1087,12 @@ def rows_with_different_fates() -> nn.Module:
     return around(forward, 6, 3)
 
 
-@network(FLAT, 0.0, [])
+@network(FLAT, f(2), S(2))
 def added_to_their_transpose() -> nn.Module:
-    """Units meet others in an order that only few permutations respect."""
+    """Unit k meets unit 3k mod 5: 0 and 5 meet themselves, 1, 3, 4, 2 are a cycle.
+
+    The two are free; the cycle could be turned, which is no product of symmetric groups.
+    """
     return around(lambda h: h + h.view(-1, 2, 3).transpose(1, 2).reshape(-1, 6).exp(), 6)
 
 
@@ -1092,32 +1109,21 @@ def log_softmax_over_units() -> nn.Module:
     return around(lambda h: F.log_softmax(h, dim=1), 6)
 
 
-@network(FLAT, 0.0, [], unknown=("aten.argmax.default",))
+@network(FLAT, 0.0, [])
 def argmax_over_units() -> nn.Module:
     """The index of a unit is an output."""
     return nn.Sequential(nn.Linear(3, 6), Apply(lambda h: h.argmax(1)))
 
 
-@network(
-    FLAT,
-    f(6),
-    S(6),
-    unknown=("aten.sort.default",),
-    incomplete="sorting is not understood, and pins",
-)
+@network(FLAT, f(6), S(6))
 def sorted_units() -> nn.Module:
     """The first layer's rows can move alone: sorting undoes it."""
     return around(lambda h: h.sort(1)[0], 6)
 
 
-@network(
-    FLAT,
-    f(6),
-    S(6),
-    unknown=("aten.topk.default",),
-    incomplete="topk is not understood, and pins",
-)
+@network(FLAT, f(6), S(6))
 def top_units() -> nn.Module:
+    """The same with those that are left."""
     return around(lambda h: h.topk(2, 1)[0], 6, 2)
 
 
@@ -1152,10 +1158,10 @@ def units_looked_up() -> nn.Module:
 
 
 class Masked(nn.Module):
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, persistent: bool = True) -> None:
         super().__init__()
         self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
-        self.register_buffer("mask", mask)
+        self.register_buffer("mask", mask, persistent)
         self.mask: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -1164,7 +1170,7 @@ class Masked(nn.Module):
 
 @network(FLAT, f(6), S(6))
 def masked_by_a_uniform_buffer() -> nn.Module:
-    return Masked(torch.full((6,), 0.5))
+    return Masked(torch.full((6,), 0.5), persistent=False)
 
 
 @network(FLAT, 0.0, [])
@@ -1182,6 +1188,23 @@ def masked_by_zeros_and_ones() -> nn.Module:
     return Masked(torch.tensor([1.0, 0.5, 0.5, 1.0, 0.5, 0.5]))
 
 
+@network(FLAT, f(6), S(6), incomplete="buffers that are not those of torch's norms are constants")
+class HandmadeBatchNorm(nn.Module):
+    """Statistics in buffers, which are uniform at first and something else once trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.register_buffer("running_mean", torch.zeros(6))
+        self.register_buffer("running_var", torch.ones(6))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = (self.first(x) - self.running_mean) * (self.running_var + 1e-5).rsqrt()
+        return self.head(h.relu())
+
+
 @network(FLAT, f(6), S(6))
 def index_order_given_by_a_buffer() -> nn.Module:
     """A fixed permutation of the hidden units."""
@@ -1189,7 +1212,21 @@ def index_order_given_by_a_buffer() -> nn.Module:
     return around(lambda h: h[:, order], 6)
 
 
-# In-place ops
+# In-place ops; fx cannot trace assignments to a proxy's items, but functions that contain them
+
+
+def set_slice(h: Tensor, start: int, stop: int, value: Tensor | float) -> Tensor:
+    h[:, start:stop] = value
+    return h
+
+
+def add_to_slice(h: Tensor, value: Tensor) -> Tensor:
+    h[:, 1:] += value
+    return h
+
+
+torch.fx.wrap("set_slice")
+torch.fx.wrap("add_to_slice")
 
 
 @network(FLAT, f(6), S(6))
@@ -1213,7 +1250,7 @@ class AddedToAllButOne(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x).tanh()
-        h[:, 1:] += self.second(x).tanh()
+        add_to_slice(h, self.second(x).tanh())
         return self.head(h)
 
 
@@ -1225,7 +1262,7 @@ class AddedToAllButOneToken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x).tanh()
-        h[:, 1:] += self.second(x)[:, 1:].tanh()
+        h[:, 1:].add_(self.second(x)[:, 1:].tanh())
         return self.head(h)
 
 
@@ -1237,32 +1274,30 @@ class AssignedToSlices(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.new_zeros(x.shape[0], 6)
-        h[:, :4] = self.first(x).tanh()
-        h[:, 4:] = self.second(x).tanh()
+        h[:, :4].copy_(self.first(x).tanh())
+        set_slice(h, 4, 6, self.second(x).tanh())
         return self.head(h)
 
 
-@network(FLAT, f(2) + f(4), S(2, 4))
+@network(FLAT, f(4) + 2 * f(2), S(4, 2, 2))
 def partly_overwritten() -> nn.Module:
-    """Two of six units become constants: they and the columns that read them are alike."""
-
-    def forward(h: Tensor) -> Tensor:
-        h[:, 1:3] = 0.5
-        return h
-
-    return around(forward, 6)
+    """Of six units two become constants: neither their rows nor their columns matter."""
+    return around(lambda h: set_slice(h, 1, 3, 0.5), 6)
 
 
-@network(FLAT, f(6), S(6))
+@network(FLAT, f(2) + f(4), S(2, 4))
 class WrittenThroughAView(nn.Module):
+    """Everything is scaled and squashed, and the first two units a second time."""
+
     def __init__(self) -> None:
         super().__init__()
         self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.first(x)
-        h.view(-1).tanh_()
         h.t().mul_(3)
+        h.unflatten(1, (2, 3)).tanh_()
+        h.view(-1, 3, 2)[:, 0].sigmoid_()
         return self.head(h)
 
 
@@ -1320,7 +1355,8 @@ def attention_from_a_fused_projection() -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             b, t, _ = x.shape
-            q, k, v = (y.view(b, t, 3, 2).transpose(1, 2) for y in self.qkv(x).split(6, -1))
+            q, k, v = self.qkv(x).chunk(3, -1)
+            q, k, v = (y.view(b, t, 3, 2).transpose(1, 2) for y in (q, k, v))
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             return self.out(y.transpose(1, 2).reshape(b, t, 6))
 
@@ -1551,6 +1587,23 @@ def torch_attention_with_learned_key() -> nn.Module:
 
 
 @network(SEQUENCE, TORCH_ATTENTION, S(6) + wr(3, 2, 2))
+class TorchAttentionWithMask(nn.Module):
+    """The mask is a constant that tells tokens apart, not heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.attention = nn.MultiheadAttention(6, 3, batch_first=True)
+        self.register_buffer("mask", torch.ones(4, 4).triu(1).bool())
+        self.mask: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y, _ = self.attention(x, x, x, attn_mask=self.mask, need_weights=False)
+        return self.head(x + y)
+
+
+@network(SEQUENCE, TORCH_ATTENTION, S(6) + wr(3, 2, 2))
 class AveragedAttentionWeightsAreAnOutput(nn.Module):
     """The mean over heads does not tell heads apart."""
 
@@ -1591,6 +1644,7 @@ class CrossAttention(nn.Module):
     given(real(4, 3), real(5, 3)),
     f(6) + f(4) + f(5) + f(3) + 6 * f(2),
     S(6, 4, 5) + wr(3, 2, 2),
+    inert=("keys.bias",),
 )
 def cross_attention_of_other_widths() -> nn.Module:
     return CrossAttention(kdim=4, vdim=5)
@@ -1710,21 +1764,29 @@ def embedded_tokens() -> nn.Module:
     TOKENS,
     f(5),
     S(5),
-    unknown=("aten._embedding_bag_forward_only.default",),
+    unknown=("aten._embedding_bag.default",),
     incomplete="embedding bags are not understood, and pin",
 )
 def embedding_bag() -> nn.Module:
     return nn.Sequential(nn.EmbeddingBag(7, 5), nn.Linear(5, 2))
 
 
-@network(TOKENS, f(5), S(5))
-def one_hot_tokens() -> nn.Module:
-    return nn.Sequential(
-        Apply(lambda x: F.one_hot(x, 7).float().mean(1)),
-        nn.Linear(7, 5),
-        nn.Tanh(),
-        nn.Linear(5, 2),
-    )
+@network(
+    TOKENS,
+    f(5),
+    S(5),
+    unknown=("aten._local_scalar_dense.default", "aten.aminmax.default", "aten.scatter_.value"),
+)
+class OneHotTokens(nn.Module):
+    """What is not understood concerns the input only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(7, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one_hot = F.one_hot(x, 7).to(self.first.weight.dtype)
+        return self.head(self.first(one_hot).tanh().mean(1))
 
 
 # Recurrent networks
@@ -1747,7 +1809,7 @@ def lstm() -> nn.Module:
     return Recurrent(nn.LSTM(3, 5, batch_first=True), 5)
 
 
-@network(given(lambda n: torch.randn(4, n, 3)), f(5), S(5))
+@network(lambda n: (real(4, 3)(n).transpose(0, 1),), f(5), S(5))
 def lstm_with_time_first() -> nn.Module:
     return Recurrent(nn.LSTM(3, 5), 5)
 

@@ -64,7 +64,7 @@ def test_the_group_does_not_depend_on_the_batch_size(network: Network) -> None:
 def test_random_permutations_leave_the_function_unchanged(network: Network) -> None:
     model, symmetry = analysed(network)
     model = randomise(copy.deepcopy(model))
-    inputs = network.inputs(2)
+    inputs = network.inputs(8)
     expected = evaluate(model, inputs)
     for seed in range(3):
         permutation = symmetry.sample(torch.Generator().manual_seed(seed))
@@ -80,7 +80,7 @@ def test_no_parameter_moves_without_need(network: Network) -> None:
     if not symmetry.blocks:
         pytest.skip("nothing moves")
     model = randomise(copy.deepcopy(model))
-    inputs = network.inputs(2)
+    inputs = network.inputs(8)
     expected = evaluate(model, inputs)
     seeds = iter(range(100))
     permutation = next(

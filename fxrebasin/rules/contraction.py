@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .. import signature
 from ..layout import Layout, positional
-from ..primitives import merge, reduce
+from ..parameters import resolve
+from ..primitives import merge, move, reduce
 from .registry import Call
 
 
@@ -38,6 +40,7 @@ def scaled_dot_product(
     **kwargs: Any,
 ) -> list[Layout]:
     units = call.units
+    key, value = (_as_many_heads(call, x, query) for x in (key, value))
     if args and isinstance(args[-1], bool):
         is_causal = args[-1]
     batch = query.shape[:-2]
@@ -52,6 +55,36 @@ def scaled_dot_product(
     weights = merge(units, scores, total)
     result = signature.apply(units, "... q k, ... k d -> ... q d", [weights, value], call.shape)
     return [result, Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))]
+
+
+def trilinear(
+    call: Call,
+    first: Layout,
+    second: Layout,
+    third: Layout,
+    expand_first: Sequence[int],
+    expand_second: Sequence[int],
+    expand_third: Sequence[int],
+    summed: Sequence[int],
+    *args: Any,
+) -> Layout:
+    """The product of three tensors with new axes at the given places, summed: ``nn.Bilinear``."""
+    operands = []
+    for x, places in ((first, expand_first), (second, expand_second), (third, expand_third)):
+        for place in places:
+            x = move(x, lambda t, place=place: t.unsqueeze(place))[0]  # type: ignore[misc]
+        operands.append(x)
+    merged = merge(call.units, *operands, reduced=tuple(summed))
+    return call.reduce(merged, summed)
+
+
+def _as_many_heads(call: Call, x: Layout, query: Layout) -> Layout:
+    """Grouped-query attention: every key and value head serves several query heads."""
+    x = resolve(call.units, x)
+    if x.ndim < 3 or x.shape[-3] == query.shape[-3]:
+        return x
+    times = query.shape[-3] // x.shape[-3]
+    return move(x, lambda t: t.repeat_interleave(times, -3))[0]
 
 
 def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: Any) -> Layout:

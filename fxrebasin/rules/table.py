@@ -49,6 +49,7 @@ RULES: dict[Any, Rule] = {
     aten.mv: spelled("n k, k -> n"),
     aten.convolution: contraction.convolution,
     aten.embedding: contraction.embedding,
+    aten._trilinear: contraction.trilinear,
     aten._scaled_dot_product_efficient_attention: contraction.scaled_dot_product,
     aten._scaled_dot_product_flash_attention: contraction.scaled_dot_product,
     aten._scaled_dot_product_flash_attention_for_cpu: contraction.scaled_dot_product,
@@ -60,10 +61,13 @@ RULES: dict[Any, Rule] = {
     aten.native_batch_norm: normalisation.batch_norm,
     aten.native_group_norm: normalisation.group_norm,
     aten.native_layer_norm: normalisation.layer_norm,
+    aten._weight_norm_interface: normalisation.weight_norm,
     # reductions
     aten.amax: normalisation.reduction,
     aten.amin: normalisation.reduction,
     aten.logsumexp: normalisation.reduction,
+    aten.max: normalisation.extremum,
+    aten.min: normalisation.extremum,
     aten.mean: normalisation.reduction,
     aten.prod: normalisation.reduction,
     aten.std: normalisation.reduction,
@@ -71,6 +75,12 @@ RULES: dict[Any, Rule] = {
     aten.var: normalisation.reduction,
     aten.linalg_vector_norm: normalisation.with_argument,
     aten.norm: normalisation.with_argument,
+    # order: positions of units, which pin them when they are read
+    aten.argmax: normalisation.position,
+    aten.argmin: normalisation.position,
+    aten.argsort: normalisation.position,
+    aten.sort: normalisation.ordered,
+    aten.topk: normalisation.with_count,
     # pooling and resampling
     aten._adaptive_avg_pool2d: POOL_2D,
     aten._adaptive_avg_pool3d: POOL_3D,
@@ -81,6 +91,7 @@ RULES: dict[Any, Rule] = {
     aten.avg_pool3d: POOL_3D,
     aten.max_pool2d_with_indices: POOL_2D,
     aten.max_pool3d_with_indices: POOL_3D,
+    aten.max_unpool2d: spelled("... _ _, ... _ _ -> ... _ _"),
     aten.reflection_pad1d: POOL_1D,
     aten.reflection_pad2d: POOL_2D,
     aten.replication_pad2d: POOL_2D,
@@ -174,6 +185,11 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
         packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
     if packet in RULES:
         return RULES[packet]
-    if torch.Tag.pointwise in op.tags or packet in UNTAGGED_POINTWISE:
+    if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
         return pointwise
     return None
+
+
+def _is_pointwise(op: torch._ops.OpOverload, packet: torch._ops.OpOverloadPacket) -> bool:
+    functional = getattr(packet, op._overloadname, op)
+    return torch.Tag.pointwise in op.tags or torch.Tag.pointwise in functional.tags
