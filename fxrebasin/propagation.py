@@ -71,6 +71,7 @@ def propagate(
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)
                 mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        stack.callback(mode.restore)
         stack.enter_context(mode)
         _Propagator(module, mode).run(*in_placeholder_order(module, *inputs))
     return found
@@ -187,9 +188,25 @@ class _LayoutMode(TorchDispatchMode):
         self.storages = Storages(found.units)
         self.buffers = Storages(found.units)
         self.touched: dict[str, Parameter] = {}
+        self.overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.stored: dict[int, list[torch.Tensor]] = {}
         for stored, parameter in zip(tensors, found.parameters, strict=True):
             moves = not stored.is_buffer or stored.is_statistic
             (self.storages if moves else self.buffers).put(stored.tensor, parameter.layout())
+            key = stored.tensor.untyped_storage()._cdata
+            self.stored.setdefault(key, []).append(stored.tensor)
+
+    def restore(self) -> None:
+        """Undo what the model's forward wrote into its own parameters and buffers."""
+        for tensor, value in self.overwritten.values():
+            tensor.copy_(value)
+
+    def _before_write(self, written: torch.Tensor | None) -> None:
+        if written is not None:
+            key = written.untyped_storage()._cdata
+            for tensor in self.stored.get(key, ()):
+                if id(tensor) not in self.overwritten:
+                    self.overwritten[id(tensor)] = (tensor.detach(), tensor.detach().clone())
 
     def axes(self, name: str, value: Any) -> list[AxisUnits]:
         tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
@@ -212,6 +229,7 @@ class _LayoutMode(TorchDispatchMode):
         kwargs = kwargs or {}
         operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         written = _written(func, args, kwargs)
+        self._before_write(written)
         if func.overloadpacket in CONSTANTS or all(self.storages.get(t) is None for t in operands):
             out = func(*args, **kwargs)
             for t in tree_leaves(out):

@@ -127,7 +127,8 @@ def _relate_parents(units: Units, edges: Edges) -> None:
             here = kinds == kind
             a, b = parent[first[here]], parent[second[here]]
             keys = np.unique(a * np.int64(units.count) + b)
-            relate_pairs(units, units.find(keys // units.count), units.find(keys % units.count))
+            a, b = units.find(keys // units.count), units.find(keys % units.count)
+            relate_pairs(units, a, b, pin_others=False)
 
 
 def _unite_twins(units: Units, edges: Edges) -> None:
@@ -159,9 +160,8 @@ def _equate_runs(units: Units, first: Ids, twins: Ids) -> None:
 def _nest(units: Units, edges: Edges) -> Edges:
     """A parent lies inside another if its children of one role all do."""
     n = units.count
-    kinds, kind = np.unique(
-        np.stack([edges.parent.astype(np.uint64), edges.role]), axis=1, return_inverse=True
-    )
+    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
+    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
     inner_of = kinds[0].astype(np.int64)
     ones = np.ones(len(edges.child), dtype=np.int64)
     by_kind = csr_array((ones, (edges.child, kind.ravel())), (n, len(inner_of)))

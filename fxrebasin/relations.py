@@ -134,8 +134,11 @@ def _relate(units: Units, x: Ids, y: Ids) -> None:
     relate_pairs(units, *pairs(units, units.find(x), units.find(y)))
 
 
-def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
-    """Conclude what follows from units that occur together, given their distinct pairs."""
+def relate_pairs(units: Units, a: Ids, b: Ids, *, pin_others: bool = True) -> None:
+    """Conclude what follows from units that occur together, given their distinct pairs.
+
+    What is not understood is pinned, unless the caller has another way to keep it sound.
+    """
     movable = ~(units.is_pinned(a) | units.is_pinned(b))
     a, b = a[movable], b[movable]
     if not a.size:
@@ -152,10 +155,10 @@ def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
     elif len(a) == nb:
         units.contain(b, a)
     else:
-        _relate_components(units, a, b)
+        _relate_components(units, a, b, pin_others)
 
 
-def _relate_components(units: Units, a: Ids, b: Ids) -> None:
+def _relate_components(units: Units, a: Ids, b: Ids, pin_others: bool) -> None:
     if not units.is_new(a, b):
         return
     ua, ia = np.unique(a, return_inverse=True)
@@ -170,7 +173,7 @@ def _relate_components(units: Units, a: Ids, b: Ids) -> None:
         parents = units.fresh(count)
         units.contain(ua, parents[of_a])
         units.contain(ub, parents[of_b])
-    else:
+    elif pin_others:
         reason = "meets other units neither one to one nor in full products"
         units.pin(np.concatenate([ua, ub]), reason)
 

@@ -6,22 +6,24 @@ import copy
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
 from .errors import InvalidInputError, TraceError
 
+M = TypeVar("M", bound=nn.Module)
 
-def shared_copy(model: nn.Module) -> nn.Module:
+
+def shared_copy(model: M, *, clone_buffers: bool = False) -> M:
     """A copy of a module that shares its parameters and buffers, and nothing else.
 
     Some modules keep tensors that they compute in forward. Tracing the user's own module would
     leave proxies behind in them; tracing the copy does not.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    memo = {id(t): t for t in tensors}
+    memo = {id(t): t for t in model.parameters()}
+    memo |= {id(t): t.clone() if clone_buffers else t for t in model.buffers()}
     return copy.deepcopy(model, memo)
 
 
@@ -34,24 +36,35 @@ def trace(model: nn.Module) -> fx.GraphModule:
         TraceError: the module cannot be traced; names the line of the user's source.
     """
     if isinstance(model, fx.GraphModule):
-        return shared_copy(model)  # type: ignore[return-value]
-    shared = shared_copy(model).eval()
-    tracer = fx.Tracer()
-    try:
-        graph = tracer.trace(shared)
-    except Exception as error:
-        raise TraceError(_explain(model, error)) from error
+        return shared_copy(model)
+    tracer, graph = _traced(model, training=False)
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps buffers in the graph: what is computed from them must not be baked in."""
+
+    proxy_buffer_attributes = True
+
+
+def _traced(model: nn.Module, *, training: bool) -> tuple[fx.Tracer, fx.Graph]:
+    failure: Exception | None = None
+    for tracer in (_Tracer(), fx.Tracer()):  # control flow may depend on a buffer
+        try:
+            return tracer, tracer.trace(shared_copy(model).train(training))
+        except Exception as error:
+            failure = failure or error
+    assert failure is not None
+    raise TraceError(_explain(model, failure)) from failure
 
 
 def is_mode_dependent(model: nn.Module, traced: fx.GraphModule) -> bool:
     """Would tracing in train mode give another graph, as with functional dropout?"""
     if isinstance(model, fx.GraphModule):
         return False
-    tracer = fx.Tracer()
     try:
-        training = tracer.trace(shared_copy(model).train())
-    except Exception:
+        _, training = _traced(model, training=True)
+    except TraceError:
         return True
     return _signature(training) != _signature(traced.graph)
 

@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import VerificationError
-from .tracing import in_placeholder_order, unobserved
+from .tracing import in_placeholder_order, shared_copy, unobserved
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -85,6 +85,8 @@ def _compare(
     kwargs: dict[str, Any],
     dtype: torch.dtype,
 ) -> Verification:
+    original = shared_copy(original, clone_buffers=True)
+    rewritten = shared_copy(rewritten, clone_buffers=True)
     expected = _run(original, args, kwargs)
     found = _run(rewritten, args, kwargs)
     errors = [relative_error(e, f) for e, f in zip(expected, found, strict=False)]

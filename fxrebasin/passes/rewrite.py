@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from torch import fx
+from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..report import state_of
@@ -39,14 +39,16 @@ class Rewrite(PassBase):
         assert state.alignment is not None
         moved = state.alignment.permutation.apply_to(state.model)
         emitted = emit(moved, graph_module)
+        emitted.graph.lint()
+        _check_stored(state.model, emitted)
         emitted.meta[META] = copy.copy(state)
         return PassResult(emitted, True)
 
-    def ensures(self, graph_module: fx.GraphModule) -> None:
-        graph_module.graph.lint()
-        expected = state_of(graph_module).model.state_dict()
-        found = graph_module.state_dict()
-        assert list(found) == list(expected)
-        for name, tensor in expected.items():
-            assert found[name].shape == tensor.shape and found[name].dtype == tensor.dtype, name
-            assert found[name].device == tensor.device, name
+
+def _check_stored(model: nn.Module, emitted: nn.Module) -> None:
+    expected, found = model.state_dict(), emitted.state_dict()
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert found[name].shape == tensor.shape, name
+        assert found[name].dtype == tensor.dtype, name
+        assert found[name].device == tensor.device, name

@@ -31,8 +31,6 @@ class Trace(PassBase):
 
     def call(self, graph_module: nn.Module) -> PassResult:
         traced = trace(graph_module)
+        traced.graph.lint()
         traced.meta[META] = State(graph_module, is_mode_dependent(graph_module, traced))
         return PassResult(traced, True)
-
-    def ensures(self, graph_module: nn.Module) -> None:
-        pass
