@@ -111,7 +111,7 @@ class Units:
         """Pinned units for the positions of an axis; the same ones for every tensor."""
         known = self._positions.get(axis, np.empty(0, dtype=np.int64))
         if len(known) < n:
-            more = self._pinned_family(n - len(known), f"position along axis {axis}")
+            more = self._pinned_family(n - len(known), "is a fixed place: of an input, a kernel, a feature map")
             known = self._positions[axis] = np.concatenate([known, more])
         return known[:n]
 

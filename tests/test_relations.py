@@ -1,0 +1,220 @@
+"""What coordinates that meet say about each other's units."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fxrebasin.layout import Layout, along
+from fxrebasin.relations import pairs, relate_pairs, settle, sorted_set
+from fxrebasin.units import Ids, Units
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def reason(units: Units, unit: int) -> str:
+    return units.causes[int(units.cause(np.array([unit]))[0])].reason
+
+
+def parents_of(units: Units, ids: Ids) -> list[set[int]]:
+    """Per unit, the parents that were recorded for it."""
+    found: dict[int, set[int]] = {}
+    for child, parent, _ in units.parents:
+        for c, p in zip(child.tolist(), parent.tolist(), strict=True):
+            found.setdefault(c, set()).add(p)
+    return [found.get(i, set()) for i in ids.tolist()]
+
+
+def exchangeable(units: Units, ids: Ids) -> list[int]:
+    """Per unit, a number; equal where no label tells units apart."""
+    keys = []
+    for i in ids.tolist():
+        key = tuple(int(values[ids == i][0]) for ids, values in units.labels if (ids == i).any())
+        keys.append(key)
+    seen: dict[tuple[int, ...], int] = {}
+    return [seen.setdefault(key, len(seen)) for key in keys]
+
+
+def test_one_to_one_means_equal() -> None:
+    units = Units()
+    a, b = units.fresh(3), units.fresh(3)
+    result = settle(units, Layout((3,), (a, b[::-1].copy())))
+    assert units.find(b[::-1]).tolist() == a.tolist()
+    assert len(result.coordinates) == 1
+    assert not units.is_pinned(a).any()
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_many_to_one_means_inside(swap: bool) -> None:
+    units = Units()
+    children, parents = units.fresh(6), units.fresh(2)
+    above = parents.repeat(3)
+    settle(units, Layout((6,), (above, children) if swap else (children, above)))
+    assert parents_of(units, children) == [{int(p)} for p in above]
+    assert units.find(children).tolist() == children.tolist()
+    assert not units.is_pinned(np.concatenate([children, parents])).any()
+
+
+def test_a_full_product_means_nothing() -> None:
+    units = Units()
+    rows, columns = units.fresh(2), units.fresh(3)
+    result = settle(units, Layout((6,), (rows.repeat(3), np.tile(columns, 2))))
+    assert not units.parents and not units.labels
+    assert units.version == 0
+    assert len(result.coordinates) == 2
+
+
+def test_coordinates_along_different_dims_are_independent() -> None:
+    units = Units()
+    a, b = units.fresh(3), units.fresh(3)
+    result = settle(units, Layout((3, 3), (along(a, 0, 2), along(b, 1, 2))))
+    assert len(result.coordinates) == 2
+    assert units.find(b).tolist() == b.tolist()
+    assert not units.parents
+
+
+def test_components_that_are_full_products_have_a_coarser_parent() -> None:
+    """Two query heads and two shared key heads in each of two groups."""
+    units = Units()
+    a, b = units.fresh(4), units.fresh(6)
+    left = [a[0], a[0], a[0], a[1], a[1], a[1], a[2], a[2], a[2], a[3], a[3], a[3]]
+    right = [*b[:3], *b[:3], *b[3:], *b[3:]]
+    relate_pairs(units, np.array(left), np.array(right))
+    (p,), (q,) = parents_of(units, a)[0], parents_of(units, a)[2]
+    assert p != q
+    assert parents_of(units, a) == [{p}, {p}, {q}, {q}]
+    assert parents_of(units, b) == [{p}] * 3 + [{q}] * 3
+    assert not units.is_pinned(np.concatenate([a, b])).any()
+
+
+def test_what_is_no_full_product_is_pinned_unless_told_otherwise() -> None:
+    for pin in (True, False):
+        units = Units()
+        a, b = units.fresh(2), units.fresh(2)
+        left, right = a[[0, 0, 1]], b[[0, 1, 1]]
+        relate_pairs(units, left, right, pin_others=pin)
+        assert units.is_pinned(np.concatenate([a, b])).tolist() == [pin] * 4
+        assert not units.parents
+        if pin:
+            assert "neither one to one nor in full products" in reason(units, int(a[0]))
+
+
+def test_two_single_units_that_meet_are_equal() -> None:
+    units = Units()
+    a, b = units.fresh(1), units.fresh(1)
+    relate_pairs(units, a, b)
+    assert units.find(b).tolist() == a.tolist()
+
+
+def test_one_unit_that_meets_many_is_not_their_parent() -> None:
+    """It could not move anyway."""
+    units = Units()
+    relate_pairs(units, units.fresh(1).repeat(3), units.fresh(3))
+    assert not units.parents
+
+
+def test_units_are_partitioned_by_the_pinned_ones_they_meet() -> None:
+    units = Units()
+    a = units.fresh(4)
+    kinds = units.positions(0, 2)
+    settle(units, Layout((4,), (a, kinds[[0, 1, 0, 1]])))
+    assert not units.is_pinned(a).any()
+    assert exchangeable(units, a) == [0, 1, 0, 1]
+
+
+def test_a_unit_that_alone_meets_a_pinned_position_is_pinned() -> None:
+    units = Units()
+    a = units.fresh(3)
+    settle(units, Layout((3,), (a, units.positions(0, 2)[[0, 0, 1]])))
+    assert units.is_pinned(a).tolist() == [False, False, True]
+    assert reason(units, int(a[2])) == "meets a pinned position that no other unit meets"
+
+
+def test_units_that_all_meet_the_same_positions_stay_exchangeable() -> None:
+    units = Units()
+    a, positions = units.fresh(3), units.positions(0, 4)
+    tokens = Layout((4, 3), (along(a, 1, 2), along(positions, 0, 2)))
+    result = settle(units, tokens)
+    assert not units.labels
+    assert len(result.coordinates) == 2
+
+
+def test_pinned_positions_count_jointly() -> None:
+    """Each of two units meets each row and each column, but in different combinations."""
+    units = Units()
+    a = units.fresh(2)
+    checks = np.array([[0, 1], [1, 0]])
+    rows, columns = units.positions(0, 2), units.positions(1, 2)
+    settle(units, Layout((2, 2), (a[checks], along(rows, 0, 2), along(columns, 1, 2))))
+    assert units.is_pinned(a).all() or len(set(exchangeable(units, a))) == 2
+
+
+def test_what_follows_from_another_coordinate_is_dropped() -> None:
+    units = Units()
+    children, parents = units.fresh(4), units.fresh(2)
+    result = settle(units, Layout((4,), (children, parents.repeat(2))))
+    assert [c.tolist() for c in result.coordinates] == [children.tolist()]
+
+
+def test_members_of_one_class_on_one_axis_are_kept_apart() -> None:
+    """Query and key features in one packed projection."""
+    units = Units()
+    q, k = units.fresh(3), units.fresh(3)
+    units.equate(q, k)
+    result = settle(units, Layout((6,), (np.concatenate([q, k]),)))
+    tuples = set(zip(*(c.tolist() for c in result.coordinates), strict=True))
+    assert len(tuples) == 6
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[Units, Layout]:
+    """Up to three coordinates, each with movable or with pinned units."""
+    units = Units()
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=2)))
+    found = []
+    for k in range(draw(st.integers(1, 3))):
+        sizes = [n if draw(st.booleans()) else 1 for n in shape]
+        count = draw(st.integers(1, prod(sizes)))
+        ids = units.positions(k, count) if draw(st.integers(0, 3)) == 0 else units.fresh(count)
+        flat = draw(st.lists(st.integers(0, count - 1), min_size=prod(sizes), max_size=prod(sizes)))
+        found.append(ids[np.array(flat)].reshape(sizes))
+    return units, Layout(shape, tuple(found))
+
+
+def rows(layout: Layout) -> list[tuple[int, ...]]:
+    """Per entry, its units in every coordinate."""
+    if not layout.coordinates:
+        return [()] * prod(layout.shape)
+    full = [np.broadcast_to(c, layout.shape).ravel().tolist() for c in layout.coordinates]
+    return list(zip(*full, strict=True))
+
+
+@repeatable
+@given(layouts())
+def test_settling_never_makes_different_entries_look_equal(case: tuple[Units, Layout]) -> None:
+    units, layout = case
+    before = rows(layout)
+    after = rows(settle(units, layout))
+    origin: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for old, new in zip(before, after, strict=True):
+        assert origin.setdefault(new, old) == old
+
+
+@repeatable
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40))
+def test_pairs_are_those_that_occur(given_pairs: list[tuple[int, int]]) -> None:
+    units = Units()
+    units.fresh(10)
+    x, y = (np.array(side) for side in zip(*given_pairs, strict=True))
+    a, b = pairs(units, x, y)
+    assert list(zip(a.tolist(), b.tolist(), strict=True)) == sorted(set(given_pairs))
+
+
+@repeatable
+@given(st.lists(st.integers(-5, 5), min_size=1))
+def test_sorted_set_is_a_sorted_set(values: list[int]) -> None:
+    assert sorted_set(np.array(values)).tolist() == sorted(set(values))
