@@ -2,11 +2,11 @@
 
 from .api import analyze, match, rebasin
 from .batch_norm import recompute_batch_norm
+from .graph_module import RebasedModule
 from .matching import Alignment, weight_matching
 from .paths import Path, interpolate
 from .permutation import Permutation
 from .report import Report
-from .rewriting import RebasedModule
 from .symmetry import Block, Segment, Symmetry
 from .verification import verify
 

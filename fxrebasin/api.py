@@ -10,11 +10,12 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase
 
+from .graph_module import META, RebasedModule
 from .matching import weight_matching
 from .passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
 from .permutation import Permutation
 from .report import State, state_of
-from .rewriting import META, RebasedModule, emit
+from .rewriting import emit
 from .symmetry import Symmetry
 from .validation import check_parameters, check_same_architecture
 
@@ -43,7 +44,7 @@ def analyze(
         TraceError: ``torch.fx`` cannot trace the model.
         InvalidInputError: the model does not run on the example inputs.
     """
-    traced = _run([Trace(), Propagate(args, kwargs), Refine()], model)
+    traced = _run([Trace(args, kwargs), Propagate(args, kwargs), Refine()], model)
     symmetry = state_of(traced, "symmetry").symmetry
     assert symmetry is not None
     return symmetry
@@ -127,7 +128,7 @@ def rebasin(
     check_same_architecture(model_b, to)
     solve = Solve(to=to, seed=seed, max_sweeps=max_sweeps, device=device, progress=progress)
     passes = [
-        Trace(),
+        Trace(args, kwargs),
         Propagate(args, kwargs),
         Refine(),
         solve,

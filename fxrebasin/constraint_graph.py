@@ -37,7 +37,7 @@ class AxisUnits:
 
 
 def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
-    """The axes of a tensor, with the movable units of each."""
+    """The axes of a tensor that have movable units, with these."""
     result = []
     for d in range(layout.ndim):
         found = []
@@ -47,7 +47,8 @@ def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
                 ids = ids[~units.is_pinned(ids)]
                 if ids.size:
                     found.append(ids)
-        result.append(AxisUnits((name, d), tuple(found)))
+        if found:
+            result.append(AxisUnits((name, d), tuple(found)))
     return result
 
 

@@ -144,7 +144,8 @@ def _tensor(
             f"{name!r} has shape {tuple(tensor.shape)} in model {which}, but the symmetry was "
             f"found for shape {parameter.shape}"
         )
-    if tensor.is_floating_point() and not torch.isfinite(tensor.sum(dtype=torch.float64)):
+    weights = tensor.is_floating_point() and not parameter.is_buffer
+    if weights and not torch.isfinite(tensor.sum(dtype=torch.float64)):
         raise InvalidParameterError(
             f"{name!r} of model {which} holds nan or inf; repair or retrain the model first"
         )

@@ -6,9 +6,7 @@ and verification all share it.
 
 from __future__ import annotations
 
-import copy
 import os
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +22,7 @@ from torch import nn
 
 from .errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
+from .tracing import deep_copy
 
 Indices = NDArray[np.int64]
 M = TypeVar("M", bound=nn.Module)
@@ -58,11 +57,16 @@ class Permutation:
         for block in self.symmetry:
             found = self.indices[block.name]
             shape = (block.count, block.size)
-            if found.shape != shape or (np.sort(found, axis=1) != np.arange(block.size)).any():
+            whole = np.issubdtype(found.dtype, np.integer)
+            if (
+                not whole
+                or found.shape != shape
+                or (np.sort(found, axis=1) != np.arange(block.size)).any()
+            ):
                 raise InvalidArgumentError(
                     f"the indices of block {block.name!r} must be a permutation of "
-                    f"0..{block.size - 1} in every row of an array of shape {shape}; "
-                    f"found shape {found.shape}"
+                    f"0..{block.size - 1} in every row of an integer array of shape {shape}; "
+                    f"found shape {found.shape} of {found.dtype}"
                 )
 
     def flat(self, name: str) -> Indices:
@@ -111,7 +115,7 @@ class Permutation:
         Raises:
             ArchitectureMismatchError: the module has other parameters than the symmetry says.
         """
-        moved = copy.deepcopy(model)
+        moved = deep_copy(model)
         self.apply_(moved)
         return moved
 
@@ -174,14 +178,13 @@ class Permutation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as safetensors, the symmetry included; written to a temporary name and renamed."""
         path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        os.close(handle)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
             save_file(tensors, temporary, {"symmetry": self.symmetry.to_json()})
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
 
     @classmethod
@@ -197,13 +200,13 @@ class Permutation:
                 names = list(file.keys())
                 indices = {name: file.get_tensor(name) for name in names}
             symmetry = Symmetry.from_json(metadata["symmetry"])
+            return cls(symmetry, indices)
         except FileNotFoundError:
             raise
         except Exception as error:
             raise FileFormatError(
                 f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
             ) from error
-        return cls(symmetry, {name: indices[name] for name in symmetry.blocks if name in indices})
 
 
 def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.Tensor:

@@ -8,10 +8,10 @@ from typing import Any
 from torch import fx, nn
 
 from .errors import PassOrderError
+from .graph_module import META
 from .matching import Alignment
 from .permutation import Permutation
 from .propagation import Propagation
-from .rewriting import META
 from .symmetry import Symmetry
 from .verification import Verification
 

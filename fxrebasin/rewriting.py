@@ -1,64 +1,18 @@
-"""The emitted module: a ``GraphModule`` that keeps everything the user's module stores."""
+"""Emit a module: the traced graph, running on the stored tensors of a user's module."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
 
 from torch import fx, nn
-from torch.fx.graph_module import reduce_graph_module
 
-META = "fxrebasin"
-"""The key under which passes and results are kept in ``GraphModule.meta``."""
-
-
-class RebasedModule(fx.GraphModule):
-    """A traced module with all parameters, buffers and submodules of the one it came from.
-
-    A plain ``GraphModule`` drops what its graph does not use and reorders the rest; this one has
-    the same state dict keys in the same order, also after ``copy.deepcopy`` and pickling.
-    """
-
-    def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "RebasedModule") -> None:
-        super().__init__(root, graph, class_name)
-        referenced = {"_modules": self._modules, "_buffers": self._buffers}
-        self._modules = dict(root._modules)
-        self._parameters = dict(root._parameters)
-        self._buffers = dict(root._buffers)
-        self._non_persistent_buffers_set = set(root._non_persistent_buffers_set)
-        for kind, known in referenced.items():
-            for name, value in known.items():
-                getattr(self, kind).setdefault(name, value)
-
-    @property
-    def report(self) -> Any:
-        """How this module came about; None once it has been pickled."""
-        return self.meta.get(META)
-
-    def _deepcopy_init(self) -> Callable[..., None]:
-        return RebasedModule.__init__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        _, (body, import_block) = super().__reduce__()
-        body = {k: v for k, v in body.items() if k != "meta"}
-        return _restore, (body, import_block, self.training)
-
-
-def _restore(body: dict[str, Any], import_block: str, training: bool) -> RebasedModule:
-    traced = reduce_graph_module(dict(body), import_block)
-    root = nn.Module()
-    root.__dict__.update({k: body[k] for k in nn.Module().__dict__ if k in body})
-    restored = RebasedModule(root, traced.graph)
-    restored.training = training
-    return restored
+from .graph_module import RebasedModule, holder
 
 
 def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
     """A module that runs the traced graph on the stored tensors of ``model``, which it shares."""
     graph = copy.deepcopy(traced.graph)
-    root = copy.copy(model)
-    root._buffers = dict(model._buffers)
+    root = holder(model.__dict__)
     for node in graph.find_nodes(op="get_attr"):
         name = str(node.target)
         if "." not in name and not hasattr(root, name):

@@ -277,14 +277,29 @@ class Symmetry:
                 raise FileFormatError(
                     f"expected the format {FORMAT!r}, found {content['format']!r}"
                 )
-            return cls(
+            symmetry = cls(
                 {b["name"]: _block(b) for b in content["blocks"]},
                 tuple(_parameter(p) for p in content["parameters"]),
                 tuple(Pinned(**p) for p in content["pinned"]),
                 content["unknown_ops"],
             )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            symmetry._check_names()
+            return symmetry
+        except FileFormatError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
+
+    def _check_names(self) -> None:
+        """Every block that is named must be there."""
+        for parameter in self.parameters:
+            for group in parameter.groups:
+                for segment in group.segments:
+                    for name in segment.blocks:
+                        if name not in self.blocks:
+                            raise FileFormatError(
+                                f"{parameter.name!r} is moved by block {name!r}, which is missing"
+                            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Symmetry) and self.to_json() == other.to_json()

@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
 from .errors import InvalidInputError, TraceError
+from .graph_module import RebasedModule, holder
+
+TORCH = Path(torch.__file__).parent
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def shared_copy(model: M, *, clone_buffers: bool = False) -> M:
+def shared_copy(model: M) -> M:
     """A copy of a module that shares its parameters and buffers, and nothing else.
 
     Some modules keep tensors that they compute in forward. Tracing the user's own module would
     leave proxies behind in them; tracing the copy does not.
     """
-    memo = {id(t): t for t in model.parameters()}
-    memo |= {id(t): t.clone() if clone_buffers else t for t in model.buffers()}
+    return deep_copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+
+
+def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
+    """A deep copy, also of modules that keep tensors computed in forward."""
+    memo = dict(memo or {})
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach())
+    if isinstance(model, fx.GraphModule):
+        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
     return copy.deepcopy(model, memo)
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
+def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
+    """``GraphModule`` itself drops what its graph does not use when it is copied."""
+    root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
+    copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
+    copied.meta.update(model.meta)
+    copied.training = model.training
+    return copied
+
+
+def trace(
+    model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> fx.GraphModule:
     """Trace a module symbolically; a ``GraphModule`` is taken as it is.
 
-    The result shares the parameters and buffers of ``model``.
+    The result shares the parameters and buffers of ``model``. Optional inputs that the example
+    inputs leave out are traced as left out.
 
     Raises:
         TraceError: the module cannot be traced; names the line of the user's source.
     """
     if isinstance(model, fx.GraphModule):
         return shared_copy(model)
-    tracer, graph = _traced(model, training=False)
+    absent = _absent_inputs(model, args, kwargs)
+    tracer, graph = _traced(model, absent, training=False)
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
 
 
@@ -47,23 +75,45 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
 
-def _traced(model: nn.Module, *, training: bool) -> tuple[fx.Tracer, fx.Graph]:
+def _absent_inputs(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The defaults of the inputs that are not given, if any input is given at all."""
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    given = {p.name for p in named[: len(args)]} | set(kwargs or {})
+    if not given:
+        return {}
+    return {p.name: p.default for p in named if p.name not in given and p.default is None}
+
+
+def _traced(
+    model: nn.Module, absent: dict[str, Any], *, training: bool
+) -> tuple[fx.Tracer, fx.Graph]:
     failure: Exception | None = None
     for tracer in (_Tracer(), fx.Tracer()):  # control flow may depend on a buffer
         try:
-            return tracer, tracer.trace(shared_copy(model).train(training))
+            with torch.random.fork_rng(devices=_cuda_devices(model)):
+                shared = shared_copy(model).train(training)
+                return tracer, tracer.trace(shared, concrete_args=absent or None)
         except Exception as error:
             failure = failure or error
     assert failure is not None
     raise TraceError(_explain(model, failure)) from failure
 
 
-def is_mode_dependent(model: nn.Module, traced: fx.GraphModule) -> bool:
+def is_mode_dependent(
+    model: nn.Module,
+    traced: fx.GraphModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> bool:
     """Would tracing in train mode give another graph, as with functional dropout?"""
     if isinstance(model, fx.GraphModule):
         return False
     try:
-        _, training = _traced(model, training=True)
+        absent = _absent_inputs(model, args, kwargs)
+        _, training = _traced(model, absent, training=True)
     except TraceError:
         return True
     return _signature(training) != _signature(traced.graph)
@@ -94,6 +144,13 @@ def in_placeholder_order(
                 f"the model's input {node.target!r} is missing from the example inputs; "
                 f"got {len(args)} positional ones and {sorted(kwargs)}"
             )
+    taken = {str(node.target) for node in module.graph.find_nodes(op="placeholder")[len(args) :]}
+    unknown = sorted(set(kwargs) - taken)
+    if unknown:
+        raise InvalidInputError(
+            f"the example input {unknown[0]!r} is not an input of the model, or was given by "
+            f"position already; the model's remaining inputs are {sorted(taken)}"
+        )
     if rest:
         raise InvalidInputError(
             f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
@@ -105,7 +162,7 @@ def _explain(model: nn.Module, error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename.replace("\\", "/") and frame.filename != __file__
+        if TORCH not in Path(frame.filename).parents and Path(frame.filename) != Path(__file__)
     ]
     where = ""
     if frames:
@@ -118,16 +175,23 @@ def _explain(model: nn.Module, error: Exception) -> str:
     )
 
 
+def _cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({t.device.index for t in model.parameters() if t.device.type == "cuda"})
+
+
 @contextmanager
-def unobserved(model: nn.Module) -> Iterator[None]:
-    """Run a module in eval mode without gradients, leaving no trace in it or in the RNG state."""
+def unobserved(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Run a module in eval mode, by default without gradients, leaving no trace in it.
+
+    Its modes and the random state are restored afterwards.
+    """
     modes = {module: module.training for module in model.modules()}
-    devices = sorted({t.device.index for t in model.parameters() if t.device.type == "cuda"})
+    devices = _cuda_devices(model)
     fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=devices):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -75,6 +75,7 @@ class Units:
         self._root = np.empty(1024, dtype=np.int64)
         self._member = np.zeros(1024, dtype=np.uint64)
         self._cause = np.zeros(1024, dtype=np.int32)
+        self._sides = np.zeros(1024, dtype=np.uint8)
         self._positions: dict[int, Ids] = {}
         self._copies: dict[int, int] = {}
         self._known: set[int] = set()
@@ -87,6 +88,7 @@ class Units:
             self._root = np.resize(self._root, 2 * len(self._root))
             self._member = np.concatenate([self._member, np.zeros_like(self._member)])
             self._cause = np.concatenate([self._cause, np.zeros_like(self._cause)])
+            self._sides = np.zeros(len(self._root), dtype=np.uint8)
         ids = np.arange(start, self.count, dtype=np.int64)
         self._root[ids] = ids
         return ids
@@ -111,7 +113,9 @@ class Units:
         """Pinned units for the positions of an axis; the same ones for every tensor."""
         known = self._positions.get(axis, np.empty(0, dtype=np.int64))
         if len(known) < n:
-            more = self._pinned_family(n - len(known), "is a fixed place: of an input, a kernel, a feature map")
+            more = self._pinned_family(
+                n - len(known), "is a fixed place: of an input, a kernel, a feature map"
+            )
             known = self._positions[axis] = np.concatenate([known, more])
         return known[:n]
 
@@ -167,15 +171,16 @@ class Units:
             if self.is_new(a, b):
                 self._commute(a, b)
             return
-        sides = np.zeros(self.count, dtype=np.uint8)
+        sides = self._sides
         sides[a], sides[b] = 1, 2
         side = sides[self._root[: self.count]]
         touched = np.flatnonzero(side)
         self._member[touched] = mix(self._member[touched] + side[touched], self.fact())
+        sides[a] = sides[b] = 0
         low, high = np.minimum(a, b), np.maximum(a, b)
         self._root[high] = low
         self._cause[low] = np.maximum(self._cause[low], self._cause[high])
-        self._root[: self.count] = self._root[self._root[: self.count]]
+        self._root[touched] = self._root[self._root[touched]]
         self.version += 1
 
     def _commute(self, a: Ids, b: Ids) -> None:

@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import VerificationError
-from .tracing import in_placeholder_order, shared_copy, unobserved
+from .tracing import deep_copy, in_placeholder_order, unobserved
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -68,6 +68,7 @@ def verify(
         VerificationError: an output differs; names the first fx node whose value does.
     """
     kwargs = dict(kwargs or {})
+    _check_traits(original, rewritten, args, kwargs)
     dtype = _dtype_of(original)
     if dtype != torch.float64 and _fits_in_memory(original):
         try:
@@ -85,8 +86,8 @@ def _compare(
     kwargs: dict[str, Any],
     dtype: torch.dtype,
 ) -> Verification:
-    original = shared_copy(original, clone_buffers=True)
-    rewritten = shared_copy(rewritten, clone_buffers=True)
+    original = deep_copy(original)
+    rewritten = deep_copy(rewritten)
     expected = _run(original, args, kwargs)
     found = _run(rewritten, args, kwargs)
     errors = [relative_error(e, f) for e, f in zip(expected, found, strict=False)]
@@ -94,6 +95,53 @@ def _compare(
     if len(expected) != len(found) or not error <= TOLERANCE[dtype]:
         raise VerificationError(_explain(original, rewritten, args, kwargs, error, dtype))
     return Verification(error, dtype, len(expected))
+
+
+def _check_traits(
+    original: nn.Module, rewritten: fx.GraphModule, args: Sequence[Any], kwargs: dict[str, Any]
+) -> None:
+    """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
+    (expected, reached), (found, now_reached) = (
+        _traits(deep_copy(module), args, kwargs)
+        for module in (original, rewritten)
+    )
+    name = type(original).__name__
+    advice = "permute the module itself with fr.match and permutation.apply_to instead"
+    for k, (e, f) in enumerate(zip(expected, found, strict=False)):
+        if e != f:
+            raise VerificationError(
+                f"output {k} of {name} is {e}, but {f} in the traced graph: an autocast block in "
+                f"forward, or a cast that depends on one, does not survive tracing; {advice}"
+            )
+    if reached != now_reached:
+        changed = sorted(reached ^ now_reached)[0]
+        raise VerificationError(
+            f"gradients reach {changed!r} in the traced graph of {name} but not in {name} itself, "
+            f"or the other way round: a no_grad block in forward does not survive tracing; {advice}"
+        )
+
+
+def _traits(
+    model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[list[torch.dtype], set[str]]:
+    """The dtypes of the outputs, and the parameters that their gradients reach."""
+    with unobserved(model, gradients=True):
+        outputs = model(*_cloned(args), **_cloned(kwargs))
+    tensors = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
+    names = {id(p): name for name, p in model.named_parameters()}
+    pending = [t.grad_fn for t in tensors if t.grad_fn is not None]
+    seen = set(pending)
+    reached = {names[id(t)] for t in tensors if id(t) in names}
+    while pending:
+        node = pending.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) in names:
+            reached.add(names[id(variable)])
+        for above, _ in node.next_functions:
+            if above is not None and above not in seen:
+                seen.add(above)
+                pending.append(above)
+    return [t.dtype for t in tensors], reached
 
 
 def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
@@ -133,7 +181,7 @@ def _in_double(
         return t.detach().double() if t.is_floating_point() else t
 
     wide = tree_map_only(torch.Tensor, widen, (tuple(args), kwargs))
-    return copy.deepcopy(original).double(), copy.deepcopy(rewritten).double(), *wide
+    return deep_copy(original).double(), copy.deepcopy(rewritten).double(), *wide
 
 
 def _fits_in_memory(model: nn.Module) -> bool:

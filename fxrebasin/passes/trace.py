@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
+from ..graph_module import META
 from ..report import State
-from ..rewriting import META
 from ..tracing import is_mode_dependent, trace
 from ..validation import check_parameters
 
@@ -14,7 +17,7 @@ from ..validation import check_parameters
 class Trace(PassBase):
     """Trace a module symbolically.
 
-    Takes: an ``nn.Module``, or a ``GraphModule``.
+    Takes: an ``nn.Module``, or a ``GraphModule``; example inputs, if it has optional ones.
     Gives: a ``GraphModule`` that shares its parameters; the module itself is not touched.
     Requires: finite, dense parameters on one device.
     Ensures: the graph is well formed.
@@ -26,11 +29,16 @@ class Trace(PassBase):
     'output'
     """
 
+    def __init__(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> None:
+        self.args = tuple(args)
+        self.kwargs = dict(kwargs or {})
+
     def requires(self, graph_module: nn.Module) -> None:
         check_parameters(graph_module)
 
     def call(self, graph_module: nn.Module) -> PassResult:
-        traced = trace(graph_module)
+        traced = trace(graph_module, self.args, self.kwargs)
         traced.graph.lint()
-        traced.meta[META] = State(graph_module, is_mode_dependent(graph_module, traced))
+        dependent = is_mode_dependent(graph_module, traced, self.args, self.kwargs)
+        traced.meta[META] = State(graph_module, dependent)
         return PassResult(traced, True)

@@ -15,6 +15,7 @@ from ..layout import (
     collapse,
     pad_dims,
     permute_dims,
+    positional,
     reshape,
     varies_on,
 )
@@ -201,10 +202,17 @@ def _ambiguous(columns: list[list[Ids]]) -> bool:
     if not columns:
         return True
     sets = [[np.unique(c) for c in column] for column in columns]
+    if any(_disjoint(column) for column in sets):
+        return False
     return not all(
         any(np.intersect1d(column[a], column[b]).size == 0 for column in sets)
         for a, b in combinations(range(len(columns[0])), 2)
     )
+
+
+def _disjoint(sets: Sequence[Ids]) -> bool:
+    together = np.concatenate(sets)
+    return len(np.unique(together)) == len(together)
 
 
 def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
@@ -229,3 +237,12 @@ def _concatenate(column: list[Ids], xs: Sequence[Layout], dim: int) -> Ids:
 
 def glu(call: Call, x: Layout, dim: int = -1) -> Layout:
     return call.merge(*move(resolve(call.units, x), lambda t: t.chunk(2, dim)))
+
+
+def unfolded(call: Call, x: Layout, *args: Any) -> Layout:
+    """Patches as columns: channels times taps, at new positions."""
+    n, rows, places = call.shape
+    channels = call.reduce(x, [2, 3], keepdim=True)
+    shape = (n, x.shape[1], rows // x.shape[1], places)
+    told_apart = positional(call.units, shape, (2, 3))
+    return reshape(Layout(shape, (*channels.coordinates, *told_apart)), call.shape)

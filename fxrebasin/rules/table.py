@@ -145,6 +145,7 @@ RULES: dict[Any, Rule] = {
     aten.fill: movement.filled,
     aten.flip: movement.shifted(aten.flip),
     aten.glu: movement.glu,
+    aten.im2col: movement.unfolded,
     aten.index: movement.index,
     aten.index_select: movement.index_select,
     aten.native_channel_shuffle: movement.channel_shuffle,
