@@ -28,9 +28,7 @@ def build_classifier(name: str) -> tuple[nn.Module, Tensor]:
     size = native_size(name)
     options: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
-        # Without minutes of scipy for weights that are drawn afresh anyway, and, like the published
-        # weights, without the classifiers that exist in training only.
-        options = {"init_weights": False, "aux_logits": False}
+        options = {"init_weights": False}  # minutes of scipy for weights that are drawn afresh
     if name.startswith("vit_"):
         options["image_size"] = size
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ import networkx as nx
 import numpy as np
 
 from .layout import Layout
-from .units import Ids, Units
+from .units import Ids, Units, sorted_set
 
 Axis = tuple[str, int]
 Kind = Literal["equal", "part", "product", "parent", "pinned"]
@@ -43,7 +43,7 @@ def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
         found = []
         for coordinate in layout.coordinates:
             if coordinate.shape[d] > 1:
-                ids = np.unique(units.find(coordinate[coordinate >= 0]))
+                ids = sorted_set(units.find(coordinate[coordinate >= 0]))
                 ids = ids[~units.is_pinned(ids)]
                 if ids.size:
                     found.append(ids)

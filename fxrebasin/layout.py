@@ -43,10 +43,6 @@ class Layout:
     def __post_init__(self) -> None:
         for coordinate in self.coordinates:
             assert coordinate.ndim == len(self.shape), (coordinate.shape, self.shape)
-            assert all(c in (1, n) for c, n in zip(coordinate.shape, self.shape, strict=True)), (
-                coordinate.shape,
-                self.shape,
-            )
 
     @property
     def ndim(self) -> int:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .errors import ArchitectureMismatchError, InvalidParameterError
 from .permutation import Permutation, source_of
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
+from .validation import is_finite
 
 Indices = NDArray[np.int64]
 
@@ -145,7 +146,7 @@ def _tensor(
             f"found for shape {parameter.shape}"
         )
     weights = tensor.is_floating_point() and not parameter.is_buffer
-    if weights and not torch.isfinite(tensor.sum(dtype=torch.float64)):
+    if weights and not is_finite(tensor):
         raise InvalidParameterError(
             f"{name!r} of model {which} holds nan or inf; repair or retrain the model first"
         )

@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from .layout import Layout, Shape, along, collapse, varies_on
-from .units import NOWHERE, Ids, Units, mix
+from .units import NOWHERE, Ids, Units, mix, sorted_set
 
 UNNAMED = -1
 
@@ -132,7 +132,7 @@ def _adopt(
     if kept:
         shape = [n if d in kept else 1 for d, n in enumerate(layout.shape)]
         candidates.append(units.fresh(prod(shape)).reshape(shape))
-    restricted = {a for a, ix in index.items() if len(np.unique(ix)) < parameter.shape[a]}
+    restricted = {a for a, ix in index.items() if len(sorted_set(ix)) < parameter.shape[a]}
     for coordinate in candidates:
         touched = set(varies_on(coordinate))
         axes = {a for a, span in spans.items() if span & touched} | restricted
@@ -162,7 +162,7 @@ def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shap
 def tell_apart(coordinates: list[Ids], dims: tuple[int, ...]) -> bool:
     """Do the coordinates give each entry along ``dims`` a different tuple, all else being fixed?"""
     alone = {varies_on(c)[0]: c for c in coordinates if len(varies_on(c)) == 1}
-    if all(d in alone and len(np.unique(alone[d])) == alone[d].size for d in dims):
+    if all(d in alone and len(sorted_set(alone[d])) == alone[d].size for d in dims):
         return True
     key = np.zeros((1,) * coordinates[0].ndim, dtype=np.uint64)
     for c in coordinates:

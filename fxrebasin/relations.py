@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .layout import Layout, collapse, varies_on
 from .parameters import tell_apart
-from .units import Hashes, Ids, Units, mix
+from .units import Hashes, Ids, Units, mix, sorted_set
 
 
 def settle(units: Units, layout: Layout) -> Layout:
@@ -116,16 +116,8 @@ def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:
 
 def pairs(units: Units, x: Ids, y: Ids) -> tuple[Ids, Ids]:
     """The distinct pairs of ids that occur together in two coordinates."""
-    keys = sorted_set((x * np.int64(units.count) + y).ravel())
+    keys = sorted_set(x * np.int64(units.count) + y)
     return keys // units.count, keys % units.count
-
-
-def sorted_set(values: Ids) -> Ids:
-    """The distinct values in order; faster than hashing for the sizes met here."""
-    values = np.sort(values)
-    first = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=first[1:])
-    return values[first]
 
 
 def _relate(units: Units, x: Ids, y: Ids) -> None:

@@ -148,7 +148,10 @@ def scatter(units: Units, root: Layout, index: list[Ids], written: Layout) -> La
         axes = region | spanned | set(varies_on(old))
         target = np.empty([n if a in axes else 1 for a, n in enumerate(root.shape)], dtype=np.int64)
         target[...] = old
-        target[tuple(ix if a in axes else 0 for a, ix in enumerate(index))] = new
+        if axes:
+            target[tuple(ix if a in axes else 0 for a, ix in enumerate(index))] = new
+        else:
+            target[...] = new.item()
         here = np.broadcast_to(inside, target.shape) == 1
         within, without = np.unique(target[here]), np.unique(target[~here])
         told_apart |= np.intersect1d(within, without).size == 0

@@ -14,6 +14,12 @@ def stored_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {**tensors, **dict(model.named_buffers(remove_duplicate=False))}
 
 
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Is every entry a number? A sum finds out fastest; where it overflows, each entry is asked."""
+    total = tensor.detach().sum()
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+
+
 def check_parameters(model: nn.Module, which: str = "the model") -> None:
     """Refuse models whose parameters cannot be permuted.
 
@@ -36,9 +42,7 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
             problem = f"is quantised ({tensor.dtype}); permute the model before quantising it"
         elif tensor.layout != torch.strided:
             problem = f"is sparse ({tensor.layout}); call .to_dense() on it first"
-        elif tensor.is_floating_point() and not torch.isfinite(
-            tensor.detach().sum(dtype=torch.float64)
-        ):
+        elif not is_finite(tensor):
             problem = "holds nan or inf; repair or retrain the model first"
         else:
             devices.setdefault(tensor.device, name)

@@ -102,8 +102,7 @@ def _check_traits(
 ) -> None:
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
     (expected, reached), (found, now_reached) = (
-        _traits(deep_copy(module), args, kwargs)
-        for module in (original, rewritten)
+        _traits(deep_copy(module), args, kwargs) for module in (original, rewritten)
     )
     name = type(original).__name__
     advice = "permute the module itself with fr.match and permutation.apply_to instead"

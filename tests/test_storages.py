@@ -83,16 +83,10 @@ def test_every_entry_of_a_view_is_found_on_the_axes_of_its_root(
     assert np.array_equal(found, view.numpy())
 
 
-def test_a_view_that_joins_two_axes_does_not_lie_along_them() -> None:
+def test_views_that_do_not_lie_along_the_axes_are_not_followed() -> None:
     root = torch.arange(12).reshape(3, 4)
-    joined = root.view(12)
-    index = axis_indices(place_of(root), place_of(joined))
-    if index is not None:
-        assert np.array_equal(root.numpy()[full_index(index, (12,))], joined.numpy())
-    diagonal = root.diagonal()
-    index = axis_indices(place_of(root), place_of(diagonal))
-    if index is not None:
-        assert np.array_equal(root.numpy()[full_index(index, (3,))], diagonal.numpy())
+    for view in (root.view(12), root.diagonal(), root.view(2, 6)):
+        assert axis_indices(place_of(root), place_of(view)) is None
 
 
 def test_what_lies_before_its_root_is_not_followed() -> None:
@@ -137,7 +131,7 @@ def test_scattering_tells_entries_apart_as_assignment_to_the_full_arrays(
         truth[place] = ("new", row)
     meaning: dict[tuple[int, ...], tuple[str, tuple[int, ...]]] = {}
     for seen, true in zip(after, truth, strict=True):
-        assert meaning.setdefault(seen, true) == true or len(places) == root.numel()
+        assert meaning.setdefault(seen, true) == true
 
 
 def test_a_tensor_is_known_by_its_place_not_by_its_object() -> None:

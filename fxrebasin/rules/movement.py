@@ -21,7 +21,7 @@ from ..layout import (
 )
 from ..parameters import resolve
 from ..primitives import as_tensor, move
-from ..units import NOWHERE, Ids, Units, mix
+from ..units import NOWHERE, Ids, Units, mix, sorted_set
 from .registry import Call, Rule
 
 
@@ -201,7 +201,7 @@ def _ambiguous(columns: list[list[Ids]]) -> bool:
     """Could entries of two operands have the same units everywhere?"""
     if not columns:
         return True
-    sets = [[np.unique(c) for c in column] for column in columns]
+    sets = [[sorted_set(c) for c in column] for column in columns]
     if any(_disjoint(column) for column in sets):
         return False
     return not all(
@@ -212,18 +212,19 @@ def _ambiguous(columns: list[list[Ids]]) -> bool:
 
 def _disjoint(sets: Sequence[Ids]) -> bool:
     together = np.concatenate(sets)
-    return len(np.unique(together)) == len(together)
+    return len(sorted_set(together)) == len(together)
 
 
 def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
     """Units that come from different operands were made differently, and are not exchangeable."""
-    labels = np.zeros(units.count, dtype=np.uint64)
-    for k, c in enumerate(column):
-        labels[np.unique(c)] += mix(k)
-    ids = np.unique(np.concatenate([c.ravel() for c in column]))
-    ids = ids[~units.is_pinned(ids)]
-    if len(np.unique(labels[ids])) > 1:
-        units.label(ids, labels[ids])
+    sets = [sorted_set(c) for c in column]
+    operand = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
+    ids, inverse = np.unique(np.concatenate(sets), return_inverse=True)
+    labels = np.zeros(len(ids), dtype=np.uint64)
+    np.add.at(labels, inverse, mix(operand))
+    movable = ~units.is_pinned(ids)
+    if len(np.unique(labels[movable])) > 1:
+        units.label(ids[movable], labels[movable])
 
 
 def _concatenate(column: list[Ids], xs: Sequence[Layout], dim: int) -> Ids:
