@@ -16,18 +16,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from .parameters import Parameter
-from .relations import relate_pairs
+from .relations import nest_pairs
 from .units import Hashes, Ids, Units, mix
 
 Indices = NDArray[np.int64]
 
+ROUNDS = 6
+"""How often parents are related to parents; ending early only leaves more units to be pinned."""
+
 
 @dataclass(frozen=True)
 class Edges:
-    """Child-parent pairs among units, with a hash of the facts that said so."""
+    """Child-parent pairs among units, with a hash of the facts that said so and of which."""
 
     child: Ids
     parent: Ids
@@ -92,69 +96,96 @@ def _edges(units: Units) -> Edges:
     if not units.parents:
         empty = np.empty(0, dtype=np.int64)
         return Edges(empty, empty, np.empty(0, dtype=np.uint64))
-    child = units.find(np.concatenate([c for c, _, _ in units.parents]))
-    parent = units.find(np.concatenate([p for _, p, _ in units.parents]))
+    children = np.concatenate([c for c, _, _ in units.parents])
+    parents = np.concatenate([p for _, p, _ in units.parents])
     facts = np.concatenate([np.full(len(c), fact) for c, _, fact in units.parents])
+    facts = mix(facts, 7) + mix(units.member(children), 8) + mix(units.member(parents), 9)
+    child, parent = units.find(children), units.find(parents)
     proper = child != parent
     child, parent, facts = child[proper], parent[proper], facts[proper]
     keys, inverse = np.unique(child * np.int64(units.count) + parent, return_inverse=True)
     role = np.zeros(len(keys), dtype=np.uint64)
-    np.add.at(role, inverse, mix(facts, 7))
+    np.add.at(role, inverse, mix(facts))
     return Edges(keys // units.count, keys % units.count, role)
 
 
 def _congruent(units: Units) -> Edges:
     """Relate parents that share children: equal, nested, or both inside something coarser."""
-    while True:
+    for _ in range(ROUNDS):
         known = units.version, len(units.parents)
         _relate_parents(units, _edges(units))
         edges = _edges(units)
         _unite_twins(units, edges)
         if known == (units.version, len(units.parents)):
-            return _nest(units, edges)
+            break
+    return _without_cycles(units, _nest(units, _edges(units)))
+
+
+def _without_cycles(units: Units, edges: Edges) -> Edges:
+    """Units that lie inside one another are pinned; what a pinned unit lies in cannot move."""
+    ones = np.ones(len(edges.child), dtype=np.int8)
+    graph = coo_array((ones, (edges.child, edges.parent)), (units.count, units.count))
+    _, component = connected_components(graph, connection="strong")
+    units.pin(edges.child[component[edges.child] == component[edges.parent]], "lies inside itself")
+    while True:
+        still = units.is_pinned(edges.child)
+        above = edges.parent[still & ~units.is_pinned(edges.parent)]
+        if not above.size:
+            return Edges(edges.child[~still], edges.parent[~still], edges.role[~still])
+        units.pin(above, "holds a unit that is pinned")
 
 
 def _relate_parents(units: Units, edges: Edges) -> None:
-    """Parents of the same units are related as two coordinates of one tensor are."""
+    """Two families of parents of the same units are related as coordinates of one tensor are.
+
+    Only whole families that have no unit in common are, and none are equated here: a one-to-one
+    relation only says that permutations commute with it.
+    """
     order = np.lexsort((edges.role, edges.child))
     child, parent, role = edges.child[order], edges.parent[order], edges.role[order]
+    families = {int(r): np.unique(parent[role == r]) for r in np.unique(role)}
     widest = int(np.bincount(child).max(initial=0))
     for offset in range(1, widest):
         first = np.flatnonzero(child[offset:] == child[:-offset])
         second = first + offset
-        kinds = mix(role[first]) + role[second]
-        for kind in np.unique(kinds):
-            here = kinds == kind
-            a, b = parent[first[here]], parent[second[here]]
-            keys = np.unique(a * np.int64(units.count) + b)
-            a, b = units.find(keys // units.count), units.find(keys % units.count)
-            relate_pairs(units, a, b, pin_others=False)
+        kinds = np.stack([role[first], role[second]])
+        for r1, r2 in np.unique(kinds, axis=1).T.tolist():
+            one, other = families[r1], families[r2]
+            if np.intersect1d(one, other).size:
+                continue
+            here = (kinds[0] == r1) & (kinds[1] == r2)
+            keys = np.unique(parent[first[here]] * np.int64(units.count) + parent[second[here]])
+            a, b = keys // units.count, keys % units.count
+            if np.array_equal(np.unique(a), one) and np.array_equal(np.unique(b), other):
+                nest_pairs(units, a, b)
 
 
 def _unite_twins(units: Units, edges: Edges) -> None:
-    """Parents with the same children are one unit."""
-    signature = np.zeros(units.count, dtype=np.uint64)
-    np.add.at(signature, edges.parent, mix(edges.child, 11))
-    parents = np.unique(edges.parent)
-    order = parents[np.argsort(signature[parents], kind="stable")]
+    """Parents that have the same children in some role are one unit.
+
+    Not within one family: there it would only say that permutations commute with the pairing.
+    """
+    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
+    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
+    children = np.zeros(kinds.shape[1], dtype=np.uint64)
+    np.add.at(children, kind.ravel(), mix(edges.child, 11))
+    order = np.argsort(children, kind="stable")
+    parent, role = kinds[0][order].astype(np.int64), kinds[1][order]
     begins = np.ones(len(order), dtype=bool)
-    begins[1:] = signature[order[1:]] != signature[order[:-1]]
-    first = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
-    first, twins = first[first != order], order[first != order]
-    pinned = units.is_pinned(first) | units.is_pinned(twins)
-    if pinned.any():
-        both = np.concatenate([first[pinned], twins[pinned]])
-        units.pin(both, "has the same units as a pinned unit")
-    _equate_runs(units, first[~pinned], twins[~pinned])
-
-
-def _equate_runs(units: Units, first: Ids, twins: Ids) -> None:
-    """Equate each of ``twins`` with its ``first``, one twin of each at a time."""
-    while len(first):
-        _, now = np.unique(first, return_index=True)
-        units.equate(first[now], twins[now])
-        later = np.setdiff1d(np.arange(len(first)), now)
-        first, twins = first[later], twins[later]
+    begins[1:] = children[order[1:]] != children[order[:-1]]
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    twins = np.flatnonzero(parent[first] != parent)
+    pairs = np.stack([role[first[twins]], role[twins]])
+    families = {int(r): parent[role == r] for r in np.unique(pairs)}
+    for r1, r2 in np.unique(pairs, axis=1).T.tolist():
+        if np.intersect1d(units.find(families[r1]), units.find(families[r2])).size:
+            continue
+        here = twins[(pairs[0] == r1) & (pairs[1] == r2)]
+        a, b = parent[first[here]], parent[here]
+        pinned = units.is_pinned(a) | units.is_pinned(b)
+        units.pin(np.concatenate([a[pinned], b[pinned]]), "has the same units as a pinned unit")
+        if len(np.unique(a)) == len(a):
+            units.equate(a[~pinned], b[~pinned])
 
 
 def _nest(units: Units, edges: Edges) -> Edges:
@@ -201,7 +232,7 @@ def _colours(units: Units, edges: Edges) -> Indices:
     values = np.concatenate([values.ravel() for _, values in units.labels])
     roots = units.find(ids)
     own = np.zeros(n, dtype=np.uint64)
-    np.add.at(own, roots, values)
+    np.add.at(own, roots, mix(values + units.member(ids)))
     live = np.zeros(n, dtype=bool)
     live[roots] = live[edges.child] = live[edges.parent] = True
     every = np.arange(n, dtype=np.int64)

@@ -126,11 +126,8 @@ def _relate(units: Units, x: Ids, y: Ids) -> None:
     relate_pairs(units, *pairs(units, units.find(x), units.find(y)))
 
 
-def relate_pairs(units: Units, a: Ids, b: Ids, *, pin_others: bool = True) -> None:
-    """Conclude what follows from units that occur together, given their distinct pairs.
-
-    What is not understood is pinned, unless the caller has another way to keep it sound.
-    """
+def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
+    """Conclude what follows from units that occur together, given their distinct pairs."""
     movable = ~(units.is_pinned(a) | units.is_pinned(b))
     a, b = a[movable], b[movable]
     if not a.size:
@@ -142,17 +139,21 @@ def relate_pairs(units: Units, a: Ids, b: Ids, *, pin_others: bool = True) -> No
         return
     if len(a) == na == nb:
         units.equate(a, b)
-    elif len(a) == na:
-        units.contain(a, b)
-    elif len(a) == nb:
-        units.contain(b, a)
-    else:
-        _relate_components(units, a, b, pin_others)
+    elif not nest_pairs(units, a, b):
+        units.pin(np.concatenate([a, b]), "meets other units in no order that is understood")
 
 
-def _relate_components(units: Units, a: Ids, b: Ids, pin_others: bool) -> None:
-    if not units.is_new(a, b):
-        return
+def nest_pairs(units: Units, a: Ids, b: Ids) -> bool:
+    """Make the coarser units parents of the finer ones; False if neither are.
+
+    Where every connected component of the pairs is a full product, a new unit per component is
+    the parent of both.
+    """
+    na, nb = units.distinct(a), units.distinct(b)
+    if len(a) in (na, nb):
+        if na != nb:
+            units.contain(a, b) if len(a) == na else units.contain(b, a)
+        return True
     ua, ia = np.unique(a, return_inverse=True)
     ub, ib = np.unique(b, return_inverse=True)
     n = len(ua) + len(ub)
@@ -161,13 +162,13 @@ def _relate_components(units: Units, a: Ids, b: Ids, pin_others: bool) -> None:
     of_a, of_b = component[: len(ua)], component[len(ua) :]
     sizes_a, sizes_b = np.bincount(of_a, minlength=count), np.bincount(of_b, minlength=count)
     met = np.bincount(of_a[ia], minlength=count)
-    if np.array_equal(met, sizes_a * sizes_b):
+    if not np.array_equal(met, sizes_a * sizes_b):
+        return False
+    if count > 1 and units.is_new(a, b):
         parents = units.fresh(count)
         units.contain(ua, parents[of_a])
         units.contain(ub, parents[of_b])
-    elif pin_others:
-        reason = "meets other units neither one to one nor in full products"
-        units.pin(np.concatenate([ua, ub]), reason)
+    return True
 
 
 def _determines(units: Units, x: Ids, y: Ids) -> bool:

@@ -1096,6 +1096,53 @@ def added_to_their_transpose() -> nn.Module:
     return around(lambda h: h + h.view(-1, 2, 3).transpose(1, 2).reshape(-1, 6).exp(), 6)
 
 
+def attend(rows: Tensor) -> Tensor:
+    return (rows @ rows.mT).softmax(-1) @ rows
+
+
+@network(FLAT, f(2), S(2), incomplete="what exchanges rows and columns at once is no block")
+def attention_of_units_in_another_order() -> nn.Module:
+    """A 3 x 4 table of units, shuffled, attends to itself and is added to the unshuffled one.
+
+    Of the 144 permutations of rows and columns two commute with the shuffle.
+    """
+    order = [3, 1, 2, 0, 5, 4, 6, 8, 7, 11, 10, 9]
+    return around(lambda h: attend(h[:, order].view(-1, 3, 4)).flatten(1) + h, 12)
+
+
+@network(FLAT, f(2), S(2), incomplete="what exchanges rows and columns at once is no block")
+def attention_of_units_the_other_way() -> nn.Module:
+    """The same with columns that attend, and their table is flattened as 4 x 3."""
+    return around(lambda h: attend(h.view(-1, 3, 4).mT).flatten(1) + h, 12)
+
+
+@network(FLAT, f(3), S(3), incomplete="units whose pairs are summed in part are pinned")
+def products_summed_in_other_rows() -> nn.Module:
+    """All pairs of A0-A2 and B0-B3, rolled, so that a row holds A1 B3 and A2 with the other B.
+
+    B0, B1 and B2 are alike; A0, A1 and A2 could be turned, which is no product of S_n.
+    """
+
+    def forward(h: Tensor) -> Tensor:
+        pairs = (h[:, :3, None] * h[:, None, 3:]).flatten(1)
+        return pairs.roll(5, 1).view(-1, 3, 4).sum(2)
+
+    return around(forward, 7, 3)
+
+
+@network(FLAT, f(3) + f(2), S(3, 2))
+class PartOfATableIsAnOutput(nn.Module):
+    """Column 1 of a 3 x 4 table of units is seen, and of its rows the first two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.first(x).tanh()
+        return self.head(h), attend(h.view(-1, 3, 4).mT).flatten(1)[:, 3:5].sum(1)
+
+
 # Ops whose result depends on the order
 
 

@@ -163,10 +163,9 @@ def test_positions_tell_apart_everything_along_the_dims_asked_for() -> None:
     assert all(units.is_pinned(c).all() for c in every)
 
 
-@pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((3, 4)), np.zeros((1, 2, 1))])
-def test_coordinates_must_broadcast_against_the_shape(bad: Ids) -> None:
+def test_coordinates_have_as_many_dims_as_their_tensor() -> None:
     with pytest.raises(AssertionError):
-        Layout((2, 4), (bad.astype(np.int64),))
+        Layout((2, 4), (np.zeros(4, dtype=np.int64),))
 
 
 def test_a_buffer_of_statistics_acts_as_a_parameter() -> None:

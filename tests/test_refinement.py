@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
+import fxrebasin as fr
 from fxrebasin.layout import along
 from fxrebasin.parameters import Parameter
 from fxrebasin.refinement import (
@@ -198,14 +203,35 @@ def test_halves_and_thirds_leave_what_lies_inside_both() -> None:
 
 
 def test_what_blocks_cannot_express_is_pinned_with_a_reason() -> None:
-    """The edges of a hexagon that two triples of corners are joined by look all alike."""
+    """The edges between four corners: moving corners moves edges, but no block says so."""
     units = Units()
-    corners, edges = units.fresh(6), units.fresh(6)
-    units.contain(edges, corners)
-    units.contain(edges, np.roll(corners, 1))
+    corners, edges = units.fresh(4), units.fresh(6)
+    ends = np.array(list(combinations(range(4), 2)))
+    units.contain(edges.repeat(2), corners[ends.ravel()])
     refine_units(units, [on_axes(units, edges)])
     assert units.is_pinned(edges).all()
     assert reason(units, int(edges[0])) == "is exchangeable in a way that blocks cannot express"
+
+
+class Ring(nn.Module):
+    """Two features for every channel, each of which meets the next channel as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(3, 6), nn.Linear(12, 2)
+        self.scale = nn.Parameter(torch.ones(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        here = self.into(x).tanh()
+        ahead = here.roll(1, 1).square()
+        scaled = [h.repeat_interleave(2, 1) * self.scale for h in (here, ahead)]
+        return self.out(scaled[0] + scaled[1])
+
+
+def test_parents_in_a_circle_do_not_move_and_do_not_hang() -> None:
+    symmetry = fr.analyze(Ring(), args=(torch.zeros(2, 3),))
+    assert [(b.size, b.count) for b in symmetry] == [(2, 1)] * 6
+    assert {axis for b in symmetry for axis in b.axes} == {("scale", 0), ("out.weight", 1)}
 
 
 def test_an_atom_that_others_imply_is_dropped() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxrebasin.layout import Layout, along
-from fxrebasin.relations import pairs, relate_pairs, settle, sorted_set
+from fxrebasin.relations import nest_pairs, pairs, relate_pairs, settle
 from fxrebasin.units import Ids, Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
@@ -91,16 +91,23 @@ def test_components_that_are_full_products_have_a_coarser_parent() -> None:
     assert not units.is_pinned(np.concatenate([a, b])).any()
 
 
-def test_what_is_no_full_product_is_pinned_unless_told_otherwise() -> None:
-    for pin in (True, False):
-        units = Units()
-        a, b = units.fresh(2), units.fresh(2)
-        left, right = a[[0, 0, 1]], b[[0, 1, 1]]
-        relate_pairs(units, left, right, pin_others=pin)
-        assert units.is_pinned(np.concatenate([a, b])).tolist() == [pin] * 4
-        assert not units.parents
-        if pin:
-            assert "neither one to one nor in full products" in reason(units, int(a[0]))
+def test_what_is_no_full_product_is_pinned() -> None:
+    units = Units()
+    a, b = units.fresh(2), units.fresh(2)
+    relate_pairs(units, a[[0, 0, 1]], b[[0, 1, 1]])
+    assert units.is_pinned(np.concatenate([a, b])).all()
+    assert not units.parents
+    assert "meets other units" in reason(units, int(a[0]))
+
+
+def test_whether_units_nest_can_be_asked_without_pinning() -> None:
+    units = Units()
+    a, b, c = units.fresh(2), units.fresh(2), units.fresh(1)
+    assert not nest_pairs(units, a[[0, 0, 1]], b[[0, 1, 1]])
+    assert not units.is_pinned(np.concatenate([a, b])).any()
+    assert not units.parents
+    assert nest_pairs(units, a, c.repeat(2))
+    assert parents_of(units, a) == [{int(c[0])}] * 2
 
 
 def test_two_single_units_that_meet_are_equal() -> None:
@@ -212,9 +219,3 @@ def test_pairs_are_those_that_occur(given_pairs: list[tuple[int, int]]) -> None:
     x, y = (np.array(side) for side in zip(*given_pairs, strict=True))
     a, b = pairs(units, x, y)
     assert list(zip(a.tolist(), b.tolist(), strict=True)) == sorted(set(given_pairs))
-
-
-@repeatable
-@given(st.lists(st.integers(-5, 5), min_size=1))
-def test_sorted_set_is_a_sorted_set(values: list[int]) -> None:
-    assert sorted_set(np.array(values)).tolist() == sorted(set(values))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.units import NOWHERE, Cause, Ids, Units, mix
+from fxrebasin.units import NOWHERE, Cause, Ids, Units, mix, sorted_set
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -235,3 +235,9 @@ def test_mix_is_one_to_one_and_depends_on_the_salt(values: set[int], salt: int) 
     assert len(set(mixed.tolist())) == len(values)
     assert mixed.tolist() == mix(array, salt).tolist()
     assert (mixed != mix(array, salt + 1)).all()
+
+
+@repeatable
+@given(st.lists(st.lists(st.integers(-5, 5), min_size=3, max_size=3), min_size=1))
+def test_sorted_set_is_a_sorted_set(values: list[list[int]]) -> None:
+    assert sorted_set(np.array(values)).tolist() == sorted({v for row in values for v in row})

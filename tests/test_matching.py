@@ -1,0 +1,390 @@
+"""Weight matching: what it finds, against exhaustive search and planted permutations."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import cache
+from itertools import pairwise, permutations, product
+
+import numpy as np
+import pytest
+import torch
+from randomise import randomise
+from torch import Tensor, nn
+
+import fxrebasin as fr
+from fxrebasin import Alignment, Permutation, Symmetry
+from fxrebasin.errors import (
+    ArchitectureMismatchError,
+    ConvergenceWarning,
+    InvalidArgumentError,
+    InvalidParameterError,
+)
+
+torch.set_num_threads(1)
+
+State = dict[str, Tensor]
+
+
+class Residual(nn.Sequential):
+    def forward(self, input: Tensor) -> Tensor:
+        return input + super().forward(input)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        packed = self.qkv(self.norm(x)).view(b, t, 3, self.heads, c // self.heads)
+        q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(b, t, c))
+
+
+class LSTMNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.leave = nn.LSTM(5, 12, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.lstm(x)[0])
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 14), nn.ReLU(), nn.Linear(14, 5)
+    )
+
+
+def residual_mlp() -> nn.Module:
+    blocks = [
+        Residual(nn.LayerNorm(10), nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 10))
+        for _ in range(2)
+    ]
+    return nn.Sequential(nn.Linear(6, 10), *blocks, nn.Linear(10, 4))
+
+
+def conv_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 3, padding=1), nn.BatchNorm2d(10), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(10, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU(),
+        nn.Flatten(), nn.Linear(12 * 4, 5),
+    )  # fmt: skip
+
+
+def grouped_conv_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 12, 3, groups=4), nn.ReLU(),
+        nn.Conv2d(12, 4, 1),
+    )  # fmt: skip
+
+
+def vision_transformer() -> nn.Module:
+    block = [
+        Residual(Attention(12, 3)),
+        Residual(nn.LayerNorm(12), nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 12)),
+    ]
+    return nn.Sequential(nn.Linear(6, 12), *block, nn.LayerNorm(12), nn.Linear(12, 4))
+
+
+INPUTS = {
+    mlp: (2, 6),
+    residual_mlp: (2, 6),
+    conv_net: (2, 3, 4, 4),
+    grouped_conv_net: (2, 3, 4, 4),
+    vision_transformer: (2, 5, 6),
+    LSTMNet: (2, 4, 5),
+}
+NETS = [pytest.param(factory, id=factory.__name__) for factory in INPUTS]
+
+
+@cache
+def group(factory: type[nn.Module]) -> Symmetry:
+    return fr.analyze(factory(), args=(torch.zeros(INPUTS[factory]),))
+
+
+def weights(factory: type[nn.Module], seed: int) -> State:
+    return dict(randomise(factory(), seed).state_dict())
+
+
+def sample(symmetry: Symmetry, seed: int) -> Permutation:
+    return symmetry.sample(torch.Generator().manual_seed(seed))
+
+
+def match(symmetry: Symmetry, b: State, a: State, **options: int) -> Alignment:
+    return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
+
+
+def value(symmetry: Symmetry, a: State, b: State) -> float:
+    """The inner product of all that moves, tied tensors once."""
+    return sum(
+        float((a[p.name].double() * b[p.name].double()).sum())
+        for p in symmetry.parameters
+        if p.groups and not p.is_buffer
+    )
+
+
+def noisy(state: State, share: float, seed: int = 9) -> State:
+    """Noise of a share of each tensor's own size."""
+    generator = torch.Generator().manual_seed(seed)
+    result = {}
+    for name, t in state.items():
+        if t.is_floating_point():
+            noise = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+            result[name] = t + share * t.double().std(correction=0).to(t.dtype) * noise.to(t.dtype)
+        else:
+            result[name] = t
+    return result
+
+
+# what was planted is found
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("factory", NETS)
+def test_planted_permutations_are_recovered(factory: type[nn.Module], noise: float) -> None:
+    symmetry = group(factory)
+    a = weights(factory, 1)
+    for seed in range(3):
+        planted = sample(symmetry, seed)
+        b = noisy(planted.apply(a), noise)
+        found = match(symmetry, b, a, seed=seed)
+        assert found.permutation.compose(planted).is_identity
+        assert found.converged
+        if noise == 0:
+            back = found.permutation.apply(b)
+            assert all(torch.equal(back[name], a[name]) for name in a)
+            assert found.objective_after == pytest.approx(value(symmetry, a, a), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("factory", [mlp, vision_transformer])
+def test_planted_permutations_are_recovered_in_every_dtype(
+    factory: type[nn.Module], dtype: torch.dtype
+) -> None:
+    symmetry = group(factory)
+    a = {k: t.to(dtype) for k, t in weights(factory, 1).items()}
+    planted = sample(symmetry, 7)
+    b = planted.apply(a)
+    found = match(symmetry, b, a)
+    assert found.permutation.compose(planted).is_identity
+    back = found.permutation.apply(b)
+    assert all(back[k].dtype == dtype and torch.equal(back[k], a[k]) for k in a)
+
+
+def test_two_models_of_different_dtypes() -> None:
+    symmetry = group(mlp)
+    a = weights(mlp, 1)
+    planted = sample(symmetry, 7)
+    b = {k: t.to(torch.bfloat16) for k, t in planted.apply(a).items()}
+    assert match(symmetry, b, a).permutation.compose(planted).is_identity
+
+
+# what is found is best
+
+
+def exhaustive(symmetry: Symmetry) -> list[Permutation]:
+    """The whole group."""
+    choices = []
+    for block in symmetry:
+        orders = [np.array(order) for order in permutations(range(block.size))]
+        choices.append([np.stack(rows) for rows in product(orders, repeat=block.count)])
+    names = [block.name for block in symmetry]
+    return [
+        Permutation(symmetry, dict(zip(names, chosen, strict=True))) for chosen in product(*choices)
+    ]
+
+
+class Towers(nn.Module):
+    """Two blocks that share no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        self.two = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.two(x)
+
+
+TINY = {
+    "one layer": (lambda: nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), (2, 3)),
+    "two towers": (Towers, (2, 3)),
+    "groups": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.ReLU(), nn.Conv2d(6, 2, 1)
+        ),
+        (2, 3, 3, 3),
+    ),
+    "one group inside another": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.GroupNorm(4, 8), nn.Conv2d(8, 2, 1)
+        ),
+        (2, 3, 3, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_element_of_the_group_is_better(name: str, seed: int) -> None:
+    factory, shape = TINY[name]
+    symmetry = fr.analyze(factory(), args=(torch.zeros(shape),))
+    elements = exhaustive(symmetry)
+    assert math.log(len(elements)) == pytest.approx(symmetry.log_order)
+    a, b = (dict(randomise(factory(), s).state_dict()) for s in (10 + seed, 20 + seed))
+    best = max(value(symmetry, a, p.apply(b)) for p in elements)
+    assert match(symmetry, b, a).objective_after == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_change_of_one_block_alone_is_better(seed: int) -> None:
+    """With several layers the result is best block by block."""
+
+    def factory() -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(),
+            nn.Linear(4, 2),
+        )  # fmt: skip
+
+    symmetry = fr.analyze(factory(), args=(torch.zeros(2, 3),))
+    a, b = (dict(randomise(factory(), s).state_dict()) for s in (10 + seed, 20 + seed))
+    found = match(symmetry, b, a)
+    assert found.converged
+    for block in symmetry:
+        for order in permutations(range(block.size)):
+            indices = {**found.permutation.indices, block.name: np.array([order])}
+            other = value(symmetry, a, Permutation(symmetry, indices).apply(b))
+            assert other <= found.objective_after + 1e-9
+
+
+# how it gets there
+
+
+@pytest.mark.parametrize("factory", NETS)
+def test_the_objective_never_falls(factory: type[nn.Module]) -> None:
+    symmetry = group(factory)
+    a, b = weights(factory, 1), weights(factory, 2)
+    found = match(symmetry, b, a)
+    steps = [found.objective_before, *found.history]
+    assert all(x <= y for x, y in pairwise(steps))
+    assert found.objective_after == found.history[-1] > found.objective_before
+    assert found.sweeps == len(found.history)
+    assert found.converged
+    assert found.objective_before == pytest.approx(value(symmetry, a, b), rel=1e-6)
+    moved = found.permutation.apply(b)
+    assert found.objective_after == pytest.approx(value(symmetry, a, moved), rel=1e-6)
+
+
+@pytest.mark.parametrize("factory", NETS)
+def test_the_result_is_deterministic_for_a_seed(factory: type[nn.Module]) -> None:
+    symmetry = group(factory)
+    a, b = weights(factory, 1), weights(factory, 2)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002 - what a careless solver would read
+    one = match(symmetry, b, a, seed=3)
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    two = match(symmetry, b, a, seed=3)
+    assert one.permutation == two.permutation
+    assert one.history == two.history
+
+
+def test_random_numbers_are_left_alone() -> None:
+    symmetry, a, b = group(mlp), weights(mlp, 1), weights(mlp, 2)
+    before = torch.get_rng_state()
+    match(symmetry, b, a)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_is_its_own_best_match() -> None:
+    a = weights(mlp, 1)
+    found = match(group(mlp), a, a)
+    assert found.permutation.is_identity
+    assert found.objective_after == found.objective_before
+    assert found.converged
+
+
+def test_nothing_to_permute() -> None:
+    symmetry = fr.analyze(nn.Linear(3, 2), args=(torch.zeros(1, 3),))
+    state = dict(nn.Linear(3, 2).state_dict())
+    found = match(symmetry, state, state)
+    assert found.permutation.is_identity
+    assert found.converged
+    assert found.objective_after == 0
+
+
+def test_a_limit_on_sweeps_warns() -> None:
+    symmetry = group(mlp)
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    assert match(symmetry, b, a).sweeps > 1
+    with pytest.warns(ConvergenceWarning, match="stopped after 1 sweeps"):
+        found = match(symmetry, b, a, max_sweeps=1)
+    assert not found.converged
+    assert found.sweeps == 1
+    assert "stopped at the limit" in str(found)
+
+
+def test_no_warning_where_the_limit_is_not_hit() -> None:
+    symmetry = group(mlp)
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    enough = match(symmetry, b, a).sweeps
+    assert match(symmetry, b, a, max_sweeps=enough).converged
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+def test_at_least_one_sweep(bad: int) -> None:
+    a = weights(mlp, 1)
+    with pytest.raises(InvalidArgumentError, match=f"max_sweeps must be at least 1, got {bad}"):
+        match(group(mlp), a, a, max_sweeps=bad)
+
+
+def test_the_state_dicts_are_not_changed() -> None:
+    a, b = weights(vision_transformer, 1), weights(vision_transformer, 2)
+    kept = copy.deepcopy((a, b))
+    match(group(vision_transformer), b, a)
+    for state, before in zip((a, b), kept, strict=True):
+        assert list(state) == list(before)
+        assert all(torch.equal(state[k], before[k]) for k in before)
+
+
+def test_match_gives_the_permutation_of_weight_matching() -> None:
+    symmetry = group(mlp)
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    found = fr.match(symmetry, b, to=a, seed=5, progress=False)
+    assert found == match(symmetry, b, a, seed=5).permutation
+
+
+def test_without_progress_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    fr.match(group(mlp), b, to=a, progress=False)
+    fr.match(group(mlp), b, to=a)  # the standard error is no terminal here
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_printed() -> None:
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    found = match(group(mlp), b, a)
+    text = str(found)
+    for part in ("objective", f"{found.sweeps} sweeps", "converged", repr(found.permutation)):
+        assert part in text
+
+
+def test_what_is_not_finite_is_named() -> None:
+    a, b = weights(mlp, 1), weights(mlp, 2)
+    b["2.bias"] = b["2.bias"].clone()
+    b["2.bias"][3] = math.nan
+    with pytest.raises(InvalidParameterError, match=r"'2.bias' of model B holds nan or inf"):
+        fr.match(group(mlp), b, to=a, progress=False)
+
+
+def test_another_architecture_is_named() -> None:
+    a, b = weights(mlp, 1), weights(conv_net, 2)
+    with pytest.raises(ArchitectureMismatchError, match=r"'0.weight' .* model B"):
+        fr.match(group(mlp), b, to=a, progress=False)
