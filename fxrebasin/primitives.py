@@ -10,7 +10,7 @@ import torch
 
 from .layout import Layout, Shape, collapse, pad_dims, positional, varies_on
 from .parameters import resolve
-from .relations import settle
+from .relations import settle, settle_rows
 from .units import Ids, Units, mix
 
 Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
@@ -60,6 +60,7 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
     """
     x = settle(units, resolve(units, x))
     inside = {d % x.ndim for d in dims} if x.ndim else set()
+    settle_rows(units, x, inside)
     shape = tuple(1 if d in inside else n for d, n in enumerate(x.shape))
     kept: list[Ids] = []
     for coordinate in x.coordinates:

@@ -17,12 +17,13 @@ from the others, which is what keeps layouts small.
 from __future__ import annotations
 
 from itertools import combinations
+from math import prod
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .layout import Layout, collapse, varies_on
+from .layout import Layout, collapse, positional, varies_on
 from .parameters import tell_apart
 from .units import Hashes, Ids, Units, mix, sorted_set
 
@@ -55,11 +56,10 @@ def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[I
     result: list[Ids] = []
     for coordinate in coordinates:
         roots = units.find(coordinate)
-        found = [roots]
-        if not np.array_equal(roots, coordinate):
-            if units.distinct(roots) < units.distinct(coordinate):
-                found.append(collapse(units.copies(coordinate)))
-            found[0] = collapse(roots)
+        found = [collapse(roots)]
+        changed = not np.array_equal(roots, coordinate)
+        if changed and units.distinct(roots) < units.distinct(coordinate):
+            found.append(collapse(units.copies(coordinate)))
         for c in found:
             uniform = c.size == 1
             if uniform and units.is_pinned(c).all():
@@ -93,6 +93,43 @@ def _partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> No
     if alone.any():
         units.pin(ids[alone], "meets a pinned position that no other unit meets")
     units.label(ids, labels)
+
+
+def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
+    """Record what it takes for sums over the dims ``inside`` to be kept, row by row.
+
+    What two coordinates say about each other over a whole tensor need not hold in each row.
+    """
+    coordinates = [c for c in layout.coordinates if inside & set(varies_on(c))]
+    pinned = [c for c in coordinates if units.is_pinned(c).all()]
+    moving = [c for c in coordinates if not units.is_pinned(c).all()]
+    for c in moving:
+        skewed = [p for p in pinned if _overlap(c, p) and set(varies_on(p)) - inside]
+        if skewed:
+            rows = {d for p in skewed for d in varies_on(p)} - inside
+            _partition_by_pinned(
+                units, c, [*skewed, *positional(units, layout.shape, tuple(sorted(rows)))]
+            )
+    for x, y in combinations(moving, 2):
+        if _overlap(x, y) and not _is_closed_in_rows(units, x, y, inside):
+            reason = "meets other units in some of the sums that it lies in, not in all"
+            units.pin(np.concatenate([x.ravel(), y.ravel()]), reason)
+
+
+def _is_closed_in_rows(units: Units, x: Ids, y: Ids, inside: set[int]) -> bool:
+    """Does every row hold all the pairs that its units form anywhere, equally often?"""
+    keys = x * np.int64(units.count) + y
+    every = sorted_set(keys)
+    a, b = every // units.count, every % units.count
+    outer = [d for d in range(keys.ndim) if d not in inside]
+    rows = keys.transpose([*outer, *sorted(inside)])
+    rows = rows.reshape(prod(rows.shape[: len(outer)]), -1)
+    for row in np.unique(np.sort(rows, axis=1), axis=0):
+        met, counts = np.unique(row, return_counts=True)
+        expected = np.isin(a, met // units.count) & np.isin(b, met % units.count)
+        if np.count_nonzero(expected) != len(met) or len(set(counts.tolist())) > 1:
+            return False
+    return True
 
 
 def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:

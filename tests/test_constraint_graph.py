@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fxrebasin.constraint_graph import Axis
-from fxrebasin.passes import Propagate, Trace
-from fxrebasin.report import state_of
+from fxrebasin.graph_module import META
+from fxrebasin.passes import Propagate
+from fxrebasin.report import State, state_of
+from fxrebasin.tracing import trace
 
 torch.set_num_threads(1)
 
@@ -79,8 +81,10 @@ def graph_of(name: str) -> tuple[nn.Module, list[str], nx.MultiGraph]:
     """A network, the names of the nodes of its traced graph, and the constraint graph."""
     factory, x = NETS[name]
     model = factory()
-    traced = Trace()(model).graph_module
-    propagation = state_of(Propagate((x,))(traced).graph_module).propagation
+    traced = trace(model)
+    traced.meta[META] = State(model)
+    Propagate((x,))(traced)
+    propagation = state_of(traced).propagation
     assert propagation is not None
     return model, [n.name for n in traced.graph.nodes], propagation.graph
 

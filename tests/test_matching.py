@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise, permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from fxrebasin.errors import (
 torch.set_num_threads(1)
 
 State = dict[str, Tensor]
+Factory = Callable[[], nn.Module]
 
 
 class Residual(nn.Sequential):
@@ -93,7 +96,7 @@ def vision_transformer() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 12), *block, nn.LayerNorm(12), nn.Linear(12, 4))
 
 
-INPUTS = {
+INPUTS: dict[Factory, tuple[int, ...]] = {
     mlp: (2, 6),
     residual_mlp: (2, 6),
     conv_net: (2, 3, 4, 4),
@@ -105,11 +108,11 @@ NETS = [pytest.param(factory, id=factory.__name__) for factory in INPUTS]
 
 
 @cache
-def group(factory: type[nn.Module]) -> Symmetry:
+def group(factory: Factory) -> Symmetry:
     return fr.analyze(factory(), args=(torch.zeros(INPUTS[factory]),))
 
 
-def weights(factory: type[nn.Module], seed: int) -> State:
+def weights(factory: Factory, seed: int) -> State:
     return dict(randomise(factory(), seed).state_dict())
 
 
@@ -117,7 +120,7 @@ def sample(symmetry: Symmetry, seed: int) -> Permutation:
     return symmetry.sample(torch.Generator().manual_seed(seed))
 
 
-def match(symmetry: Symmetry, b: State, a: State, **options: int) -> Alignment:
+def match(symmetry: Symmetry, b: State, a: State, **options: Any) -> Alignment:
     return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
 
 
@@ -148,7 +151,7 @@ def noisy(state: State, share: float, seed: int = 9) -> State:
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize("factory", NETS)
-def test_planted_permutations_are_recovered(factory: type[nn.Module], noise: float) -> None:
+def test_planted_permutations_are_recovered(factory: Factory, noise: float) -> None:
     symmetry = group(factory)
     a = weights(factory, 1)
     for seed in range(3):
@@ -166,7 +169,7 @@ def test_planted_permutations_are_recovered(factory: type[nn.Module], noise: flo
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("factory", [mlp, vision_transformer])
 def test_planted_permutations_are_recovered_in_every_dtype(
-    factory: type[nn.Module], dtype: torch.dtype
+    factory: Factory, dtype: torch.dtype
 ) -> None:
     symmetry = group(factory)
     a = {k: t.to(dtype) for k, t in weights(factory, 1).items()}
@@ -268,7 +271,7 @@ def test_no_change_of_one_block_alone_is_better(seed: int) -> None:
 
 
 @pytest.mark.parametrize("factory", NETS)
-def test_the_objective_never_falls(factory: type[nn.Module]) -> None:
+def test_the_objective_never_falls(factory: Factory) -> None:
     symmetry = group(factory)
     a, b = weights(factory, 1), weights(factory, 2)
     found = match(symmetry, b, a)
@@ -283,7 +286,7 @@ def test_the_objective_never_falls(factory: type[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("factory", NETS)
-def test_the_result_is_deterministic_for_a_seed(factory: type[nn.Module]) -> None:
+def test_the_result_is_deterministic_for_a_seed(factory: Factory) -> None:
     symmetry = group(factory)
     a, b = weights(factory, 1), weights(factory, 2)
     torch.manual_seed(1)

@@ -127,7 +127,7 @@ def test_parts_are_named_one_by_one() -> None:
     assert lists(resolve(units, second, Layout((3,), (b,))).coordinates) == [b.tolist()]
     whole = resolve(units, p.layout())
     columns = [np.where(c == NOWHERE, 0, c) for c in whole.coordinates]
-    assert sum(columns).tolist() == [*a.tolist(), *b.tolist()]
+    assert np.sum(columns, axis=0).tolist() == [*a.tolist(), *b.tolist()]
 
 
 def test_what_is_left_over_names_itself() -> None:

@@ -77,14 +77,14 @@ def rebase(b: nn.Module, a: nn.Module, **options: Any) -> RebasedModule:
     return fr.rebasin(b, to=a, args=(X,), progress=False, **options)
 
 
-def outputs(model: nn.Module) -> list[Tensor]:
+def outputs(model: Callable[[Tensor], Tensor]) -> list[Tensor]:
     with torch.no_grad():
         return [model(X)]
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:
     """All that a careless rewrite could touch."""
-    tensors = [*model.named_parameters(remove_duplicate=False)]
+    tensors: list[tuple[str, Tensor]] = [*model.named_parameters(remove_duplicate=False)]
     tensors += model.named_buffers(remove_duplicate=False)
     return {
         "tensors": {n: (id(t), t.data_ptr(), t.detach().clone().tolist()) for n, t in tensors},
@@ -265,7 +265,7 @@ def test_copies_keep_modes(copied: Callable[[nn.Module], nn.Module]) -> None:
 def test_a_deepcopy_keeps_the_report_and_a_pickle_has_none() -> None:
     a, b = pair()
     aligned = rebase(b, a)
-    assert isinstance(by_deepcopy(aligned).report, Report)  # type: ignore[arg-type]
+    assert isinstance(by_deepcopy(aligned).report, Report)
     assert by_pickle(aligned).report is None
 
 
