@@ -157,4 +157,4 @@ def _run(passes: Sequence[PassBase], model: nn.Module) -> fx.GraphModule:
         seconds[type(step).__name__.lower()] = time.perf_counter() - start
     state: State = state_of(module)
     state.seconds = seconds
-    return module  # type: ignore[no-any-return]
+    return module

@@ -20,7 +20,7 @@ from typing import Literal
 import networkx as nx
 import numpy as np
 
-from .layout import Layout
+from .layout import Layout, varies_on
 from .units import Ids, Units, sorted_set
 
 Axis = tuple[str, int]
@@ -34,6 +34,8 @@ class AxisUnits:
     axis: Axis
     units: tuple[Ids, ...]
     """Per coordinate that varies on the axis, its distinct units."""
+    alone: bool
+    """Is there just one coordinate, pinned ones counted, and does it vary on no other axis?"""
 
 
 def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
@@ -41,15 +43,25 @@ def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
     result = []
     for d in range(layout.ndim):
         found = []
-        for coordinate in layout.coordinates:
-            if coordinate.shape[d] > 1:
-                ids = sorted_set(units.find(coordinate[coordinate >= 0]))
-                ids = ids[~units.is_pinned(ids)]
-                if ids.size:
-                    found.append(ids)
+        here = [c for c in layout.coordinates if c.shape[d] > 1]
+        for coordinate in here:
+            ids = sorted_set(units.find(coordinate[coordinate >= 0]))
+            ids = ids[~units.is_pinned(ids)]
+            if ids.size:
+                found.append(ids)
         if found:
-            result.append(AxisUnits((name, d), tuple(found)))
+            alone = len(here) == 1 and len(varies_on(here[0])) == 1
+            result.append(AxisUnits((name, d), tuple(found), alone))
     return result
+
+
+def pinned_axes(name: str, layout: Layout, units: Units, since: int) -> list[Axis]:
+    """The axes of a tensor with units that were pinned for a cause numbered from ``since`` on."""
+    found: set[Axis] = set()
+    for coordinate in layout.coordinates:
+        if (units.cause(coordinate[coordinate >= 0]) >= since).any():
+            found.update((name, d) for d in varies_on(coordinate))
+    return sorted(found)
 
 
 def connect(
@@ -70,8 +82,7 @@ def _kind(one: AxisUnits, other: AxisUnits) -> Kind | None:
             if a[-1] < b[0] or b[-1] < a[0]:
                 continue
             if len(a) == len(b) and np.array_equal(a, b):
-                alone = len(one.units) == len(other.units) == 1
-                return "equal" if alone else "product"
+                return "equal" if one.alone and other.alone else "product"
             if np.isin(a, b, assume_unique=True).any():
                 best = "part"
     return best

@@ -22,7 +22,10 @@ class RebasedModule(fx.GraphModule):
 
     def __init__(self, root: nn.Module, graph: fx.Graph, class_name: str = "RebasedModule") -> None:
         super().__init__(root, graph, class_name)
-        referenced = {"_modules": self._modules, "_buffers": self._buffers}
+        referenced: dict[str, dict[str, Any]] = {
+            "_modules": dict(self._modules),
+            "_buffers": dict(self._buffers),
+        }
         self._modules = dict(root._modules)
         self._parameters = dict(root._parameters)
         self._buffers = dict(root._buffers)
@@ -53,7 +56,7 @@ def holder(attributes: dict[str, Any]) -> nn.Module:
 
 
 def _restore(body: dict[str, Any], import_block: str, training: bool) -> RebasedModule:
-    traced = reduce_graph_module(dict(body), import_block)
+    traced: Any = reduce_graph_module(dict(body), import_block)
     restored = RebasedModule(holder(body), traced.graph)
     restored.training = training
     return restored

@@ -70,9 +70,9 @@ class WeightMatching:
         self.symmetry = symmetry
         self.terms: list[Term] = []
         for parameter in symmetry.parameters:
-            tensors = [_tensor(s, parameter, which) for s, which in ((a, "A"), (b, "B"))]
+            tensor_a, tensor_b = _tensor(a, parameter, "A"), _tensor(b, parameter, "B")
             if not parameter.is_buffer and parameter.groups:
-                self.terms.append(_term(parameter, *tensors, device))
+                self.terms.append(_term(parameter, tensor_a, tensor_b, device))
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, term in enumerate(self.terms):
             for g, group in enumerate(term.parameter.groups):

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import nn
 
 from .errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
 from .tracing import deep_copy
+from .validation import stored_tensors
 
 Indices = NDArray[np.int64]
 M = TypeVar("M", bound=nn.Module)
@@ -121,8 +122,7 @@ class Permutation:
 
     def apply_(self, model: nn.Module) -> None:
         """Permute a module's own parameters and buffers in place."""
-        tensors = dict(model.named_parameters(remove_duplicate=False))
-        tensors.update(model.named_buffers(remove_duplicate=False))
+        tensors = stored_tensors(model)
         for parameter in self.symmetry.parameters:
             if parameter.name not in tensors:
                 raise ArchitectureMismatchError(
@@ -181,7 +181,7 @@ class Permutation:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
-            save_file(tensors, temporary, {"symmetry": self.symmetry.to_json()})
+            temporary.write_bytes(save(tensors, {"symmetry": self.symmetry.to_json()}))
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

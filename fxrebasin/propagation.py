@@ -22,7 +22,7 @@ from torch import fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .constraint_graph import AxisUnits, axes_of, connect, connect_parents
+from .constraint_graph import AxisUnits, axes_of, connect, connect_parents, pinned_axes
 from .errors import InvalidInputError
 from .layout import Layout, positional
 from .parameters import Parameter, resolve
@@ -106,8 +106,8 @@ class Stored:
 def _stored(model: nn.Module) -> list[Stored]:
     """Every parameter and buffer, known by identity."""
     found: dict[int, Stored] = {}
-    for name, tensor in model.named_parameters(remove_duplicate=False):
-        found.setdefault(id(tensor), Stored(tensor, [], False)).names.append(name)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
     for name, tensor in model.named_buffers(remove_duplicate=False):
         owner = model.get_submodule(name.rpartition(".")[0])
         statistic = tensor.is_floating_point() and (
@@ -141,7 +141,7 @@ class _Propagator(fx.Interpreter):
         units = mode.found.units
         units.site = n.name
         mode.touched = {}
-        known = len(units.parents)
+        known, causes = len(units.parents), len(units.causes)
         try:
             value = super().run_node(n)
         except InvalidInputError:
@@ -159,7 +159,22 @@ class _Propagator(fx.Interpreter):
         if n.op == "output":
             mode.pin_outputs(value)
         self._connect(n, value, units.parents[known:])
+        if len(units.causes) > causes:
+            self._mark_pinned(n, causes)
         return value
+
+    def _mark_pinned(self, n: fx.Node, since: int) -> None:
+        """A loop at every axis of this node's operands that was pinned here."""
+        mode = self.mode
+        found = []
+        for source in n.all_input_nodes:
+            found += mode.layouts(source.name, self.env.get(source))
+        for parameter in mode.touched.values():
+            layout = Layout(parameter.shape, tuple(parameter.coordinates))
+            found.append((parameter.name, layout))
+        for name, layout in found:
+            for axis in pinned_axes(name, layout, mode.found.units, since):
+                mode.found.graph.add_edge(axis, axis, node=n.name, kind="pinned")
 
     def _connect(self, n: fx.Node, value: Any, parents: list[Any]) -> None:
         mode = self.mode
@@ -208,15 +223,16 @@ class _LayoutMode(TorchDispatchMode):
                 if id(tensor) not in self.overwritten:
                     self.overwritten[id(tensor)] = (tensor.detach(), tensor.detach().clone())
 
-    def axes(self, name: str, value: Any) -> list[AxisUnits]:
+    def layouts(self, name: str, value: Any) -> list[tuple[str, Layout]]:
+        """The tensors of a node's value, each with a name of its own."""
         tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
-        result: list[AxisUnits] = []
-        for k, tensor in enumerate(tensors):
-            layout = self.storages.get(tensor)
-            if layout is not None and layout.parameter is None:
-                label = name if len(tensors) == 1 else f"{name}[{k}]"
-                result += axes_of(label, layout, self.found.units)
-        return result
+        labels = [name] if len(tensors) == 1 else [f"{name}[{k}]" for k in range(len(tensors))]
+        found = [(label, self.storages.get(t)) for label, t in zip(labels, tensors, strict=True)]
+        return [(label, x) for label, x in found if x is not None and x.parameter is None]
+
+    def axes(self, name: str, value: Any) -> list[AxisUnits]:
+        found = self.layouts(name, value)
+        return [axis for label, x in found for axis in axes_of(label, x, self.found.units)]
 
     def pin_outputs(self, value: Any) -> None:
         for tensor in tree_leaves(value):
@@ -265,7 +281,9 @@ class _LayoutMode(TorchDispatchMode):
         """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
         provisional = {int(ids[0]) for p in self.touched.values() for ids in p.positions}
         units = self.found.units
-        left = np.concatenate([units.find(c).ravel() for c in now.coordinates] or [np.empty(0)])
+        left = np.concatenate(
+            [units.find(c).ravel() for c in now.coordinates] or [np.empty(0, np.int64)]
+        )
         for c in before.coordinates:
             ids = np.unique(c)
             if int(ids[0]) in provisional:

@@ -63,6 +63,7 @@ class State:
 
     model: nn.Module
     mode_dependent: bool = False
+    emitted: bool = False
     propagation: Propagation | None = None
     symmetry: Symmetry | None = None
     alignment: Alignment | None = None
@@ -89,8 +90,13 @@ def state_of(module: fx.GraphModule, *needs: str) -> State:
     state: Any = module.meta.get(META)
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")
-    made_by = {"propagation": "Propagate", "symmetry": "Refine", "alignment": "Solve"}
+    made_by = {
+        "propagation": "Propagate",
+        "symmetry": "Refine",
+        "alignment": "Solve",
+        "emitted": "Rewrite",
+    }
     for need in needs:
-        if getattr(state, need) is None:
+        if getattr(state, need) in (None, False):
             raise PassOrderError(f"this pass needs the result of {made_by[need]}; run it first")
     return state

@@ -20,7 +20,7 @@ Place = tuple[int, Shape, tuple[int, ...]]
 
 
 def place_of(tensor: torch.Tensor) -> Place:
-    return tensor.storage_offset(), tuple(tensor.shape), tensor.stride()
+    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
 
 
 @dataclass

@@ -178,7 +178,7 @@ class Symmetry:
         }
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for block in self:
             nested = f"in {block.parent}" if block.parent else ""
             times = f"{block.size} x {block.count}" if block.count > 1 else str(block.size)

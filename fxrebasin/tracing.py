@@ -66,6 +66,10 @@ def trace(
         return shared_copy(model)
     absent = _absent_inputs(model, args, kwargs)
     tracer, graph = _traced(model, absent, training=False)
+    for node in graph.find_nodes(op="placeholder"):
+        name = str(node.target).rpartition("_")[0]
+        if name in absent:  # fx numbers the inputs that it is told the values of
+            node.target = name
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
 
 
@@ -81,8 +85,9 @@ def _absent_inputs(
     """The defaults of the inputs that are not given, if any input is given at all."""
     parameters = list(inspect.signature(model.forward).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    given = {p.name for p in named[: len(args)]} | set(kwargs or {})
-    if not given:
+    values = {**dict(zip((p.name for p in named), args, strict=False)), **(kwargs or {})}
+    given = {name for name, value in values.items() if value is not None}
+    if not values:
         return {}
     return {p.name: p.default for p in named if p.name not in given and p.default is None}
 
@@ -145,7 +150,7 @@ def in_placeholder_order(
                 f"got {len(args)} positional ones and {sorted(kwargs)}"
             )
     taken = {str(node.target) for node in module.graph.find_nodes(op="placeholder")[len(args) :]}
-    unknown = sorted(set(kwargs) - taken)
+    unknown = sorted(name for name in set(kwargs) - taken if kwargs[name] is not None)
     if unknown:
         raise InvalidInputError(
             f"the example input {unknown[0]!r} is not an input of the model, or was given by "

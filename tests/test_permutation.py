@@ -395,7 +395,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("interrupted")
 
-    monkeypatch.setattr("fxrebasin.permutation.save_file", fail)
+    monkeypatch.setattr("fxrebasin.permutation.save", fail)
     with pytest.raises(OSError, match="interrupted"):
         nested()[1].identity().save(tmp_path / "p")
     assert not list(tmp_path.iterdir())

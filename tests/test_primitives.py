@@ -138,6 +138,18 @@ def test_how_often_a_unit_is_summed_tells_it_apart() -> None:
     assert label[int(a[0])] == label[int(a[1])] != label[int(a[2])]
 
 
+def test_how_often_a_row_holds_a_unit_tells_it_apart() -> None:
+    units = Units()
+    a = units.fresh(4)
+    reduce(units, Layout((2, 3), (a[[[0, 0, 1], [2, 2, 3]]],)), (1,))
+    label: dict[int, list[int]] = {}
+    for ids, values in units.labels:
+        for i, v in zip(ids.tolist(), values.tolist(), strict=True):
+            label.setdefault(i, []).append(v)
+    twice, once, also_twice, also_once = (label[i] for i in a.tolist())
+    assert twice == also_twice != once == also_once
+
+
 def test_pinned_units_that_are_summed_leave_pinned_ones() -> None:
     units = Units()
     places = np.stack([units.positions(0, 4)[:2], units.positions(0, 4)[2:]])

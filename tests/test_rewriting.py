@@ -329,6 +329,26 @@ def test_inputs_keep_their_names_and_defaults() -> None:
         assert torch.allclose(aligned(X), b(X), atol=1e-5)
 
 
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, gain: float = 1.0) -> Tensor:
+        h = self.enter(x).relu()
+        return self.leave(h if mask is None else h * mask) * gain
+
+
+def test_inputs_that_were_left_out_keep_their_names() -> None:
+    a, b = Optional(), Optional()
+    aligned = rebase(b, a)
+    with torch.no_grad():
+        torch.testing.assert_close(aligned(X, mask=None, gain=2.0), b(X, mask=None, gain=2.0))
+        torch.testing.assert_close(aligned(X, None), b(X))
+        with pytest.raises(AssertionError, match="mask"):
+            aligned(X, torch.ones(4, 1))
+
+
 def test_the_report() -> None:
     a, b = pair()
     report = rebase(b, a).report

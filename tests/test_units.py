@@ -241,3 +241,12 @@ def test_mix_is_one_to_one_and_depends_on_the_salt(values: set[int], salt: int) 
 @given(st.lists(st.lists(st.integers(-5, 5), min_size=3, max_size=3), min_size=1))
 def test_sorted_set_is_a_sorted_set(values: list[list[int]]) -> None:
     assert sorted_set(np.array(values)).tolist() == sorted({v for row in values for v in row})
+
+
+def test_paths_and_cycles_of_one_length_are_told_apart() -> None:
+    """0 and 1 meet each other; 2 meets 3, which meets nothing."""
+    units = Units()
+    a = units.fresh(4)
+    units.equate(a[[0, 1, 2]], a[[1, 0, 3]])
+    assert components(units, a) == {frozenset({0, 1}), frozenset({2, 3})}
+    assert len(set(places(units, a))) == 4

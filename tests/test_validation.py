@@ -23,6 +23,7 @@ from fxrebasin.errors import (
     TraceError,
     VerificationError,
 )
+from fxrebasin.tracing import unobserved
 from fxrebasin.validation import check_parameters, check_same_architecture, stored_tensors
 
 torch.set_num_threads(1)
@@ -311,6 +312,26 @@ def test_every_error_has_one_base_and_a_builtin_one() -> None:
 
 
 # nothing was changed
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_runs_unobserved_leaves_no_trace(fails: bool) -> None:
+    model = net()
+    model[1].eval()
+    random = torch.get_rng_state()
+    try:
+        with unobserved(model):
+            assert not any(m.training for m in model.modules())
+            assert not torch.is_grad_enabled()
+            torch.rand(3)
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    assert torch.is_grad_enabled()
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def poisoned() -> nn.Module:

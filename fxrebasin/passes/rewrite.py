@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 
 import torch
 from torch import fx, nn
@@ -43,7 +43,7 @@ class Rewrite(PassBase):
         emitted = emit(moved, graph_module)
         emitted.graph.lint()
         _check_stored(state.model, emitted)
-        emitted.meta[META] = copy.copy(state)
+        emitted.meta[META] = replace(state, emitted=True)
         return PassResult(emitted, True)
 
 

@@ -36,7 +36,7 @@ class Verify(PassBase):
         self.kwargs = dict(kwargs or {})
 
     def requires(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "alignment")
+        state_of(graph_module, "emitted")
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module)

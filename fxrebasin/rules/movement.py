@@ -110,7 +110,8 @@ def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
     if x.value is not None or any(i.value is None for i in given):
         return call.pinned(x, *given, reason="is indexed by values that depend on the input")[0]
     tensors = [None if i is None else i.value for i in indices]
-    dims, d = [], 0
+    dims: list[int] = []
+    d = 0
     for i in tensors:
         width = i.ndim if i is not None and i.dtype == torch.bool else 1
         if i is not None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..layout import Layout, positional, reshape
-from ..primitives import drop_dims, reduce, resolve
+from ..parameters import resolve
+from ..primitives import drop_dims, reduce
 from .registry import Call
 
 
