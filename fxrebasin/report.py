@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import fx, nn
 
+from .dispatch import Propagation
 from .errors import PassOrderError
 from .graph_module import META
 from .matching import Alignment
 from .permutation import Permutation
-from .propagation import Propagation
 from .symmetry import Symmetry
 from .verification import Verification
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import Atom, Classes, Indices, RawBlock, ancestor_index
+from .dispatch import Propagation
 from .errors import ClosureWarning
 from .layout import varies_on
 from .parameters import Parameter
-from .propagation import Propagation
-from .refinement import Atom, Classes, Indices, RawBlock, ancestor_index, refine_units
+from .refinement import refine_units
 from .symmetry import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
 from .units import Ids, Units, mix
 

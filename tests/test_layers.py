@@ -24,14 +24,18 @@ LAYERS: list[set[str]] = [
     # running a graph on units
     {"constraint_graph", "storages", "graph_module", "validation"},
     {"tracing"},
+    {"dispatch"},
     {"propagation"},
+    {"containment"},
+    {"blocks"},
     {"refinement"},
     # the contract between compiler and solver
     {"symmetry"},
     {"segments", "permutation"},
     # solving, emitting, checking
     {"assignment", "objectives"},
-    {"matching", "rewriting", "verification"},
+    {"tree_solver", "rewriting", "verification"},
+    {"matching"},
     {"report"},
     {f"passes.{p}" for p in ("trace", "propagate", "refine", "solve", "rewrite", "verify")},
     {"passes"},

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from fxrebasin.blocks import Classes, RawBlock, UnitClass, ancestor_index, irredundant
 from fxrebasin.layout import along
 from fxrebasin.parameters import Parameter
-from fxrebasin.refinement import (
-    Classes,
-    RawBlock,
-    UnitClass,
-    ancestor_index,
-    irredundant,
-    refine_units,
-)
+from fxrebasin.refinement import refine_units
 from fxrebasin.units import Ids, Units, mix
 
 

@@ -1,0 +1,247 @@
+"""A dispatch mode that applies the rule of every ATen op to the layouts of its operands.
+
+It sees what modules, functions and methods do alike, keeps the layouts of all tensors, and undoes
+what the model's forward writes into its own parameters and buffers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .constraint_graph import AxisUnits, axes_of
+from .layout import Layout, positional
+from .parameters import Parameter, resolve
+from .primitives import pin
+from .rules.registry import Call
+from .rules.table import CONSTANTS, find_rule
+from .storages import Storages
+from .units import Units
+
+
+@dataclass
+class Propagation:
+    """What running a model on units has found."""
+
+    units: Units
+    parameters: list[Parameter]
+    graph: nx.MultiGraph
+    unknown_ops: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that a module stores, with all its names."""
+
+    tensor: torch.Tensor
+    names: list[str]
+    is_buffer: bool
+    is_statistic: bool = False
+    """A buffer next to running statistics, as BatchNorm has them: it belongs to units."""
+
+
+def stored_by_identity(model: nn.Module) -> list[Stored]:
+    """Every parameter and buffer, known by identity."""
+    found: dict[int, Stored] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
+    for name, tensor in model.named_buffers(remove_duplicate=False):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        statistic = tensor.is_floating_point() and (
+            "running_mean" in owner._buffers or "running_var" in owner._buffers
+        )
+        found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
+    return list(found.values())
+
+
+def unnamed_parameters(stored: list[Stored], units: Units) -> list[Parameter]:
+    return [
+        Parameter(
+            tuple(s.names),
+            tuple(s.tensor.shape),
+            s.is_buffer,
+            tuple(units.fresh(n) for n in s.tensor.shape),
+        )
+        for s in stored
+    ]
+
+
+class LayoutMode(TorchDispatchMode):
+    """Applies the rule of every ATen op to the layouts of its operands."""
+
+    def __init__(self, found: Propagation, tensors: list[Stored]) -> None:
+        super().__init__()
+        self.found = found
+        self.storages = Storages(found.units)
+        self.buffers = Storages(found.units)
+        self.touched: dict[str, Parameter] = {}
+        self.overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.stored: dict[int, list[torch.Tensor]] = {}
+        for stored, parameter in zip(tensors, found.parameters, strict=True):
+            moves = not stored.is_buffer or stored.is_statistic
+            (self.storages if moves else self.buffers).put(stored.tensor, parameter.layout())
+            key = stored.tensor.untyped_storage()._cdata
+            self.stored.setdefault(key, []).append(stored.tensor)
+
+    def restore(self) -> None:
+        """Undo what the model's forward wrote into its own parameters and buffers."""
+        for tensor, value in self.overwritten.values():
+            tensor.copy_(value)
+
+    def _before_write(self, written: torch.Tensor | None) -> None:
+        if written is not None:
+            key = written.untyped_storage()._cdata
+            for tensor in self.stored.get(key, ()):
+                if id(tensor) not in self.overwritten:
+                    self.overwritten[id(tensor)] = (tensor.detach(), tensor.detach().clone())
+
+    def layouts(self, name: str, value: Any) -> list[tuple[str, Layout]]:
+        """The tensors of a node's value, each with a name of its own."""
+        tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
+        labels = [name] if len(tensors) == 1 else [f"{name}[{k}]" for k in range(len(tensors))]
+        found = [(label, self.storages.get(t)) for label, t in zip(labels, tensors, strict=True)]
+        return [(label, x) for label, x in found if x is not None and x.parameter is None]
+
+    def axes(self, name: str, value: Any) -> list[AxisUnits]:
+        found = self.layouts(name, value)
+        return [axis for label, x in found for axis in axes_of(label, x, self.found.units)]
+
+    def pin_outputs(self, value: Any) -> None:
+        for tensor in tree_leaves(value):
+            layout = self.storages.get(tensor) if isinstance(tensor, torch.Tensor) else None
+            if layout is not None:
+                self._touch([layout])
+                pin(self.found.units, layout, "is an output of the model")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        written = _written(func, args, kwargs)
+        self._before_write(written)
+        if func.overloadpacket in CONSTANTS or all(self.storages.get(t) is None for t in operands):
+            out = func(*args, **kwargs)
+            for t in tree_leaves(out):
+                if isinstance(t, torch.Tensor):
+                    self.storages.see(t)
+            return out
+        layout_args, layout_kwargs = tree_map_only(
+            torch.Tensor, self.layout_of, (args, dict(kwargs))
+        )
+        before = self._root_before(written)
+        out = func(*args, **kwargs)
+        results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        layouts = self._apply(func, results, layout_args, layout_kwargs, out)
+        if written is not None and before is not None:
+            self._write(written, before, layouts[0], str(func))
+        else:
+            for tensor, layout in zip(results, layouts, strict=True):
+                self.storages.put(tensor, layout)
+        return out
+
+    def _write(self, written: torch.Tensor, before: Layout, layout: Layout, op: str) -> None:
+        units = self.found.units
+        if not self.storages.write(written, layout, before):
+            for x in (before, layout):
+                pin(units, x, f"{op} writes where it cannot be followed")
+            root = self.storages.root(written)
+            whole = tuple(root.shape)
+            self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
+        elif (now := self.storages.get(self.storages.root(written))) is not None:
+            self._pin_unused(before, now)
+
+    def _pin_unused(self, before: Layout, now: Layout) -> None:
+        """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
+        provisional = {int(ids[0]) for p in self.touched.values() for ids in p.positions}
+        units = self.found.units
+        left = np.concatenate(
+            [units.find(c).ravel() for c in now.coordinates] or [np.empty(0, np.int64)]
+        )
+        for c in before.coordinates:
+            ids = np.unique(c)
+            if int(ids[0]) in provisional:
+                gone = ids[~np.isin(units.find(ids), left)]
+                units.pin(gone, "is overwritten before it is used")
+
+    def _apply(
+        self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any
+    ) -> list[Layout]:
+        operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
+        self._touch(operands)
+        shapes = tuple(tuple(t.shape) for t in results)
+        call = Call(self.found.units, str(func), shapes)
+        rule = find_rule(func)
+        if rule is None or not results:
+            self.found.unknown_ops[str(func)] += 1
+            for x in operands:
+                pin(self.found.units, x, f"{func} is not understood")
+            return list(call.pinned())
+        found = rule(call, *args, **kwargs)
+        layouts = [found] if isinstance(found, Layout) else list(found)
+        layouts += call.pinned()[len(layouts) :]
+        for layout, shape in zip(layouts, shapes, strict=True):
+            assert layout.shape == shape, (str(func), layout.shape, shape)
+        return layouts
+
+    def _touch(self, operands: list[Layout]) -> None:
+        for x in operands:
+            parameter = x.parameter or x.buffer
+            if parameter is not None:
+                self.touched[parameter.name] = parameter
+            if x.order_of is not None:
+                pin(self.found.units, x.order_of, "its order is read (argmax, sort, topk ...)")
+
+    def _root_before(self, written: torch.Tensor | None) -> Layout | None:
+        """What the storage holds before it is written to, in the shape it was first seen in."""
+        if written is None:
+            return None
+        return resolve(self.found.units, self.layout_of(self.storages.root(written)))
+
+    def layout_of(self, tensor: torch.Tensor) -> Layout:
+        """The layout of a tensor; a constant's positions are told apart where its values differ.
+
+        Those of a buffer that may hold other values in another state dict always are.
+        """
+        known = self.storages.get(tensor)
+        if known is not None:
+            return known
+        shape = tuple(tensor.shape)
+        buffer = self.buffers.get(tensor)
+        if tensor.numel() == 0:
+            return Layout(shape, value=tensor)
+        weights = buffer is not None and tensor.is_floating_point()
+        dims = tuple(
+            d for d, n in enumerate(shape) if n > 1 and (weights or not _is_uniform(tensor, d))
+        )
+        coordinates = positional(self.found.units, shape, dims)
+        return Layout(
+            shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None
+        )
+
+
+def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
+    if tensor.stride(dim) == 0:
+        return True
+    first = tensor.narrow(dim, 0, 1)
+    return bool((tensor == first).all()) or bool(
+        tensor.is_floating_point() and torch.isnan(tensor).all()
+    )
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """The tensor that an in-place op writes to."""
+    if not func._schema.is_mutable:
+        return None
+    for k, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            value = kwargs.get(argument.name, args[k] if k < len(args) else None)
+            if isinstance(value, torch.Tensor):
+                return value
+    return None
