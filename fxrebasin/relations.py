@@ -17,13 +17,12 @@ from the others, which is what keeps layouts small.
 from __future__ import annotations
 
 from itertools import combinations
-from math import prod
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .layout import Layout, collapse, positional, varies_on
+from .layout import Layout, along, collapse, positional, varies_on
 from .parameters import tell_apart
 from .units import Hashes, Ids, Units, mix, sorted_set
 
@@ -31,15 +30,17 @@ from .units import Hashes, Ids, Units, mix, sorted_set
 def settle(units: Units, layout: Layout) -> Layout:
     """Record what the coordinates of ``layout`` imply, and keep only those that are needed."""
     coordinates = _canonical(units, layout.coordinates)
-    for k, coordinate in enumerate(coordinates):
-        others = [c for j, c in enumerate(coordinates) if j != k]
-        _partition_by_pinned(units, coordinate, others)
-    version = units.version
-    for x, y in combinations(coordinates, 2):
-        if _overlap(x, y):
-            _relate(units, x, y)
-    if units.version != version:
-        coordinates = _canonical(units, coordinates)
+    known = None
+    while known != (units.version, units.pins):
+        known = units.version, units.pins
+        for k, coordinate in enumerate(coordinates):
+            others = [c for j, c in enumerate(coordinates) if j != k]
+            _partition_by_pinned(units, coordinate, others)
+        for x, y in combinations(coordinates, 2):
+            if _overlap(x, y):
+                _relate(units, x, y)
+        if units.version != known[0]:
+            coordinates = _canonical(units, coordinates)
     return Layout(layout.shape, tuple(_without_redundant(units, coordinates)))
 
 
@@ -72,17 +73,17 @@ def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[I
 def _partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> None:
     """Label the movable units of a coordinate by the pinned units they occur with."""
     dims = varies_on(coordinate)
-    others = [c for c in others if _overlap(coordinate, c)]
-    if not others:
+    if not any(_overlap(coordinate, c) for c in others):
         return
     movable = ~units.is_pinned(coordinate)
     if not movable.any():
         return
     masks = [units.is_pinned(c) for c in others]
-    others = [np.where(m, c, -1) for c, m in zip(others, masks, strict=True) if m.any()]
-    if not others:
+    pinned = [np.where(m, c, -1) for c, m in zip(others, masks, strict=True) if m.any()]
+    pinned = _joined(pinned, set(dims))
+    if not pinned:
         return
-    met = np.broadcast_to(_pinned_hash(others, dims), coordinate.shape)[movable]
+    met = np.broadcast_to(_pinned_hash(pinned, dims), coordinate.shape)[movable]
     ids, inverse = np.unique(coordinate[movable], return_inverse=True)
     labels = np.zeros(len(ids), dtype=np.uint64)
     np.add.at(labels, inverse.ravel(), mix(met, 2))
@@ -93,6 +94,17 @@ def _partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> No
     if alone.any():
         units.pin(ids[alone], "meets a pinned position that no other unit meets")
     units.label(ids, labels)
+
+
+def _joined(coordinates: list[Ids], dims: set[int]) -> list[Ids]:
+    """The coordinates that vary on ``dims``, and all that share other dims with one of those."""
+    chosen = [bool(set(varies_on(c)) & dims) for c in coordinates]
+    while True:
+        beyond = {d for c, k in zip(coordinates, chosen, strict=True) if k for d in varies_on(c)}
+        grown = [bool(set(varies_on(c)) & (dims | beyond)) for c in coordinates]
+        if grown == chosen:
+            return [c for c, k in zip(coordinates, chosen, strict=True) if k]
+        chosen = grown
 
 
 def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
@@ -111,21 +123,37 @@ def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
                 units, c, [*skewed, *positional(units, layout.shape, tuple(sorted(rows)))]
             )
     for x, y in combinations(moving, 2):
-        if _overlap(x, y) and not _is_closed_in_rows(units, x, y, inside):
-            reason = "meets other units in some of the sums that it lies in, not in all"
-            units.pin(np.concatenate([x.ravel(), y.ravel()]), reason)
+        if _overlap(x, y):
+            beside = [p for p in pinned if _overlap(p, x) or _overlap(p, y)]
+            if not _is_closed_in_rows(units, x, y, beside, inside):
+                reason = "meets other units in some of the sums that it lies in, not in all"
+                units.pin(np.concatenate([x.ravel(), y.ravel()]), reason)
 
 
-def _is_closed_in_rows(units: Units, x: Ids, y: Ids, inside: set[int]) -> bool:
-    """Does every row hold all the pairs that its units form anywhere, equally often?"""
+def _is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:
+    """Does every row hold all the pairs that its units form anywhere, equally often?
+
+    Entries at different pinned positions count as different rows.
+    """
     keys = x * np.int64(units.count) + y
     every = sorted_set(keys)
     a, b = every // units.count, every % units.count
-    outer = [d for d in range(keys.ndim) if d not in inside]
-    rows = keys.transpose([*outer, *sorted(inside)])
-    rows = rows.reshape(prod(rows.shape[: len(outer)]), -1)
-    for row in np.unique(np.sort(rows, axis=1), axis=0):
-        met, counts = np.unique(row, return_counts=True)
+    row = np.zeros((1,) * keys.ndim, dtype=np.uint64)
+    for p in pinned:
+        row = mix(row) + mix(p)
+    shape = np.broadcast_shapes(keys.shape, row.shape)
+    for d in set(range(keys.ndim)) - inside:
+        row = mix(row) + mix(along(np.arange(shape[d]), d, keys.ndim), d)
+    shape = np.broadcast_shapes(keys.shape, row.shape)
+    row, keys = np.broadcast_to(row, shape).ravel(), np.broadcast_to(keys, shape).ravel()
+    order = np.lexsort((keys, row))
+    begins = np.flatnonzero(np.diff(row[order], prepend=row[order[0]] + np.uint64(1)) != 0)
+    seen = set()
+    for group in np.split(keys[order], begins[1:]):
+        if group.tobytes() in seen:
+            continue
+        seen.add(group.tobytes())
+        met, counts = np.unique(group, return_counts=True)
         expected = np.isin(a, met // units.count) & np.isin(b, met % units.count)
         if np.count_nonzero(expected) != len(met) or len(set(counts.tolist())) > 1:
             return False

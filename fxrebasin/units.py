@@ -73,6 +73,8 @@ class Units:
     """Name of the graph node being propagated; recorded with every pin."""
     version: int = 0
     """Grows when units are equated: what was canonical before may not be canonical now."""
+    pins: int = 0
+    """Grows when units are pinned."""
     causes: list[Cause] = field(default_factory=lambda: [Cause("", "")])
     parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
     labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
@@ -165,6 +167,7 @@ class Units:
         roots = np.unique(self._root[ids])
         roots = roots[self._cause[roots] == 0]
         if roots.size:
+            self.pins += 1
             self._cause[roots] = self._cause_index(reason)
 
     def equate(self, a: Ids, b: Ids) -> None:
