@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,8 @@ class _Builder:
         if len(atoms) > 1:
             result.atoms = atoms
             keys = np.unique(np.stack([index for _, index in atoms]), axis=1)
-            if keys.shape[1] != n:
+            dims, _ = dimensions(atoms)
+            if not keys.shape[1] == n == prod(block.size for block, _ in dims):
                 self.ambiguous += result.units.tolist()
             return
         parent, row = atoms[0] if atoms else (None, np.zeros(n, dtype=np.int64))
@@ -128,6 +130,30 @@ class _Builder:
             index = np.empty(n, dtype=np.int64)
             index[order] = np.arange(n)
             result.atoms = [(RawBlock(size, count, parent), index)]
+
+
+def dimensions(atoms: list[Atom]) -> tuple[list[Atom], list[int]]:
+    """The blocks that units or entries are a product of, outermost first, with all ancestors.
+
+    Blocks that several atoms share, with equal indices, appear once. The second result says for
+    each which of the earlier ones is its parent; -1 for none.
+    """
+    dims: list[Atom] = []
+    parents: list[int] = []
+    for block, index in atoms:
+        above = -1
+        for ancestor in block.ancestors():
+            flat = ancestor_index(block, index, ancestor)
+            known = next(
+                (d for d, (b, i) in enumerate(dims) if b is ancestor and np.array_equal(i, flat)),
+                None,
+            )
+            if known is None:
+                dims.append((ancestor, flat))
+                parents.append(above)
+                known = len(dims) - 1
+            above = known
+    return dims, parents
 
 
 def irredundant(atoms: list[Atom]) -> list[Atom]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import Atom, Classes, Indices, RawBlock, ancestor_index
+from .blocks import Atom, Classes, Indices, RawBlock, dimensions
 from .dispatch import Propagation
 from .errors import ClosureWarning
 from .layout import varies_on
@@ -159,21 +159,7 @@ def _atoms_at(classes: Classes, roots: Ids) -> list[Atom]:
 def _segment(
     atoms: list[Atom], where: Indices, copy: NDArray[np.uint64], roots: list[Ids]
 ) -> _RawSegment:
-    dims: list[Atom] = []
-    parents: list[int] = []
-    for block, index in atoms:
-        above = -1
-        for ancestor in block.ancestors():
-            flat = ancestor_index(block, index, ancestor)
-            known = next(
-                (d for d, (b, i) in enumerate(dims) if b is ancestor and np.array_equal(i, flat)),
-                None,
-            )
-            if known is None:
-                dims.append((ancestor, flat))
-                parents.append(above)
-                known = len(dims) - 1
-            above = known
+    dims, parents = dimensions(atoms)
     values, copies = np.unique(copy, return_inverse=True)
     shape = [block.size for block, _ in dims] + [len(values)]
     if dims and math.prod(shape) != len(where):

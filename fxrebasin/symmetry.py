@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -322,7 +322,3 @@ def _parameter(p: dict[str, Any]) -> ParameterSymmetry:
 def _segment(s: dict[str, Any]) -> Segment:
     positions = np.array(s["positions"], dtype=np.int64).reshape(s["shape"])
     return Segment(tuple(s["blocks"]), positions, tuple(s["parents"]))
-
-
-def names_of(parameters: Sequence[ParameterSymmetry]) -> list[str]:
-    return [name for p in parameters for name in p.names]
