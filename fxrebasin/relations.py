@@ -253,21 +253,31 @@ def _without_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
 
 
 def _follows(units: Units, c: Ids, rest: list[Ids], pinned: bool) -> bool:
-    """Is the coordinate a function of the others?"""
+    """Is the coordinate a function of the others, one for each of its dims?"""
     dims = varies_on(c)
     if not dims:
         return any(np.array_equal(c, r) for r in rest)
-    flat = [r for r in rest if len(varies_on(r)) == 1 and varies_on(r)[0] in dims]
+    flat = [r for r in rest if len(varies_on(r)) == 1]
+    still = [r for r in flat if units.is_pinned(r).all()]
+    places = {d for d in dims if _tell_places_apart([r for r in still if varies_on(r) == (d,)])}
     if pinned:
-        return bool(flat) and tell_apart(flat, dims)
+        return set(dims) <= places | {varies_on(r)[0] for r in flat if _is_injective(r)}
     for r in rest:
         if not _overlap(r, c):
             continue
-        inside = set(varies_on(r)) < set(dims)
-        if inside:
-            beyond = [f for f in flat if units.is_pinned(f).all() and f is not r]
-            if tell_apart([*beyond, r], dims):
+        inside = set(varies_on(r))
+        if inside < set(dims):
+            if _is_injective(r) and set(dims) - inside <= places:
                 return True
         elif not units.is_pinned(r).all() and _determines(units, r, c):
             return True
     return False
+
+
+def _tell_places_apart(pinned: list[Ids]) -> bool:
+    """Do pinned coordinates along one dim, together, name each of its places differently?"""
+    return bool(pinned) and tell_apart(pinned, varies_on(pinned[0]))
+
+
+def _is_injective(coordinate: Ids) -> bool:
+    return len(sorted_set(coordinate)) == coordinate.size
