@@ -1,12 +1,17 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
+from . import testing
 from .api import analyze, match, rebasin
 from .batch_norm import recompute_batch_norm
+from .constraints import pin, tie
+from .explanation import Explanation
 from .graph_module import RebasedModule
 from .matching import Alignment, weight_matching
 from .paths import Path, interpolate
 from .permutation import Permutation
 from .report import Report
+from .rules.book import register_rule, unregister_rule
+from .rules.registry import Call
 from .symmetry import Block, Segment, Symmetry
 from .verification import verify
 
@@ -15,6 +20,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Alignment",
     "Block",
+    "Call",
+    "Explanation",
     "Path",
     "Permutation",
     "RebasedModule",
@@ -24,8 +31,13 @@ __all__ = [
     "analyze",
     "interpolate",
     "match",
+    "pin",
     "rebasin",
     "recompute_batch_norm",
+    "register_rule",
+    "testing",
+    "tie",
+    "unregister_rule",
     "verify",
     "weight_matching",
 ]

@@ -7,27 +7,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.fx.passes.infra.pass_base import PassBase
 
+from .constraints import Constraint
+from .errors import InvalidInputError
+from .front_ends import FRONT_ENDS, FrontEnd
 from .graph_module import META, RebasedModule
 from .matching import weight_matching
-from .passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
+from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
 from .permutation import Permutation
-from .report import State, state_of
+from .report import Report, State, state_of
 from .rewriting import emit
+from .rules.book import rule_book
+from .rules.registry import Rule
 from .symmetry import Symmetry
+from .tracing import shared_copy
 from .validation import check_parameters, check_same_architecture
+from .verification import run
 
 
 def analyze(
-    model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    model: nn.Module | torch.export.ExportedProgram,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    rules: Mapping[Any, str | Rule] | None = None,
+    constraints: Sequence[Constraint] = (),
+    free_outputs: bool = False,
+    check: bool = True,
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
     The model is traced and run once on the example inputs, in eval mode, on a copy that shares
     its parameters; its own mode, hooks, caches and the random state stay as they are. What is not
-    understood is pinned, never guessed; ``symmetry.pinned`` says what and why.
+    understood is pinned, never guessed; ``symmetry.pinned`` says what and why. Then the group is
+    put to the test: generators of it are applied to a copy with random weights, and blocks whose
+    permutations change an output are pinned with a warning.
 
     >>> import torch, fxrebasin as fr
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
@@ -35,17 +52,37 @@ def analyze(
     Symmetry(1 blocks, 8 movable units, log_order 10.6, coverage 96.6%)
 
     Args:
-        model: any module that ``torch.fx`` can trace, or a ``GraphModule``.
+        model: any module, a ``GraphModule`` or an ``ExportedProgram``.
         args, kwargs: example inputs; only their shapes matter, unless control flow depends on
             their values. A batch of one is enough.
+        rules: rules for this call only, as in :func:`fxrebasin.register_rule`: from an op,
+            function, method or module type to a signature or a function on layouts.
+        constraints: axes to keep in place or to move together: :func:`fxrebasin.pin`,
+            :func:`fxrebasin.tie`.
+        free_outputs: let the features of the outputs move too, as those of an encoder may;
+            ``symmetry.outputs`` says how.
+        check: put the group to the test; three or four forward passes.
+        front_ends: which to try, in order. ``symmetry.front_end`` says which was used.
 
     Raises:
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
-        TraceError: ``torch.fx`` cannot trace the model.
+        TraceError: no front end can trace the model.
         InvalidInputError: the model does not run on the example inputs.
+
+    Warns:
+        RefutedWarning: blocks failed the test; please report the model.
     """
-    traced = _run([Trace(args, kwargs), Propagate(args, kwargs), Refine()], model)
-    symmetry = state_of(traced, "symmetry").symmetry
+    traced = _propagated(
+        model,
+        args,
+        kwargs,
+        rules,
+        constraints=constraints,
+        free_outputs=free_outputs,
+        front_ends=front_ends,
+    )
+    steps: list[PassBase] = [Refine(), *([Falsify(args, kwargs)] if check else [])]
+    symmetry = state_of(_run(steps, traced), "symmetry").symmetry
     assert symmetry is not None
     return symmetry
 
@@ -88,6 +125,10 @@ def rebasin(
     to: nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    rules: Mapping[Any, str | Rule] | None = None,
+    constraints: Sequence[Constraint] = (),
+    free_outputs: bool = False,
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     inplace: bool = False,
     seed: int = 0,
     max_sweeps: int = 100,
@@ -107,6 +148,7 @@ def rebasin(
         model_b: the model to permute; unchanged unless ``inplace``.
         to: the reference, model A, of the same architecture; never changed.
         args, kwargs: example inputs for both analysis and verification.
+        rules, constraints, free_outputs, front_ends: as in :func:`analyze`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
         seed: of the solver; the result is deterministic for a seed.
         max_sweeps: the solver's iteration limit.
@@ -116,7 +158,8 @@ def rebasin(
     Returns:
         A ``GraphModule`` with the state dict keys of ``model_b``, in its order, verified against
         ``model_b`` run eagerly. ``result.report`` holds symmetry, permutation, objective before
-        and after, sweeps and times.
+        and after, sweeps and times. Where no front end gives a graph, it is a copy of ``model_b``
+        (or, if ``inplace``, the model itself) with the same ``report`` attribute.
 
     Raises:
         ArchitectureMismatchError: A and B have different parameters.
@@ -127,26 +170,77 @@ def rebasin(
     check_parameters(to, "the reference model A")
     check_same_architecture(model_b, to)
     solve = Solve(to=to, seed=seed, max_sweeps=max_sweeps, device=device, progress=progress)
-    passes = [
-        Trace(args, kwargs),
-        Propagate(args, kwargs),
-        Refine(),
-        solve,
-        Rewrite(),
-        Verify(args, kwargs),
-    ]
-    emitted = _run(passes, model_b)
+    traced = _propagated(
+        model_b,
+        args,
+        kwargs,
+        rules,
+        constraints=constraints,
+        free_outputs=free_outputs,
+        front_ends=front_ends,
+    )
+    emitted = _run(
+        [Refine(), Falsify(args, kwargs), solve, Rewrite(), Verify(args, kwargs)], traced
+    )
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None
         state.alignment.permutation.apply_(model_b)
-        emitted = emit(model_b, emitted)
-    assert isinstance(emitted, RebasedModule)
-    emitted.meta[META] = state.report()
-    return emitted
+        is_graph = isinstance(emitted, RebasedModule)
+        emitted = emit(model_b, emitted) if is_graph else model_b
+    return _with_report(emitted, state.report())
 
 
-def _run(passes: Sequence[PassBase], model: nn.Module) -> fx.GraphModule:
+def _with_report(module: nn.Module, report: Report) -> RebasedModule:
+    if isinstance(module, RebasedModule):
+        module.meta[META] = report
+        return module
+    vars(module).pop(META, None)
+    vars(module)["report"] = report
+    return module  # type: ignore[return-value]
+
+
+def _propagated(
+    model: nn.Module | torch.export.ExportedProgram,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    rules: Mapping[Any, str | Rule] | None,
+    *,
+    constraints: Sequence[Constraint],
+    free_outputs: bool,
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+) -> nn.Module:
+    """Trace and propagate; where a graph does not run, though the model does, try the next."""
+    book = rule_book(rules)
+    options = {"constraints": constraints, "free_outputs": free_outputs}
+    remaining = list(front_ends)
+    failures: list[str] = []
+    while True:
+        traced = _run([Trace(args, kwargs, rules=book, front_ends=remaining)], model)
+        state = state_of(traced)
+        state.notes = (*failures, *state.notes)
+        try:
+            return _run([Propagate(args, kwargs, **options)], traced)
+        except InvalidInputError as error:
+            used = (
+                remaining.index(state.front_end) if state.front_end in remaining else len(remaining)
+            )
+            remaining = remaining[used + 1 :]
+            if not remaining or not _runs(state.model, args, kwargs):
+                raise
+            failures.append(f"{state.front_end} gives a graph that does not run: {error}")
+
+
+def _runs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> bool:
+    copied = shared_copy(model)
+    try:
+        run(copied, args, kwargs or {})
+    except Exception:
+        return False
+    return True
+
+
+def _run(passes: Sequence[PassBase], model: Any) -> nn.Module:
     module: Any = model
     seconds: dict[str, float] = {}
     for step in passes:
@@ -156,5 +250,5 @@ def _run(passes: Sequence[PassBase], model: nn.Module) -> fx.GraphModule:
         module = result.graph_module
         seconds[type(step).__name__.lower()] = time.perf_counter() - start
     state: State = state_of(module)
-    state.seconds = seconds
+    state.seconds = {**state.seconds, **seconds}
     return module

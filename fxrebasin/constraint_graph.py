@@ -14,6 +14,7 @@ pinned    the units of an axis were pinned there
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,14 @@ from .units import Ids, Units, sorted_set
 
 Axis = tuple[str, int]
 Kind = Literal["equal", "part", "product", "parent", "pinned"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The constraint graph of an analysis, and where in the user's source its nodes come from."""
+
+    graph: nx.MultiGraph
+    sources: Mapping[str, str]
 
 
 @dataclass(frozen=True)

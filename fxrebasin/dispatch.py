@@ -7,8 +7,9 @@ what the model's forward writes into its own parameters and buffers.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import networkx as nx
 import numpy as np
@@ -16,15 +17,23 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .constraint_graph import AxisUnits, axes_of
+from .errors import FxrebasinError, RuleError
 from .layout import Layout, positional
+from .outputs import output_tensors
 from .parameters import Parameter, resolve
 from .primitives import pin
-from .rules.registry import Call
-from .rules.table import CONSTANTS, find_rule
+from .rules.book import RuleBook
+from .rules.registry import Call, Rule
+from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
-from .units import Units
+from .units import Ids, Units
+
+
+READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+"""What Python runs when it asks for the value of a tensor."""
 
 
 @dataclass
@@ -35,6 +44,22 @@ class Propagation:
     parameters: list[Parameter]
     graph: nx.MultiGraph
     unknown_ops: Counter[str] = field(default_factory=Counter)
+    outputs: list[Parameter] = field(default_factory=list)
+    """The outputs whose units may move, as if they were stored tensors."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Per node of the constraint graph's edges, the line of the user's source."""
+    units_of_block: dict[str, Ids] = field(default_factory=dict)
+    """Per block of the group that was built last, the units whose places it decides."""
+    values_read: dict[str, None] = field(default_factory=dict)
+    """The nodes at which control flow read a value that depends on inputs or parameters."""
+
+
+class Watcher(Protocol):
+    """Is told before and after every op that acts on layouts."""
+
+    def before(self, op: str) -> None: ...
+
+    def after(self, operands: list[torch.Tensor], results: list[torch.Tensor]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -74,12 +99,29 @@ def unnamed_parameters(stored: list[Stored], units: Units) -> list[Parameter]:
     ]
 
 
+def labelled(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
+    """The tensors in a node's value; where there are several, each has a name of its own."""
+    tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
+    if len(tensors) == 1:
+        return [(name, tensors[0])]
+    return [(f"{name}[{k}]", t) for k, t in enumerate(tensors)]
+
+
 class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
-    def __init__(self, found: Propagation, tensors: list[Stored]) -> None:
+    def __init__(
+        self, found: Propagation, tensors: list[Stored], rules: RuleBook | None = None
+    ) -> None:
         super().__init__()
         self.found = found
+        self.rules = rules or RuleBook()
+        self.watcher: Watcher | None = None
+        self.names: Any = WeakIdKeyDictionary()
+        """From tensors to the names that they have in the constraint graph."""
+        self.met: set[str] = set()
+        """The parameters that an op has met already."""
+        self._inside_leaf = False
         self.storages = Storages(found.units)
         self.buffers = Storages(found.units)
         self.touched: dict[str, Parameter] = {}
@@ -105,20 +147,26 @@ class LayoutMode(TorchDispatchMode):
 
     def layouts(self, name: str, value: Any) -> list[tuple[str, Layout]]:
         """The tensors of a node's value, each with a name of its own."""
-        tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
-        labels = [name] if len(tensors) == 1 else [f"{name}[{k}]" for k in range(len(tensors))]
-        found = [(label, self.storages.get(t)) for label, t in zip(labels, tensors, strict=True)]
+        found = [(label, self.storages.get(t)) for label, t in labelled(name, value)]
         return [(label, x) for label, x in found if x is not None and x.parameter is None]
 
     def axes(self, name: str, value: Any) -> list[AxisUnits]:
         found = self.layouts(name, value)
         return [axis for label, x in found for axis in axes_of(label, x, self.found.units)]
 
-    def pin_outputs(self, value: Any) -> None:
-        for tensor in tree_leaves(value):
-            layout = self.storages.get(tensor) if isinstance(tensor, torch.Tensor) else None
-            if layout is not None:
-                self._touch([layout])
+    def pin_outputs(self, value: Any, *, free: bool) -> None:
+        """Outputs stay as they are; where they are free, how they move is found out instead."""
+        for k, tensor in enumerate(output_tensors(value)):
+            layout = self.storages.get(tensor)
+            if layout is None:
+                layout = Layout(tuple(tensor.shape))
+            self._touch([layout])
+            if free:
+                x = resolve(self.found.units, layout)
+                output = Parameter((f"output {k}",), x.shape, True, ())
+                output.coordinates = list(x.coordinates)
+                self.found.outputs.append(output)
+            else:
                 pin(self.found.units, layout, "is an output of the model")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -126,24 +174,69 @@ class LayoutMode(TorchDispatchMode):
         operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         written = _written(func, args, kwargs)
         self._before_write(written)
-        if func.overloadpacket in CONSTANTS or all(self.storages.get(t) is None for t in operands):
+        if (
+            self._inside_leaf
+            or func.overloadpacket in CONSTANTS | CHECKS
+            or all(self.storages.get(t) is None for t in operands)
+        ):
             out = func(*args, **kwargs)
             for t in tree_leaves(out):
                 if isinstance(t, torch.Tensor):
                     self.storages.see(t)
             return out
+        if self.watcher is not None:
+            self.watcher.before(str(func))
+        if func in READS:
+            self.found.values_read[self.found.units.site] = None
         layout_args, layout_kwargs = tree_map_only(
             torch.Tensor, self.layout_of, (args, dict(kwargs))
         )
         before = self._root_before(written)
         out = func(*args, **kwargs)
         results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
-        layouts = self._apply(func, results, layout_args, layout_kwargs, out)
+        shapes = tuple(tuple(t.shape) for t in results)
+        call = Call(self.found.units, str(func), shapes, schema=func._schema)
+        layouts = self._apply(call, self.rules.of_op(func), layout_args, layout_kwargs)
         if written is not None and before is not None:
             self._write(written, before, layouts[0], str(func))
         else:
             for tensor, layout in zip(results, layouts, strict=True):
                 self.storages.put(tensor, layout)
+        if self.watcher is not None:
+            self.watcher.after(operands, results)
+        return out
+
+    def leaf(
+        self,
+        name: str,
+        rule: Rule,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        module: nn.Module | None = None,
+    ) -> Any:
+        """Call something that has a rule of its own, without looking at the ops inside."""
+        owned = dict([*module.named_parameters(), *module.named_buffers()]) if module else {}
+        operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if self.watcher is not None:
+            self.watcher.before(name)
+        self._inside_leaf = True
+        try:
+            out = function(*args, **kwargs)
+        finally:
+            self._inside_leaf = False
+        if all(self.storages.get(t) is None for t in [*operands, *owned.values()]):
+            return out
+        results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        parameters = {n: self.layout_of(t).as_parameter() for n, t in owned.items()}
+        shapes = tuple(tuple(t.shape) for t in results)
+        call = Call(self.found.units, name, shapes, parameters)
+        given = tree_map_only(torch.Tensor, self.layout_of, (args, dict(kwargs)))
+        self._touch(list(parameters.values()))
+        for tensor, layout in zip(results, self._apply(call, rule, *given), strict=True):
+            self.storages.put(tensor, layout)
+        if self.watcher is not None:
+            self.watcher.after(operands, results)
         return out
 
     def _write(self, written: torch.Tensor, before: Layout, layout: Layout, op: str) -> None:
@@ -170,24 +263,33 @@ class LayoutMode(TorchDispatchMode):
                 gone = ids[~np.isin(units.find(ids), left)]
                 units.pin(gone, "is overwritten before it is used")
 
-    def _apply(
-        self, func: Any, results: list[torch.Tensor], args: Any, kwargs: Any, out: Any
-    ) -> list[Layout]:
+    def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
         self._touch(operands)
-        shapes = tuple(tuple(t.shape) for t in results)
-        call = Call(self.found.units, str(func), shapes)
-        rule = find_rule(func)
-        if rule is None or not results:
-            self.found.unknown_ops[str(func)] += 1
+        if rule is None or not call.shapes:
+            if call.shapes:
+                self.found.unknown_ops[call.op] += 1
             for x in operands:
-                pin(self.found.units, x, f"{func} is not understood")
+                pin(self.found.units, x, f"{call.op} is not understood")
             return list(call.pinned())
-        found = rule(call, *args, **kwargs)
+        try:
+            found = rule(call, *args, **kwargs)
+        except FxrebasinError:
+            raise
+        except Exception as error:
+            given = ", ".join(str(x.shape) for x in operands)
+            raise RuleError(
+                f"the rule of {call.op} failed on tensors of shapes {given}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         layouts = [found] if isinstance(found, Layout) else list(found)
         layouts += call.pinned()[len(layouts) :]
-        for layout, shape in zip(layouts, shapes, strict=True):
-            assert layout.shape == shape, (str(func), layout.shape, shape)
+        for k, (layout, shape) in enumerate(zip(layouts, call.shapes, strict=True)):
+            if layout.shape != shape:
+                raise RuleError(
+                    f"the rule of {call.op} says that result {k} has shape {layout.shape}, but "
+                    f"its shape is {shape}"
+                )
         return layouts
 
     def _touch(self, operands: list[Layout]) -> None:

@@ -36,6 +36,10 @@ class SignatureError(FxrebasinError, ValueError):
     """A rule's signature string cannot be read or does not fit its operands."""
 
 
+class RuleError(FxrebasinError, RuntimeError):
+    """A rule failed, or says something about shapes that is not so."""
+
+
 class PassOrderError(FxrebasinError, RuntimeError):
     """A pass was run before one that it depends on."""
 
@@ -50,6 +54,10 @@ class FileFormatError(FxrebasinError, ValueError):
 
 class ClosureWarning(UserWarning):
     """Units were pinned because a parameter does not close under their permutations."""
+
+
+class RefutedWarning(UserWarning):
+    """Units were pinned because permuting them changed what the model computes."""
 
 
 class ConvergenceWarning(UserWarning):

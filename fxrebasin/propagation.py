@@ -1,9 +1,9 @@
-"""Run a traced graph on units instead of numbers.
+"""Run a model on units instead of numbers.
 
-The graph is executed by an ``fx.Interpreter`` on the example inputs, under a dispatch mode that
-sees every ATen op inside, whether it came from a module, a function or a method, and applies the
-op's rule to the layouts of its operands. The numbers are computed as well: they give shapes, and
-tell constants that are uniform along an axis from those that are not.
+Its graph, or where there is none the model itself, is executed on the example inputs under a
+dispatch mode that sees every ATen op inside, whether it came from a module, a function or a
+method, and applies the op's rule to the layouts of its operands. The numbers are computed as well:
+they give shapes, and tell constants that are uniform along an axis from those that are not.
 """
 
 from __future__ import annotations
@@ -18,23 +18,38 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .constraint_graph import AxisUnits, axes_of, connect, connect_parents, pinned_axes
+from .constraints import Constraint, impose
 from .dispatch import LayoutMode, Propagation, stored_by_identity, unnamed_parameters
-from .errors import InvalidInputError
+from .eager import EagerModule, run_eagerly
+from .errors import FxrebasinError, InvalidInputError
+from .graph_inputs import in_placeholder_order
 from .layout import Layout, positional
-from .tracing import in_placeholder_order, unobserved
+from .outputs import output_tensors
+from .recording import Record, source_line
+from .rules.book import RuleBook
+from .tracing import unobserved
 from .units import Units
 
 
 def propagate(
-    module: fx.GraphModule, names: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+    module: fx.GraphModule | EagerModule,
+    names: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    rules: RuleBook | None = None,
+    constraints: Sequence[Constraint] = (),
+    free_outputs: bool = False,
 ) -> Propagation:
-    """Propagate units through a traced module.
+    """Propagate units through a model.
 
     Args:
         module: the traced graph; it shares its parameters with ``names``.
         names: the module whose parameter and buffer names are used.
         args, kwargs: example inputs.
+        rules: of the user's own, besides the built-in ones.
+        constraints: axes that the user wants pinned or tied.
+        free_outputs: may the units of the model's outputs move?
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
@@ -42,7 +57,7 @@ def propagate(
     units = Units()
     stored = stored_by_identity(names)
     found = Propagation(units, unnamed_parameters(stored, units), nx.MultiGraph())
-    mode = LayoutMode(found, stored)
+    mode = LayoutMode(found, stored, rules)
     recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
@@ -54,8 +69,18 @@ def propagate(
                 shape = tuple(tensor.shape)
                 mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
         stack.callback(mode.restore)
-        stack.enter_context(mode)
-        _Propagator(module, mode).run(*in_placeholder_order(module, *inputs))
+        if isinstance(module, EagerModule):
+            value = run_eagerly(module, mode, *inputs)
+        else:
+            ordered = in_placeholder_order(module, *inputs)
+            stack.enter_context(mode)
+            value = _Propagator(module, mode).run(*ordered, enable_io_processing=False)
+        with Record(mode, "output") as record:
+            for tensor in output_tensors(value):
+                if tensor in mode.names:
+                    record.operand(mode.names[tensor], tensor)
+            mode.pin_outputs(value, free=free_outputs)
+    impose(constraints, found)
     return found
 
 
@@ -80,16 +105,24 @@ class _Propagator(fx.Interpreter):
     def __init__(self, module: fx.GraphModule, mode: LayoutMode) -> None:
         super().__init__(module)
         self.mode = mode
+        self.node = ""
 
     def run_node(self, n: fx.Node) -> Any:
-        mode = self.mode
-        units = mode.found.units
-        units.site = n.name
-        mode.touched = {}
-        known, causes = len(units.parents), len(units.causes)
+        self.node = n.name
+        if n.stack_trace:
+            self.mode.found.sources[n.name] = source_line(n.stack_trace)
+        with Record(self.mode, n.name) as record:
+            for source in n.all_input_nodes:
+                record.operand(source.name, self.env.get(source))
+            value = self._run(n)
+            if n.op != "output":
+                record.result(n.name, value)
+        return value
+
+    def _run(self, n: fx.Node) -> Any:
         try:
-            value = super().run_node(n)
-        except InvalidInputError:
+            return super().run_node(n)
+        except FxrebasinError:
             raise
         except Exception as error:
             shapes = [
@@ -101,39 +134,37 @@ class _Propagator(fx.Interpreter):
                 f"the model does not run on the example inputs: node {n.name!r} "
                 f"({n.op} {n.target}) failed on shapes {shapes}: {type(error).__name__}: {error}"
             ) from error
-        if n.op == "output":
-            mode.pin_outputs(value)
-        self._connect(n, value, units.parents[known:])
-        if len(units.causes) > causes:
-            self._mark_pinned(n, causes)
-        return value
 
-    def _mark_pinned(self, n: fx.Node, since: int) -> None:
-        """A loop at every axis of this node's operands that was pinned here."""
-        mode = self.mode
-        found = []
-        for source in n.all_input_nodes:
-            found += mode.layouts(source.name, self.env.get(source))
-        for parameter in mode.touched.values():
-            layout = Layout(parameter.shape, tuple(parameter.coordinates))
-            found.append((parameter.name, layout))
-        for name, layout in found:
-            for axis in pinned_axes(name, layout, mode.found.units, since):
-                mode.found.graph.add_edge(axis, axis, node=n.name, kind="pinned")
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return _run_region(target, args)
+        rule = self.mode.rules.of_function(target)
+        if rule is None:
+            return super().call_function(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, target, args, kwargs)
 
-    def _connect(self, n: fx.Node, value: Any, parents: list[Any]) -> None:
-        mode = self.mode
-        units = mode.found.units
-        result = mode.axes(n.name, value)
-        inputs: list[AxisUnits] = []
-        for source in n.all_input_nodes:
-            inputs += mode.axes(source.name, self.env.get(source))
-        for parameter in mode.touched.values():
-            layout = Layout(parameter.shape, tuple(parameter.coordinates))
-            inputs += axes_of(parameter.name, layout, units)
-        graph = mode.found.graph
-        connect(graph, n.name, result, inputs)
-        for k, one in enumerate(inputs):
-            connect(graph, n.name, [one], inputs[k + 1 :])
-        for child, parent, _ in parents:
-            connect_parents(graph, n.name, result + inputs, child, parent)
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        rule = self.mode.rules.of_method(target)
+        if rule is None:
+            return super().call_method(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, getattr(torch.Tensor, target), args, kwargs)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        rule = self.mode.rules.of_module(module)
+        if rule is None:
+            return super().call_module(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, module, args, kwargs, module)
+
+
+def _run_region(operator: torch._ops.HigherOrderOperator, args: Any) -> Any:
+    """A region of an exported graph in which gradients or autocast are set otherwise."""
+    name = operator.name()
+    if name == "wrap_with_set_grad_enabled":
+        enabled, region, *rest = args
+        return region(*rest)
+    if name == "wrap_with_autocast":
+        device, dtype, enabled, cache, region, *rest = args
+        with torch.autocast(device, dtype, enabled, cache):
+            return region(*rest)
+    return operator(*args)

@@ -8,10 +8,12 @@ from typing import Any
 from torch import fx, nn
 
 from .dispatch import Propagation
+from .eager import EagerModule
 from .errors import PassOrderError
 from .graph_module import META
 from .matching import Alignment
 from .permutation import Permutation
+from .rules.book import RuleBook
 from .symmetry import Symmetry
 from .verification import Verification
 
@@ -63,6 +65,9 @@ class State:
 
     model: nn.Module
     mode_dependent: bool = False
+    front_end: str = ""
+    notes: tuple[str, ...] = ()
+    rules: RuleBook = field(default_factory=RuleBook)
     emitted: bool = False
     propagation: Propagation | None = None
     symmetry: Symmetry | None = None
@@ -81,13 +86,22 @@ class State:
         )
 
 
-def state_of(module: fx.GraphModule, *needs: str) -> State:
+def keep(module: nn.Module, state: State) -> None:
+    """Attach a state to a graph, or to a module of the user's own class."""
+    _notebook(module)[META] = state
+
+
+def _notebook(module: nn.Module) -> dict[str, Any]:
+    return module.meta if isinstance(module, (fx.GraphModule, EagerModule)) else vars(module)
+
+
+def state_of(module: nn.Module, *needs: str) -> State:
     """The state of a module in the pipeline.
 
     Raises:
         PassOrderError: a pass that has to come before has not been run.
     """
-    state: Any = module.meta.get(META)
+    state: Any = _notebook(module).get(META)
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")
     made_by = {

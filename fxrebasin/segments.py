@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import Atom, Classes, Indices, RawBlock, dimensions
+from .constraint_graph import Evidence
 from .dispatch import Propagation
 from .errors import ClosureWarning
 from .layout import varies_on
@@ -46,7 +48,7 @@ def build_symmetry(found: Propagation) -> Symmetry:
     Warns:
         ClosureWarning: a parameter is not a union of products of blocks; its units were pinned.
     """
-    units, parameters = found.units, found.parameters
+    units, parameters = found.units, [*found.parameters, *found.outputs]
     while True:
         classes = refine_units(units, parameters)
         raw = []
@@ -63,8 +65,15 @@ def build_symmetry(found: Propagation) -> Symmetry:
                 units.pin(failure.units, f"{parameter.name} does not close under permutations")
                 break
         else:
-            pinned = _pinned_axes(units, classes, parameters)
-            return _named(raw, pinned, dict(found.unknown_ops))
+            pinned = _pinned_axes(units, classes, found.parameters)
+            return _named(raw, pinned, classes, found)
+
+
+def pin_blocks(found: Propagation, names: Sequence[str]) -> None:
+    """Pin the units of blocks whose permutations were seen to change the model's function."""
+    for name in names:
+        found.units.site = ""
+        found.units.pin(found.units_of_block[name], "was refuted by a test on random weights")
 
 
 def _describe(units: Units, classes: Classes, parameter: Parameter) -> _RawParameter:
@@ -201,7 +210,7 @@ def _pinned_axes(units: Units, classes: Classes, parameters: list[Parameter]) ->
 
 
 def _named(
-    raw: list[_RawParameter], pinned: tuple[Pinned, ...], unknown_ops: dict[str, int]
+    raw: list[_RawParameter], pinned: tuple[Pinned, ...], classes: Classes, found: Propagation
 ) -> Symmetry:
     """Give every block the name of the first parameter axis that it moves."""
     axes: dict[RawBlock, list[tuple[str, int]]] = {}
@@ -246,4 +255,29 @@ def _named(
         )
         for r in raw
     )
-    return Symmetry(blocks, parameters, pinned, dict(unknown_ops))
+    found.units_of_block = {
+        name: np.concatenate(
+            [c.units for c in classes.classes if any(b is block for b, _ in c.atoms)]
+        )
+        for block, name in names.items()
+    }
+    stored = len(found.parameters)
+    return Symmetry(
+        blocks,
+        parameters[:stored],
+        pinned,
+        dict(found.unknown_ops),
+        outputs=parameters[stored:],
+        notes=_notes(found),
+        evidence=Evidence(found.graph, found.sources),
+    )
+
+
+def _notes(found: Propagation) -> tuple[str, ...]:
+    if not found.values_read:
+        return ()
+    where = ", ".join(list(found.values_read)[:3])
+    return (
+        f"control flow reads values of tensors (at {where}): the answer holds for the path that "
+        "the example inputs take",
+    )

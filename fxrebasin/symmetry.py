@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .constraint_graph import Evidence
 from .errors import FileFormatError
 
 if TYPE_CHECKING:
+    from .explanation import Explanation
     from .permutation import Permutation
 
 FORMAT = "fxrebasin.symmetry/1"
@@ -112,6 +114,14 @@ class Symmetry:
     parameters: tuple[ParameterSymmetry, ...]
     pinned: tuple[Pinned, ...] = ()
     unknown_ops: Mapping[str, int] = field(default_factory=dict)
+    outputs: tuple[ParameterSymmetry, ...] = ()
+    """How the model's outputs move with it, where they were left free."""
+    front_end: str = ""
+    """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
+    notes: tuple[str, ...] = ()
+    """What to know about the answer: the path that it holds for, what was pinned afterwards."""
+    evidence: Evidence | None = field(default=None, repr=False)
+    """What :meth:`explain` answers from; not kept in JSON."""
 
     @property
     def log_order(self) -> float:
@@ -169,6 +179,24 @@ class Symmetry:
             indices[block.name] = keys.argsort(dim=1).numpy()
         return Permutation(self, indices)
 
+    def explain(self, name: str, dim: int) -> Explanation:
+        """Which block moves an axis of a parameter and what moves with it, or why it is pinned.
+
+        >>> import torch, fxrebasin as fr
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+        >>> print(fr.analyze(net, (torch.zeros(1, 4),)).explain("1.weight", 1))
+        1.weight[1], 8 entries
+          moves with block 0.weight[0] (8 units)
+            and so does 0.weight[0], through _1
+            and so does 0.bias[0], through _1
+
+        Raises:
+            InvalidArgumentError: there is no such axis, or the symmetry was read from JSON.
+        """
+        from .explanation import explain
+
+        return explain(self, name, dim)
+
     def summary(self) -> dict[str, float]:
         return {
             "blocks": self.block_count,
@@ -205,8 +233,16 @@ class Symmetry:
         pins = [f"  {n:,} units: {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])]
         if len(pins) > 8:
             pins = [*pins[:8], f"  and {len(pins) - 8} more causes in symmetry.pinned"]
-        unknown = [f"not understood: {op} ({n} times)" for op, n in self.unknown_ops.items()]
+        unknown = [
+            f"not understood: {op} ({n} times), which pins {self._cost_of(op):,} units of parameters"
+            for op, n in self.unknown_ops.items()
+        ]
+        unknown += [f"note: {note}" for note in self.notes]
         return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *unknown])
+
+    def _cost_of(self, op: str) -> int:
+        """How many units on axes of parameters cannot move because an op is not understood."""
+        return sum(pin.units for pin in self.pinned if pin.reason.startswith(op))
 
     def __repr__(self) -> str:
         return (
@@ -236,31 +272,12 @@ class Symmetry:
                 }
                 for b in self
             ],
-            "parameters": [
-                {
-                    "names": p.names,
-                    "shape": p.shape,
-                    "is_buffer": p.is_buffer,
-                    "groups": [
-                        {
-                            "axes": g.axes,
-                            "segments": [
-                                {
-                                    "blocks": s.blocks,
-                                    "parents": s.parents,
-                                    "shape": s.positions.shape,
-                                    "positions": s.positions.ravel().tolist(),
-                                }
-                                for s in g.segments
-                            ],
-                        }
-                        for g in p.groups
-                    ],
-                }
-                for p in self.parameters
-            ],
+            "parameters": [_parameter_content(p) for p in self.parameters],
+            "outputs": [_parameter_content(p) for p in self.outputs],
             "pinned": [vars(p) for p in self.pinned],
             "unknown_ops": dict(self.unknown_ops),
+            "front_end": self.front_end,
+            "notes": self.notes,
         }
         return json.dumps(content, indent=indent)
 
@@ -282,6 +299,9 @@ class Symmetry:
                 tuple(_parameter(p) for p in content["parameters"]),
                 tuple(Pinned(**p) for p in content["pinned"]),
                 content["unknown_ops"],
+                tuple(_parameter(p) for p in content["outputs"]),
+                content["front_end"],
+                tuple(content["notes"]),
             )
             symmetry._check_names()
             return symmetry
@@ -292,7 +312,7 @@ class Symmetry:
 
     def _check_names(self) -> None:
         """Every block that is named must be there."""
-        for parameter in self.parameters:
+        for parameter in (*self.parameters, *self.outputs):
             for group in parameter.groups:
                 for segment in group.segments:
                     for name in segment.blocks:
@@ -310,6 +330,29 @@ class Symmetry:
 def _block(b: dict[str, Any]) -> Block:
     axes = tuple((name, dim) for name, dim in b["axes"])
     return Block(b["name"], b["size"], b["parent"], b["count"], axes)
+
+
+def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:
+    return {
+        "names": p.names,
+        "shape": p.shape,
+        "is_buffer": p.is_buffer,
+        "groups": [
+            {
+                "axes": g.axes,
+                "segments": [
+                    {
+                        "blocks": s.blocks,
+                        "parents": s.parents,
+                        "shape": s.positions.shape,
+                        "positions": s.positions.ravel().tolist(),
+                    }
+                    for s in g.segments
+                ],
+            }
+            for g in p.groups
+        ],
+    }
 
 
 def _parameter(p: dict[str, Any]) -> ParameterSymmetry:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,8 +52,19 @@ def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedM
     return copied
 
 
+@dataclass(frozen=True)
+class Leaves:
+    """What is not looked into while tracing: modules of these types, and these functions."""
+
+    modules: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Callable[..., Any], ...] = ()
+
+
 def trace(
-    model: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    leaves: Leaves | None = None,
 ) -> fx.GraphModule:
     """Trace a module symbolically; a ``GraphModule`` is taken as it is.
 
@@ -65,7 +77,7 @@ def trace(
     if isinstance(model, fx.GraphModule):
         return shared_copy(model)
     absent = _absent_inputs(model, args, kwargs)
-    tracer, graph = _traced(model, absent, training=False)
+    tracer, graph = _traced(model, absent, leaves or Leaves(), training=False)
     for node in graph.find_nodes(op="placeholder"):
         name = str(node.target).rpartition("_")[0]
         if name in absent:  # fx numbers the inputs that it is told the values of
@@ -77,6 +89,22 @@ class _Tracer(fx.Tracer):
     """Keeps buffers in the graph: what is computed from them must not be baked in."""
 
     proxy_buffer_attributes = True
+    record_stack_traces = True
+
+    def __init__(self, leaves: Leaves | None = None) -> None:
+        self.leaves = leaves or Leaves()
+        super().__init__(autowrap_functions=self.leaves.functions)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, self.leaves.modules) or super().is_leaf_module(
+            m, module_qualified_name
+        )
+
+
+class _BakingTracer(_Tracer):
+    """Takes buffers for constants, as plain fx does: control flow may depend on them."""
+
+    proxy_buffer_attributes = False
 
 
 def _absent_inputs(
@@ -93,10 +121,10 @@ def _absent_inputs(
 
 
 def _traced(
-    model: nn.Module, absent: dict[str, Any], *, training: bool
+    model: nn.Module, absent: dict[str, Any], leaves: Leaves, *, training: bool
 ) -> tuple[fx.Tracer, fx.Graph]:
     failure: Exception | None = None
-    for tracer in (_Tracer(), fx.Tracer()):  # control flow may depend on a buffer
+    for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
             with torch.random.fork_rng(devices=_cuda_devices(model)):
                 shared = shared_copy(model).train(training)
@@ -104,7 +132,7 @@ def _traced(
         except Exception as error:
             failure = failure or error
     assert failure is not None
-    raise TraceError(_explain(model, failure)) from failure
+    raise TraceError(describe_failure(model, "torch.fx", failure)) from failure
 
 
 def is_mode_dependent(
@@ -112,13 +140,14 @@ def is_mode_dependent(
     traced: fx.GraphModule,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    leaves: Leaves | None = None,
 ) -> bool:
     """Would tracing in train mode give another graph, as with functional dropout?"""
     if isinstance(model, fx.GraphModule):
         return False
     try:
         absent = _absent_inputs(model, args, kwargs)
-        _, training = _traced(model, absent, training=True)
+        _, training = _traced(model, absent, leaves or Leaves(), training=True)
     except TraceError:
         return True
     return _signature(training) != _signature(traced.graph)
@@ -128,42 +157,8 @@ def _signature(graph: fx.Graph) -> list[str]:
     return [node.format_node() or node.name for node in graph.nodes]
 
 
-def in_placeholder_order(
-    module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Any]:
-    """Arrange example inputs as ``fx.Interpreter.run`` wants them.
-
-    Raises:
-        InvalidInputError: an input is missing, or there are too many.
-    """
-    values, rest = [], list(args)
-    for node in module.graph.find_nodes(op="placeholder"):
-        if rest:
-            values.append(rest.pop(0))
-        elif str(node.target) in kwargs:
-            values.append(kwargs[str(node.target)])
-        elif node.args:
-            values.append(node.args[0])
-        else:
-            raise InvalidInputError(
-                f"the model's input {node.target!r} is missing from the example inputs; "
-                f"got {len(args)} positional ones and {sorted(kwargs)}"
-            )
-    taken = {str(node.target) for node in module.graph.find_nodes(op="placeholder")[len(args) :]}
-    unknown = sorted(name for name in set(kwargs) - taken if kwargs[name] is not None)
-    if unknown:
-        raise InvalidInputError(
-            f"the example input {unknown[0]!r} is not an input of the model, or was given by "
-            f"position already; the model's remaining inputs are {sorted(taken)}"
-        )
-    if rest:
-        raise InvalidInputError(
-            f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
-        )
-    return values
-
-
-def _explain(model: nn.Module, error: Exception) -> str:
+def describe_failure(model: nn.Module, front_end: str, error: Exception) -> str:
+    """What could not be traced, and the line of the user's source where."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -174,9 +169,8 @@ def _explain(model: nn.Module, error: Exception) -> str:
         last = frames[-1]
         where = f"\n  in {last.filename}, line {last.lineno}:\n    {last.line}"
     return (
-        f"{type(model).__name__} cannot be traced by torch.fx: {type(error).__name__}: {error}"
-        f"{where}\nReplace control flow that depends on tensor values or shapes there, hide it in "
-        "a function wrapped with torch.fx.wrap, or pass a ready torch.fx.GraphModule."
+        f"{type(model).__name__} cannot be traced by {front_end}: {type(error).__name__}: {error}"
+        f"{where}"
     )
 
 

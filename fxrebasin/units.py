@@ -108,11 +108,10 @@ class Units:
 
     def _pinned_family(self, n: int, reason: str) -> Ids:
         ids = self.fresh(n)
-        self._cause[ids] = self._cause_index(reason)
+        self._cause[ids] = self._cause_index(Cause("", reason))
         return ids
 
-    def _cause_index(self, reason: str) -> int:
-        cause = Cause(self.site, reason)
+    def _cause_index(self, cause: Cause) -> int:
         if self.causes[-1] != cause:
             self.causes.append(cause)
         return len(self.causes) - 1
@@ -168,7 +167,7 @@ class Units:
         roots = roots[self._cause[roots] == 0]
         if roots.size:
             self.pins += 1
-            self._cause[roots] = self._cause_index(reason)
+            self._cause[roots] = self._cause_index(Cause(self.site, reason))
 
     def equate(self, a: Ids, b: Ids) -> None:
         """Unite ``a[k]`` with ``b[k]``; a one-to-one relation between movable units."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,12 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import VerificationError
-from .tracing import deep_copy, in_placeholder_order, unobserved
+from .graph_inputs import in_placeholder_order
+from .outputs import output_tensors
+from .rounding import coarsest_dtype
+from .tracing import deep_copy, unobserved
+
+MoveOutputs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -54,9 +59,11 @@ class Verification:
 
 def verify(
     original: nn.Module,
-    rewritten: fx.GraphModule,
+    rewritten: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    move_outputs: MoveOutputs | None = None,
 ) -> Verification:
     """Run both modules in eval mode on the same inputs and compare every output.
 
@@ -65,36 +72,45 @@ def verify(
 
     Args:
         original: the user's module.
-        rewritten: a traced module that should compute the same.
+        rewritten: a module that should compute the same.
         args, kwargs: example inputs.
+        move_outputs: what the rewriting does to the outputs, where they were left free.
 
     Raises:
         VerificationError: an output differs; names the first fx node whose value does.
     """
-    inputs = {str(node.target) for node in rewritten.graph.find_nodes(op="placeholder")}
-    kwargs = {k: v for k, v in (kwargs or {}).items() if v is not None or k in inputs}
+    kwargs = dict(kwargs or {})
+    if isinstance(rewritten, fx.GraphModule):
+        inputs = {str(node.target) for node in rewritten.graph.find_nodes(op="placeholder")}
+        kwargs = {k: v for k, v in kwargs.items() if v is not None or k in inputs}
     _check_traits(original, rewritten, args, kwargs)
     dtype = _dtype_of(original)
     if dtype != torch.float64 and _fits_in_memory(original):
         try:
-            return _compare(*_in_double(original, rewritten, args, kwargs), torch.float64)
+            wide = _in_double(original, rewritten, args, kwargs)
+            return _compare(*wide, torch.float64, move_outputs)
         except (RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, VerificationError):
                 raise
-    return _compare(original, rewritten, args, kwargs, dtype)
+    return _compare(original, rewritten, args, kwargs, dtype, move_outputs)
 
 
 def _compare(
     original: nn.Module,
-    rewritten: fx.GraphModule,
+    rewritten: nn.Module,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     dtype: torch.dtype,
+    move_outputs: MoveOutputs | None,
 ) -> Verification:
     original = deep_copy(original)
     rewritten = deep_copy(rewritten)
-    expected = _run(original, args, kwargs)
-    found = _run(rewritten, args, kwargs)
+    with coarsest_dtype(dtype) as coarsest:
+        expected = run(original, args, kwargs)
+    dtype = coarsest.dtype
+    found = run(rewritten, args, kwargs)
+    if move_outputs is not None:
+        expected = move_outputs(expected)
     errors = [relative_error(e, f) for e, f in zip(expected, found, strict=False)]
     error = max(errors, default=0.0)
     if len(expected) != len(found) or not error <= TOLERANCE[dtype]:
@@ -103,7 +119,7 @@ def _compare(
 
 
 def _check_traits(
-    original: nn.Module, rewritten: fx.GraphModule, args: Sequence[Any], kwargs: dict[str, Any]
+    original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> None:
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
     (expected, reached), (found, now_reached) = (
@@ -132,7 +148,7 @@ def _traits(
     with unobserved(model, gradients=True):
         _reseed(model)
         outputs = model(*_cloned(args), **_cloned(kwargs))
-    tensors = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
+    tensors = output_tensors(outputs)
     names = {id(p): name for name, p in model.named_parameters()}
     pending = [t.grad_fn for t in tensors if t.grad_fn is not None]
     seen = set(pending)
@@ -164,11 +180,11 @@ def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
     return worst if worst == worst else float("inf")
 
 
-def _run(model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors that a model returns in eval mode, from one random state and other inputs' copies."""
     with unobserved(model):
         _reseed(model)
-        outputs = model(*_cloned(args), **_cloned(kwargs))
-    return [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
+        return output_tensors(model(*_cloned(args), **_cloned(kwargs)))
 
 
 def _reseed(model: nn.Module) -> None:
@@ -189,13 +205,19 @@ def _dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def _in_double(
-    original: nn.Module, rewritten: fx.GraphModule, args: Sequence[Any], kwargs: dict[str, Any]
-) -> tuple[nn.Module, fx.GraphModule, Any, Any]:
+    original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[nn.Module, nn.Module, Any, Any]:
+    wide = in_double((tuple(args), kwargs))
+    return deep_copy(original).double(), copy.deepcopy(rewritten).double(), *wide
+
+
+def in_double(inputs: Any) -> Any:
+    """Nested inputs with their floating point tensors in float64."""
+
     def widen(t: torch.Tensor) -> torch.Tensor:
         return t.detach().double() if t.is_floating_point() else t
 
-    wide = tree_map_only(torch.Tensor, widen, (tuple(args), kwargs))
-    return deep_copy(original).double(), copy.deepcopy(rewritten).double(), *wide
+    return tree_map_only(torch.Tensor, widen, inputs)
 
 
 def _fits_in_memory(model: nn.Module) -> bool:
@@ -214,7 +236,7 @@ def _fits_in_memory(model: nn.Module) -> bool:
 
 def _explain(
     original: nn.Module,
-    rewritten: fx.GraphModule,
+    rewritten: nn.Module,
     args: Sequence[Any],
     kwargs: dict[str, Any],
     error: float,
@@ -226,7 +248,7 @@ def _explain(
     trace = copy.deepcopy(rewritten)
     state = original.state_dict()
     trace.load_state_dict({k: state[k] for k in trace.state_dict() if k in state}, strict=False)
-    expected, traced = _run(original, args, kwargs), _run(trace, args, kwargs)
+    expected, traced = run(original, args, kwargs), run(trace, args, kwargs)
     errors = [relative_error(e, f) for e, f in zip(expected, traced, strict=False)]
     if len(expected) != len(traced) or not max(errors, default=0.0) <= TOLERANCE[dtype]:
         return (
@@ -235,7 +257,9 @@ def _explain(
             "as a random tensor, or dropped a no_grad or autocast block. Move it into a leaf "
             "module or a function wrapped with torch.fx.wrap."
         )
-    node = _first_difference(trace, rewritten, args, kwargs, dtype)
+    node = None
+    if isinstance(trace, fx.GraphModule) and isinstance(rewritten, fx.GraphModule):
+        node = _first_difference(trace, rewritten, args, kwargs, dtype)
     at = f"; the first node whose value differs is {node!r}" if node else ""
     return (
         f"the permuted {name} does not compute what {name} computes {measured}{at}. "
@@ -269,7 +293,8 @@ def _first_difference(
     for module in (before, after):
         recorder = _Recorder(module)
         with unobserved(module):
-            recorder.run(*in_placeholder_order(module, _cloned(tuple(args)), _cloned(kwargs)))
+            inputs = in_placeholder_order(module, _cloned(tuple(args)), _cloned(kwargs))
+            recorder.run(*inputs, enable_io_processing=False)
         recorders.append(recorder.values)
     for name, values in recorders[0].items():
         for x, y in zip(values, recorders[1].get(name, []), strict=False):

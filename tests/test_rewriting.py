@@ -358,7 +358,7 @@ def test_the_report() -> None:
     assert report.sweeps >= 1
     assert report.verification is not None
     assert report.verification.error < 1e-9
-    names = ["trace", "propagate", "refine", "solve", "rewrite", "verify"]
+    names = ["trace", "propagate", "refine", "falsify", "solve", "rewrite", "verify"]
     assert list(report.seconds) == names
     assert all(seconds >= 0 for seconds in report.seconds.values())
     text = str(report)

@@ -151,7 +151,8 @@ def test_the_table_says_what_is_pinned_and_why() -> None:
     text = str(by_hand())
     pins = text[text.index("pinned:") :].splitlines()
     assert pins[1:3] == ["  7 units: why <not>", "  5 units: is an output (at out)"]
-    assert pins[3] == "not understood: aten.odd.default (2 times)"
+    expected = "not understood: aten.odd.default (2 times), which pins 0 units of parameters"
+    assert pins[3] == expected
 
 
 def test_pins_with_one_reason_are_counted_together() -> None:
@@ -280,6 +281,6 @@ def test_unknown_ops_are_listed_counted_and_pinned() -> None:
     op = "fxrebasin_test_symmetry.reverse_and_scale.default"
     assert symmetry.unknown_ops == {op: 2}
     assert len(symmetry) == 0
-    assert f"not understood: {op} (2 times)" in str(symmetry)
+    assert f"not understood: {op} (2 times), which pins 28 units of parameters" in str(symmetry)
     reasons = {(p.parameter, p.dim): p.reason for p in symmetry.pinned}
     assert f"{op} is not understood (at reverse_and_scale" in reasons["one.weight", 0]

@@ -4,6 +4,7 @@ A pass holds no algorithm: it calls the library. What the passes find is kept in
 ``GraphModule.meta["fxrebasin"]``.
 """
 
+from .falsify import Falsify
 from .propagate import Propagate
 from .refine import Refine
 from .rewrite import Rewrite
@@ -11,4 +12,4 @@ from .solve import Solve
 from .trace import Trace
 from .verify import Verify
 
-__all__ = ["Propagate", "Refine", "Rewrite", "Solve", "Trace", "Verify"]
+__all__ = ["Falsify", "Propagate", "Refine", "Rewrite", "Solve", "Trace", "Verify"]

@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
+from ..constraints import Constraint
 from ..propagation import propagate
 from ..report import state_of
 
@@ -28,16 +29,33 @@ class Propagate(PassBase):
     False
     """
 
-    def __init__(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        constraints: Sequence[Constraint] = (),
+        free_outputs: bool = False,
+    ) -> None:
         self.args = tuple(args)
         self.kwargs = dict(kwargs or {})
+        self.constraints = tuple(constraints)
+        self.free_outputs = free_outputs
 
     def requires(self, graph_module: fx.GraphModule) -> None:
         state_of(graph_module)
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module)
-        state.propagation = propagate(graph_module, state.model, self.args, self.kwargs)
+        state.propagation = propagate(
+            graph_module,
+            state.model,
+            self.args,
+            self.kwargs,
+            rules=state.rules,
+            constraints=self.constraints,
+            free_outputs=self.free_outputs,
+        )
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: fx.GraphModule) -> None:

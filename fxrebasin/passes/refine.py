@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
@@ -33,7 +35,9 @@ class Refine(PassBase):
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module, "propagation")
         assert state.propagation is not None
-        state.symmetry = build_symmetry(state.propagation)
+        found = build_symmetry(state.propagation)
+        notes = (*state.notes, *found.notes)
+        state.symmetry = replace(found, front_end=state.front_end, notes=notes)
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: fx.GraphModule) -> None:

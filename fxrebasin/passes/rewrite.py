@@ -8,8 +8,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..graph_module import META
-from ..report import state_of
+from ..report import keep, state_of
 from ..rewriting import emit
 
 
@@ -17,7 +16,8 @@ class Rewrite(PassBase):
     """Permute a copy of the model's parameters, and run the graph on it.
 
     Takes: a module whose alignment is known.
-    Gives: a ``GraphModule`` with the state dict keys of the user's module, in its order.
+    Gives: a ``GraphModule`` with the state dict keys of the user's module, in its order; where
+        there is no graph, a copy of the user's module.
     Requires: ``Solve``.
     Ensures: keys, shapes, dtypes and devices are those of the user's module.
     Cost: one copy of the parameters.
@@ -39,12 +39,13 @@ class Rewrite(PassBase):
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module, "alignment")
         assert state.alignment is not None
-        moved = state.alignment.permutation.apply_to(state.model)
-        emitted = emit(moved, graph_module)
-        emitted.graph.lint()
+        emitted = state.alignment.permutation.apply_to(state.model)
+        if isinstance(graph_module, fx.GraphModule):
+            emitted = emit(emitted, graph_module)
+            emitted.graph.lint()
         _check_stored(state.model, emitted)
-        emitted.meta[META] = replace(state, emitted=True)
-        return PassResult(emitted, True)
+        keep(emitted, replace(state, emitted=True))
+        return PassResult(emitted, True)  # type: ignore[arg-type]
 
 
 def _check_stored(model: nn.Module, emitted: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
@@ -40,7 +41,19 @@ class Verify(PassBase):
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module)
-        state.verification = verify(state.model, graph_module, self.args, self.kwargs)
+        assert state.symmetry is not None and state.alignment is not None
+        outputs, permutation = state.symmetry.outputs, state.alignment.permutation
+
+        def move_outputs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+            return [permutation.permute(p, t) for p, t in zip(outputs, tensors, strict=True)]
+
+        state.verification = verify(
+            state.model,
+            graph_module,
+            self.args,
+            self.kwargs,
+            move_outputs=move_outputs if outputs else None,
+        )
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: fx.GraphModule) -> None:

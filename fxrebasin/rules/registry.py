@@ -6,11 +6,16 @@ and returns a layout per result. It states mathematics only: no weights, no sear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from .. import primitives, signature
+from ..errors import InvalidArgumentError
 from ..layout import Layout, Shape
+from ..signature import parse
 from ..units import Units
 
 Rule = Callable[..., Layout | Sequence[Layout]]
@@ -23,6 +28,10 @@ class Call:
     units: Units
     op: str
     shapes: tuple[Shape, ...]
+    parameters: Mapping[str, Layout] = field(default_factory=dict)
+    """Where the rule is that of a module: what the module stores, by name."""
+    schema: torch.FunctionSchema | None = None
+    """Where the rule is that of an op: what its arguments are."""
 
     @property
     def shape(self) -> Shape:
@@ -33,6 +42,31 @@ class Call:
 
     def reduce(self, x: Layout, dims: Sequence[int], *, keepdim: bool = False) -> Layout:
         return primitives.reduce(self.units, x, tuple(dims), keepdim=keepdim)
+
+    def tensors(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Layout | None]:
+        """The tensors among the arguments, in order; None where an optional one is absent."""
+        if self.schema is None:
+            values = [*args, *kwargs.values()]
+            return [x for x in values if x is None or isinstance(x, Layout)]
+        values = [
+            args[k] if k < len(args) else kwargs.get(argument.name)
+            for k, argument in enumerate(self.schema.arguments)
+            if "Tensor" in str(argument.type)
+        ]
+        return values
+
+    def move(self, x: Layout, movement: primitives.Movement) -> list[Layout]:
+        """The results of a view-like function of one tensor, which is run on the units."""
+        return primitives.move(primitives.resolve(self.units, x), movement)
+
+    def parameter(self, name: str) -> Layout:
+        """What the module that the rule is for stores under a name."""
+        if name not in self.parameters:
+            raise InvalidArgumentError(
+                f"the rule of {self.op} asks for {name!r}, but the module stores "
+                f"{sorted(self.parameters)}"
+            )
+        return self.parameters[name]
 
     def signature(self, text: str, *operands: Layout | None, **sizes: int) -> Layout:
         return signature.apply(self.units, text, operands, self.shape, sizes)
@@ -47,3 +81,28 @@ class Call:
         return tuple(
             primitives.pinned(self.units, shape, *operands, reason=reason) for shape in self.shapes
         )
+
+
+def spelled(text: str) -> Rule:
+    """The rule of an op or function whose tensor arguments obey a signature.
+
+    Operands of an op follow its schema, those of a function are its positional and then its
+    keyword arguments; numbers and other options are not operands.
+    """
+
+    def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
+        return [call.signature(text, *call.tensors(args, kwargs))] * len(call.shapes)
+
+    return rule
+
+
+def spelled_for_module(text: str) -> Rule:
+    """The rule of a type of module: operands with a name are what it stores under that name."""
+    names = parse(text).names
+
+    def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
+        given = iter(call.tensors(args, kwargs))
+        operands = [next(given, None) if n is None else call.parameters.get(n) for n in names]
+        return [call.signature(text, *operands)] * len(call.shapes)
+
+    return rule

@@ -1,0 +1,157 @@
+"""Rules of the user's own, and where they come before the built-in ones.
+
+A rule can be given for an op, a Python function, a method of ``torch.Tensor`` or a type of module.
+:func:`register_rule` keeps it for the whole process; ``rules={...}`` of one call does not.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..errors import InvalidArgumentError
+from ..signature import parse
+from .registry import Rule, spelled, spelled_for_module
+from .table import find_rule
+
+Target = Any
+"""An op, a ``torch.library`` custom op, a function, a method of ``torch.Tensor``, a module type."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_registered: dict[Target, Rule] = {}
+
+
+def register_rule(target: Target, rule: str | Rule | None = None) -> Any:
+    """Say what an op, function, method or type of module does to units.
+
+    As a signature, whose operands are the tensor arguments in order:
+
+    >>> import torch, fxrebasin as fr
+    >>> def scaled(x, scale):
+    ...     return x * scale
+    >>> fr.register_rule(scaled, "... c, c -> ... c")
+
+    or as a function that takes a ``Call`` and the target's own arguments, with tensors replaced by
+    layouts, and composes ``call.merge``, ``call.reduce``, ``call.move`` and ``call.pin``:
+
+    >>> @fr.register_rule(scaled)
+    ... def rule_of_scaled(call, x, scale):
+    ...     return call.merge(x, scale)
+    >>> fr.unregister_rule(scaled)
+
+    In the rule of a module type, operands with a name are parameters of the module,
+    ``"... i, weight: o i, bias: o -> ... o"``, as is ``call.parameter("weight")``.
+
+    A rule comes before the built-in one. It is believed: ``fxrebasin.testing.check_rule`` tells
+    whether it is right.
+
+    Raises:
+        InvalidArgumentError: the target is not something that can have a rule.
+        SignatureError: the signature cannot be read.
+    """
+    key = key_of(target)
+    if rule is None:
+
+        def register(function: F) -> F:
+            _registered[key] = as_rule(target, function)
+            return function
+
+        return register
+    _registered[key] = as_rule(target, rule)
+    return None
+
+
+def unregister_rule(target: Target) -> None:
+    """Forget a registered rule; a built-in one holds again.
+
+    Raises:
+        InvalidArgumentError: no rule was registered for the target.
+    """
+    if _registered.pop(key_of(target), None) is None:
+        raise InvalidArgumentError(f"no rule was registered for {target!r}")
+
+
+def key_of(target: Target) -> Target:
+    """What a target is known by; overloads of one op share a key, unless one is named."""
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return target
+    if isinstance(target, torch.library.CustomOpDef):
+        return target._opoverload.overloadpacket
+    if inspect.isclass(target):
+        if issubclass(target, nn.Module) and target is not nn.Module:
+            return target
+    elif callable(target):
+        name = getattr(target, "__name__", "")
+        is_method = name and getattr(torch.Tensor, name, None) is target
+        return method_key(name) if is_method else target
+    raise InvalidArgumentError(
+        f"{target!r} cannot have a rule; expected an op (torch.ops.name.space, or a "
+        "torch.library.custom_op), a function, a method of torch.Tensor, or a type of module"
+    )
+
+
+def method_key(name: str) -> tuple[str, str]:
+    return ("method", name)
+
+
+def as_rule(target: Target, rule: str | Rule) -> Rule:
+    if not isinstance(rule, str):
+        if not callable(rule):
+            raise InvalidArgumentError(
+                f"the rule of {target!r} should be a signature or a function, not {rule!r}"
+            )
+        return rule
+    parse(rule)
+    return spelled_for_module(rule) if inspect.isclass(target) else spelled(rule)
+
+
+@dataclass(frozen=True)
+class RuleBook:
+    """All rules of one analysis: those of the call, then the registered ones, then the table."""
+
+    own: Mapping[Target, Rule] = field(default_factory=dict)
+
+    def of_op(self, op: torch._ops.OpOverload) -> Rule | None:
+        return self.own.get(op) or self.own.get(op.overloadpacket) or find_rule(op)
+
+    def of_function(self, function: Callable[..., Any]) -> Rule | None:
+        return self.own.get(function) if self.own else None
+
+    def of_method(self, name: str) -> Rule | None:
+        return self.own.get(method_key(name))
+
+    def of_module(self, module: nn.Module) -> Rule | None:
+        found = (self.own.get(kind) for kind in type(module).__mro__)
+        return next((rule for rule in found if rule is not None), None)
+
+    @property
+    def modules(self) -> tuple[type[nn.Module], ...]:
+        return tuple(key for key in self.own if inspect.isclass(key))
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        ops = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+        return tuple(
+            key for key in self.own if not isinstance(key, (*ops, tuple)) and not inspect.isclass(key)
+        )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(key[1] for key in self.own if isinstance(key, tuple))
+
+
+def rule_book(rules: Mapping[Target, str | Rule] | None = None) -> RuleBook:
+    """The rules that hold in one call.
+
+    Raises:
+        InvalidArgumentError: a target is not something that can have a rule.
+        SignatureError: a signature cannot be read.
+    """
+    given = {key_of(target): as_rule(target, rule) for target, rule in (rules or {}).items()}
+    return RuleBook({**_registered, **given})
