@@ -186,8 +186,7 @@ def rebasin(
     if inplace:
         assert state.alignment is not None
         state.alignment.permutation.apply_(model_b)
-        is_graph = isinstance(emitted, RebasedModule)
-        emitted = emit(model_b, emitted) if is_graph else model_b
+        emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return _with_report(emitted, state.report())
 
 
@@ -212,7 +211,7 @@ def _propagated(
 ) -> nn.Module:
     """Trace and propagate; where a graph does not run, though the model does, try the next."""
     book = rule_book(rules)
-    options = {"constraints": constraints, "free_outputs": free_outputs}
+    step = Propagate(args, kwargs, constraints=constraints, free_outputs=free_outputs)
     remaining = list(front_ends)
     failures: list[str] = []
     while True:
@@ -220,7 +219,7 @@ def _propagated(
         state = state_of(traced)
         state.notes = (*failures, *state.notes)
         try:
-            return _run([Propagate(args, kwargs, **options)], traced)
+            return _run([step], traced)
         except InvalidInputError as error:
             used = (
                 remaining.index(state.front_end) if state.front_end in remaining else len(remaining)

@@ -26,6 +26,7 @@ from .outputs import output_tensors
 from .parameters import Parameter, resolve
 from .primitives import pin
 from .rules.book import RuleBook
+from .rules.order import READ, Orderly
 from .rules.registry import Call, Rule
 from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
@@ -265,7 +266,7 @@ class LayoutMode(TorchDispatchMode):
 
     def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
-        self._touch(operands)
+        self._touch(operands, rule)
         if rule is None or not call.shapes:
             if call.shapes:
                 self.found.unknown_ops[call.op] += 1
@@ -283,7 +284,11 @@ class LayoutMode(TorchDispatchMode):
                 f"{type(error).__name__}: {error}"
             ) from error
         layouts = [found] if isinstance(found, Layout) else list(found)
-        layouts += call.pinned()[len(layouts) :]
+        if len(layouts) != len(call.shapes):
+            raise RuleError(
+                f"the rule of {call.op} returns {len(layouts)} layouts for {len(call.shapes)} "
+                "results; one that is not understood is call.pinned(operands)"
+            )
         for k, (layout, shape) in enumerate(zip(layouts, call.shapes, strict=True)):
             if layout.shape != shape:
                 raise RuleError(
@@ -292,13 +297,13 @@ class LayoutMode(TorchDispatchMode):
                 )
         return layouts
 
-    def _touch(self, operands: list[Layout]) -> None:
+    def _touch(self, operands: list[Layout], rule: Rule | None = None) -> None:
         for x in operands:
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
-            if x.order_of is not None:
-                pin(self.found.units, x.order_of, "its order is read (argmax, sort, topk ...)")
+            if x.order_of is not None and not isinstance(rule, Orderly):
+                pin(self.found.units, x.order_of, READ)
 
     def _root_before(self, written: torch.Tensor | None) -> Layout | None:
         """What the storage holds before it is written to, in the shape it was first seen in."""

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .dispatch import LayoutMode
 from .errors import FxrebasinError, InvalidInputError
+from .experts import spell_out_experts
 from .recording import Record
 from .rules.book import RuleBook
 from .tracing import TORCH, shared_copy
@@ -34,6 +35,7 @@ class EagerModule(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = shared_copy(model)
+        spell_out_experts(self.model)
         self.meta: dict[str, Any] = {}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

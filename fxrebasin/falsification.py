@@ -74,8 +74,11 @@ def trials(
     depends on values, other weights may mean another path.
     """
     count = sum(p.numel() for p in model.parameters())
-    found = []
-    for double in (True,) if count <= DOUBLE else (False, True):
+    is_small = count <= DOUBLE
+    found: list[Trial] = []
+    for double in (is_small, not is_small):
+        if is_small and found:
+            break
         for random_inputs in (True, False):
             try:
                 found.append(

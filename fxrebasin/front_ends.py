@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from .eager import EagerModule
 from .errors import InvalidArgumentError, TraceError
+from .experts import has_experts
 from .exporting import export, from_program
 from .rules.book import RuleBook
 from .tracing import Leaves, is_mode_dependent, trace
@@ -70,6 +71,8 @@ def trace_with(
             raise TraceError(
                 "torch.export looks into functions and modules that have rules of their own"
             )
+        if has_experts(model):
+            raise TraceError("torch.export keeps no experts apart, only one kernel that runs them")
         return Traced(export(model, args, kwargs), front_end, True)
     return Traced(EagerModule(model), front_end, False)
 

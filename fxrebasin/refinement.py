@@ -46,8 +46,11 @@ def label_occurrences(units: Units, parameters: list[Parameter]) -> None:
 def _colours(units: Units, edges: Edges) -> Indices:
     """The stable colouring, as consecutive integers; 0 for ids that stand for nothing."""
     n = units.count
-    ids = np.concatenate([ids.ravel() for ids, _ in units.labels])
-    values = np.concatenate([values.ravel() for _, values in units.labels])
+    nothing = np.empty(0, dtype=np.int64)
+    ids = np.concatenate([nothing, *(ids.ravel() for ids, _ in units.labels)])
+    values = np.concatenate(
+        [nothing.astype(np.uint64), *(values.ravel() for _, values in units.labels)]
+    )
     roots = units.find(ids)
     own = np.zeros(n, dtype=np.uint64)
     np.add.at(own, roots, mix(values + units.member(ids)))

@@ -65,7 +65,7 @@ class ByValue(Plain):
 class Listed(Plain):
     """Detection models take lists of images of different sizes."""
 
-    def forward(self, xs: list[Tensor]) -> list[dict[str, Tensor]]:
+    def forward(self, xs: Any) -> Any:
         return [{"scores": super(Listed, self).forward(x)} for x in xs if x.numel() > 0]
 
 
@@ -92,7 +92,7 @@ def test_the_first_front_end_that_can_is_used_and_named(name: str) -> None:
     assert symmetry.front_end == front_end
     assert symmetry.log_order == pytest.approx(math.lgamma(7))
     given_up = [n for n in FRONT_ENDS if any(note.startswith(n) for note in symmetry.notes)]
-    assert given_up == list(FRONT_ENDS[: FRONT_ENDS.index(symmetry.front_end)])  # type: ignore[arg-type]
+    assert given_up == list(FRONT_ENDS[: FRONT_ENDS.index(symmetry.front_end)])
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
@@ -132,7 +132,7 @@ def test_models_are_aligned_whatever_ran_them(name: str, inplace: bool) -> None:
     changed = any(not torch.equal(v, kept[k]) for k, v in b.state_dict().items())
     assert changed == inplace
     if front_end == "eager":
-        assert type(aligned) is kind
+        assert isinstance(aligned, kind)
         assert (aligned is b) == inplace
 
 
@@ -243,17 +243,17 @@ def test_a_graph_that_does_not_run_is_given_up() -> None:
 
 def test_a_model_that_does_not_run_is_an_error_of_the_inputs() -> None:
     for kind in (Plain, ByShape, ByValue):
-        with pytest.raises(InvalidInputError, match="does not run on the example inputs"):
+        with pytest.raises(InvalidInputError, match="does not run on"):
             fr.analyze(kind(), args=(torch.zeros(2, 5),))
 
 
 def test_without_inputs_the_error_says_what_they_would_be_good_for() -> None:
-    with pytest.raises(TraceError, match="Pass example inputs to have torch.export"):
+    with pytest.raises(TraceError, match="Pass example inputs to have"):
         fr.analyze(ByShape())
 
 
 def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="expected a torch.nn.Module"):
+    with pytest.raises(InvalidArgumentError, match=r"expected a torch\.nn\.Module"):
         fr.analyze(lambda x: x, args=(X,))  # type: ignore[arg-type]
 
 
@@ -270,7 +270,7 @@ def test_the_passes_run_without_a_graph() -> None:
             Verify((X,)),
         ]
     )
-    result = manager(b)  # type: ignore[arg-type]
+    result = manager(b)
     assert type(result.graph_module) is ByValue
     assert torch.allclose(result.graph_module(X), b(X), atol=1e-5)
 
