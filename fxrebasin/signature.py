@@ -1,107 +1,55 @@
 """Rules as strings: ``"... i, o i, o -> ... o"``.
 
-One group of axes per operand, then those of the result:
+A rule says which axes of which tensors belong together: a group of axes per operand, separated by
+commas, and behind the arrow those of the result. From simple to rich:
 
-* letters (or words) name axes; operands that share a letter meet along it;
-* a letter missing on the right is reduced;
-* ``...`` stands for any leading axes, which broadcast;
-* ``(h d)`` is a product in C order: one axis that holds every pair of an ``h`` and a ``d``;
-* ``_`` is an axis whose positions carry meaning and stay pinned (convolution taps, height and
-  width), ``_...`` any number of them; on the right they are new positions.
+``"n c -> n c"``
+    Letters, or words, name axes. What has one letter moves together.
+``"n c -> n"``
+    A letter that is missing on the right is summed over, or otherwise reduced by something that
+    does not depend on the order.
+``"n k, k m -> n m"``
+    Operands that share a letter meet along it: a product of matrices. Axes of size 1 broadcast.
+``"... i, o i, o -> ... o"``
+    ``...`` stands for any leading axes, which broadcast: a linear layer. An operand given as None,
+    as the bias here may be, is skipped.
+``"... i, weight: o i, bias: o -> ... o"``
+    The same for a type of module: a name in front of an operand says which parameter it is.
+``"n i _, o i _ -> n o _"``
+    ``_`` is an axis whose positions carry meaning and stay pinned: height and width, the taps of a
+    kernel. On the right they are new positions. ``_...`` is any number of them.
+``"n (g i) _..., (g o) i _..., (g o) -> n (g o) _..."``
+    ``(g i)`` is a product in C order, one axis that holds every pair of a ``g`` and an ``i``: a
+    grouped convolution. Sizes that the shapes leave open are given: ``g=4``.
+``"n a, n b -> n (a + b)"``
+    ``(a + b)`` is a sum, one axis that holds the entries of ``a`` and then those of ``b``: a
+    concatenation. Each side can be a product, ``(h d + r)``, and there can be more than two.
+``"... (a + a) -> ... a"``
+    A letter may be on both sides: here both halves meet, as in a gated linear unit.
+``"... i, (q + k + v) i, (q + k + v) -> ... (q + k + v)"``
+    A sum is short for several rules: each part of the result is what the rule would be with that
+    part alone on the right, and each part of an operand is an operand of all of them.
+``"1 1 d, b n d -> b (1 + n) d"``
+    ``1`` is an axis of size 1 without a letter: a class token is put in front.
 
-A linear layer is ``"... i, o i, o -> ... o"``, a grouped convolution
-``"n (g i) _..., (g o) i _..., (g o) -> n (g o) _..."``. An operand given as None is skipped.
-
->>> parse("... i, o i -> ... o").operands[1]
-(('o',), ('i',))
+A letter cannot be on two axes of one tensor, which would be a diagonal.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from math import prod
+from itertools import accumulate
 
-from .errors import SignatureError
-from .layout import Layout, Shape, along, permute_dims, positional, reshape
-from .primitives import merge, reduce
+import numpy as np
+
+from .concatenation import concatenate, tell_operands_apart
+from .layout import Layout, Shape, permute_dims, positional, reshape
+from .primitives import merge, move, reduce
+from .signature_parsing import Axis, Product, parse
+from .signature_plan import Space, plan
 from .units import Units
 
-Axis = tuple[str, ...]
-"""The letters whose product an axis is; ``("_",)``, ``("...",)`` and ``("_...",)`` are special."""
-
-_TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z]\w*)|(?P<mark>_\.\.\.|\.\.\.|_|\(|\))|(?P<bad>\S))")
-
-
-@dataclass(frozen=True)
-class Signature:
-    """A parsed rule string."""
-
-    text: str
-    operands: tuple[tuple[Axis, ...], ...]
-    result: tuple[Axis, ...]
-
-
-@cache
-def parse(text: str) -> Signature:
-    """Read a rule string.
-
-    Raises:
-        SignatureError: with a caret under the place that cannot be read.
-    """
-    left, arrow, right = text.partition("->")
-    if not arrow or "->" in right:
-        raise _error(text, max(len(left) - 1, 0), "expected exactly one '->'")
-    operands, start = [], 0
-    for part in left.split(","):
-        operands.append(_parse_axes(text, start, part))
-        start += len(part) + 1
-    result = _parse_axes(text, len(left) + 2, right)
-    known = {letter for axes in operands for axis in axes for letter in axis}
-    for axis in result:
-        for letter in axis:
-            if letter not in known and letter not in ("_", "_..."):
-                where = text.index(letter, len(left) + 2)
-                raise _error(text, where, f"{letter!r} is in the result but in no operand")
-    return Signature(text, tuple(operands), result)
-
-
-def _parse_axes(text: str, start: int, part: str) -> tuple[Axis, ...]:
-    axes: list[Axis] = []
-    product: list[str] | None = None
-    position = 0
-    while match := _TOKEN.match(part, position):
-        where = start + match.start(match.lastgroup or 0)
-        token = match.group(match.lastgroup or 0)
-        position = match.end()
-        if match["bad"]:
-            raise _error(text, where, f"unexpected {token!r}")
-        if token == "(":
-            if product is not None:
-                raise _error(text, where, "products cannot be nested")
-            product = []
-        elif token == ")":
-            if not product:
-                raise _error(text, where, "')' closes nothing")
-            axes.append(tuple(product))
-            product = None
-        elif product is not None:
-            if not match["word"]:
-                raise _error(text, where, f"{token!r} cannot stand inside a product")
-            product.append(token)
-        else:
-            axes.append((token,))
-    if product is not None:
-        raise _error(text, start + len(part.rstrip()), "')' is missing")
-    if sum(axis in (("...",), ("_...",)) for axis in axes) > 1:
-        raise _error(text, start, "an operand can have one '...' or '_...' only")
-    return tuple(axes)
-
-
-def _error(text: str, where: int, problem: str) -> SignatureError:
-    return SignatureError(f"{problem} in the signature\n  {text}\n  {' ' * where}^")
+__all__ = ["apply", "parse"]
 
 
 def apply(
@@ -113,144 +61,99 @@ def apply(
 ) -> Layout:
     """The layout of the result, of shape ``shape``, of an op that obeys ``signature``.
 
+    >>> from fxrebasin.layout import along
+    >>> units = Units()
+    >>> halves = Layout((2, 6), (along(units.fresh(6), 1, 2),))
+    >>> gated = apply(units, "... (a + a) -> ... a", [halves], (2, 3))
+    >>> units.find(halves.coordinates[0]).ravel().tolist()
+    [1, 2, 3, 1, 2, 3]
+
     Args:
         units: the units of the analysis.
         signature: the rule string.
         operands: one layout per operand; None where an optional one is absent.
         shape: of the result; fixes the sizes of its ``_`` axes.
-        sizes: of letters that cannot be inferred from the operands alone.
+        sizes: of letters that cannot be inferred from the shapes alone.
 
     Raises:
-        SignatureError: the signature does not fit the operands.
+        SignatureError: the signature cannot be read or does not fit the operands.
     """
-    parsed = parse(signature)
-    if len(operands) > len(parsed.operands):
-        raise SignatureError(
-            f"{signature!r} has {len(parsed.operands)} operands, but {len(operands)} were given"
-        )
-    space = _Space(parsed, dict(sizes or {}))
-    present = [
-        (x, space.bind(k, axes, x))
-        for k, (axes, x) in enumerate(zip(parsed.operands, operands, strict=False))
-        if x is not None
+    shapes = [None if x is None else x.shape for x in operands]
+    space = plan(parse(signature), shapes, shape, sizes or {})
+    present = [x for x in operands if x is not None]
+    pieces = [
+        piece
+        for x, axes in zip(present, space.operands, strict=True)
+        for piece in _pieces(units, space, x, axes)
     ]
-    result = space.expand_result(shape)
-    space.infer(present, result, shape)
-    order = list(dict.fromkeys(letter for _, axes in present for axis in axes for letter in axis))
-    kept = {letter for axis in result for letter in axis}
-    reduced = tuple(d for d, letter in enumerate(order) if letter not in kept)
-    pinned_dims = tuple(d for d, letter in enumerate(order) if letter.startswith("_"))
-    layouts = [space.place(x, axes, order) for x, axes in present]
-    full = tuple(space.sizes[letter] for letter in order)
-    taps = Layout(full, tuple(positional(units, full, pinned_dims)))
-    merged = reduce(units, merge(units, taps, *layouts, reduced=reduced), reduced, keepdim=True)
-    return space.result(units, merged, result, order, shape)
+    places = Layout(space.shape, tuple(positional(units, space.shape, space.pinned)))
+    summed = space.without(letter for axis in space.result for letter in axis.letters)
+    merged = merge(units, places, *pieces, reduced=summed)
+    return _result(units, space, reduce(units, merged, summed, keepdim=True), shape)
 
 
-class _Space:
-    """The axes of one application: a dimension per letter."""
+def _pieces(units: Units, space: Space, x: Layout, axes: tuple[Axis, ...]) -> list[Layout]:
+    """An operand cut along its sums, each piece with the dimensions of the space."""
+    pieces: list[tuple[Layout, tuple[Product, ...]]] = [(x, ())]
+    for d, axis in enumerate(axes):
+        pieces = [
+            (piece, (*terms, term))
+            for whole, terms in pieces
+            for piece, term in zip(_cut(units, space, whole, d, axis), axis.terms, strict=True)
+        ]
+    return [_spread(space, piece, terms) for piece, terms in pieces]
 
-    def __init__(self, signature: Signature, sizes: dict[str, int]) -> None:
-        self.signature = signature
-        self.sizes = sizes
 
-    def bind(self, k: int, axes: tuple[Axis, ...], x: Layout) -> tuple[Axis, ...]:
-        """The axes of operand ``k`` with ``...`` written out and every ``_`` given a name."""
-        extra = x.ndim - sum(axis not in (("...",), ("_...",)) for axis in axes)
-        bound: list[Axis] = []
-        for position, axis in enumerate(axes):
-            if axis == ("...",):
-                bound += [(f".{n}",) for n in reversed(range(extra))]
-            elif axis == ("_...",):
-                bound += [(f"_{k}.{n}",) for n in range(extra)]
-            elif axis == ("_",):
-                bound.append((f"_{k}:{position}",))
-            else:
-                bound.append(axis)
-        if len(bound) != x.ndim:
-            raise SignatureError(
-                f"operand {k} of {self.signature.text!r} should have "
-                f"{len(axes)} axes, but its shape is {x.shape}"
-            )
-        return tuple(bound)
+def _cut(units: Units, space: Space, x: Layout, d: int, axis: Axis) -> list[Layout]:
+    """The parts of a tensor for the terms of a sum; units on different sides are different."""
+    lengths = [space.size(term) for term in axis.terms]
+    if len(lengths) == 1 or x.shape[d] != sum(lengths):
+        return [x] * len(lengths)
+    if x.parameter is None:
+        for coordinate in x.coordinates:
+            if coordinate.shape[d] > 1:
+                sides = np.split(coordinate, list(accumulate(lengths))[:-1], axis=d)
+                tell_operands_apart(units, [units.find(side) for side in sides])
+    parts = move(x, lambda t: t.split(lengths, d))
+    return [Layout(part.shape) if 0 in part.shape else part for part in parts]
 
-    def expand_result(self, shape: Shape) -> tuple[Axis, ...]:
-        axes = self.signature.result
-        extra = len(shape) - sum(axis not in (("...",), ("_...",)) for axis in axes)
-        result: list[Axis] = []
-        for axis in axes:
-            if axis == ("...",):
-                result += [(f".{n}",) for n in reversed(range(extra))]
-            elif axis in (("_...",), ("_",)):
-                result += [()] * (extra if axis == ("_...",) else 1)
-            else:
-                result.append(axis)
-        return tuple(result)
 
-    def infer(
-        self,
-        present: list[tuple[Layout, tuple[Axis, ...]]],
-        result: tuple[Axis, ...],
-        shape: Shape,
-    ) -> None:
-        """Find the size of every letter; broadcast axes of size 1 give way."""
-        shapes = [(axes, x.shape) for x, axes in present] + [(result, shape)]
-        for _ in range(2):
-            for axes, ns in shapes:
-                for axis, n in zip(axes, ns, strict=True):
-                    unknown = [letter for letter in axis if letter not in self.sizes]
-                    if len(axis) == 1:
-                        self.sizes[axis[0]] = max(n, self.sizes.get(axis[0], 1))
-                    elif len(unknown) == 1:
-                        known = prod(self.sizes[letter] for letter in axis if letter in self.sizes)
-                        self.sizes[unknown[0]] = n // known
-        for axes, ns in shapes[:-1]:
-            for axis, n in zip(axes, ns, strict=True):
-                missing = [letter for letter in axis if letter not in self.sizes]
-                if missing:
-                    raise SignatureError(
-                        f"the size of {missing[0]!r} in {self.signature.text!r} cannot be inferred"
-                    )
-                expected = prod(self.sizes[letter] for letter in axis)
-                if n not in (1, expected):
-                    raise SignatureError(
-                        f"{self.signature.text!r} does not fit: the axis {' '.join(axis)!r} has "
-                        f"size {n} where {expected} was expected"
-                    )
+def _spread(space: Space, x: Layout, terms: tuple[Product, ...]) -> Layout:
+    """A tensor whose axes are products, with the dimensions of the space."""
+    letters = [letter for term in terms for letter in term]
+    sizes = [
+        1 if n == 1 else space.sizes[letter]
+        for n, term in zip(x.shape, terms, strict=True)
+        for letter in term
+    ]
+    x = reshape(x, tuple(sizes))
+    x = permute_dims(x, tuple(sorted(range(x.ndim), key=lambda d: space.letters.index(letters[d]))))
+    own = dict(zip(letters, sizes, strict=True))
+    return reshape(x, tuple(own.get(letter, 1) for letter in space.letters))
 
-    def place(self, x: Layout, axes: tuple[Axis, ...], order: list[str]) -> Layout:
-        """An operand with one dimension per letter of the space, size 1 where it has none."""
-        letters = [letter for axis in axes for letter in axis]
-        split = tuple(
-            1 if x.shape[d] == 1 else self.sizes[letter]
-            for d, axis in enumerate(axes)
-            for letter in axis
-        )
-        x = reshape(x, split)
-        present = sorted(range(len(letters)), key=lambda d: order.index(letters[d]))
-        x = permute_dims(x, tuple(present))
-        sizes = dict(zip((letters[d] for d in present), x.shape, strict=True))
-        return reshape(x, tuple(sizes.get(letter, 1) for letter in order))
 
-    def result(
-        self,
-        units: Units,
-        merged: Layout,
-        result: tuple[Axis, ...],
-        order: list[str],
-        shape: Shape,
-    ) -> Layout:
-        letters = [letter for axis in result for letter in axis]
-        kept = [order.index(letter) for letter in letters]
-        rest = [d for d in range(len(order)) if d not in kept]
-        x = permute_dims(merged, tuple(kept + rest))
-        split = reshape(x, x.shape[: len(kept)])
-        open_shape = tuple(
-            prod(self.sizes[letter] for letter in axis) if axis else 1 for axis in result
-        )
-        x = reshape(split, open_shape)
-        coordinates = list(x.coordinates)
-        for d, axis in enumerate(result):
-            if not axis and shape[d] > 1:
-                coordinates.append(along(units.positions(d, shape[d]), d, len(shape)))
-        return Layout(shape, tuple(coordinates))
+def _result(
+    units: Units, space: Space, merged: Layout, shape: Shape, terms: tuple[Product, ...] = ()
+) -> Layout:
+    """The result, put together from its parts: one for every choice of a term per axis."""
+    d = len(terms)
+    if d < len(space.result):
+        axis = space.result[d]
+        chosen = axis.terms if not axis.mark else ((),)
+        parts = [_result(units, space, merged, shape, (*terms, term)) for term in chosen]
+        return parts[0] if len(parts) == 1 else concatenate(units, parts, d)
+    return _part(units, space, merged, shape, terms)
+
+
+def _part(
+    units: Units, space: Space, merged: Layout, shape: Shape, terms: tuple[Product, ...]
+) -> Layout:
+    letters = [letter for term in terms for letter in term]
+    rest = space.without(letters)
+    if summed := tuple(d for d in rest if merged.shape[d] != 1):
+        merged = reduce(units, merged, summed, keepdim=True)
+    x = permute_dims(merged, (*(space.letters.index(letter) for letter in letters), *rest))
+    x = reshape(x, tuple(space.size(term) for term in terms))
+    places = tuple(d for d, axis in enumerate(space.result) if axis.mark)
+    whole = tuple(shape[d] if d in places else n for d, n in enumerate(x.shape))
+    return Layout(whole, (*x.coordinates, *positional(units, whole, places)))

@@ -1,14 +1,12 @@
-"""Rules as strings: how they are read, where they are wrong, what they do."""
+"""Rules as strings: what they do to units."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from fxrebasin.errors import SignatureError
 from fxrebasin.layout import Layout, along, positional
 from fxrebasin.parameters import Parameter
-from fxrebasin.signature import Axis, apply, parse
+from fxrebasin.signature import apply
 from fxrebasin.units import Ids, Units
 
 
@@ -25,69 +23,6 @@ def features(units: Units, shape: tuple[int, ...], ids: Ids, dim: int = -1) -> L
 
 def movable(units: Units, layout: Layout) -> list[Ids]:
     return [c for c in layout.coordinates if not units.is_pinned(c).all()]
-
-
-# reading
-
-
-@pytest.mark.parametrize(
-    ("text", "operands", "result"),
-    [
-        ("k, k ->", ((("k",),), (("k",),)), ()),
-        ("... i, o i -> ... o", ((("...",), ("i",)), (("o",), ("i",))), (("...",), ("o",))),
-        ("n (g i) -> n g i", ((("n",), ("g", "i")),), (("n",), ("g",), ("i",))),
-        ("_ d, ... -> ... d", ((("_",), ("d",)), (("...",),)), (("...",), ("d",))),
-        ("n _... -> n _...", ((("n",), ("_...",)),), (("n",), ("_...",))),
-        ("in_1 out -> out", ((("in_1",), ("out",)),), (("out",),)),
-        (" a->a ", ((("a",),),), (("a",),)),
-    ],
-)
-def test_what_a_rule_says(
-    text: str, operands: tuple[tuple[Axis, ...], ...], result: tuple[Axis, ...]
-) -> None:
-    parsed = parse(text)
-    assert parsed.operands == operands
-    assert parsed.result == result
-    assert parsed.text == text
-
-
-@pytest.mark.parametrize(
-    ("text", "caret", "problem"),
-    [
-        ("a b c", 4, "expected exactly one '->'"),
-        ("", 0, "expected exactly one '->'"),
-        ("a -> b -> c", 1, "expected exactly one '->'"),
-        ("a b, c -> d", 10, "'d' is in the result but in no operand"),
-        ("a b -> a (b q)", 12, "'q' is in the result but in no operand"),
-        ("a b, c? -> a", 6, "unexpected '?'"),
-        ("a -> a + b", 7, "unexpected '+'"),
-        ("a, 3 -> a", 3, "unexpected '3'"),
-        ("(a (b c)) -> a", 3, "products cannot be nested"),
-        ("a b) -> a", 3, "')' closes nothing"),
-        ("a, b () -> a", 6, "')' closes nothing"),
-        ("(a _) -> a", 3, "'_' cannot stand inside a product"),
-        ("(a ...) -> a", 3, "'...' cannot stand inside a product"),
-        ("a (b c -> a", 6, "')' is missing"),
-        ("a -> (a", 7, "')' is missing"),
-        ("a, ... b ... -> a", 2, "an operand can have one '...' or '_...' only"),
-        ("... _... -> ...", 0, "an operand can have one '...' or '_...' only"),
-    ],
-)
-def test_a_caret_shows_what_cannot_be_read(text: str, caret: int, problem: str) -> None:
-    with pytest.raises(SignatureError) as caught:
-        parse(text)
-    first, shown, pointer = str(caught.value).split("\n")
-    assert first == f"{problem} in the signature"
-    assert shown == f"  {text}"
-    assert pointer == "  " + " " * caret + "^"
-
-
-def test_unreadable_rules_are_value_errors() -> None:
-    with pytest.raises(ValueError, match="->"):
-        parse("nothing")
-
-
-# doing
 
 
 def test_a_linear_layer() -> None:
@@ -158,33 +93,3 @@ def test_letters_that_are_missing_on_the_right_are_summed() -> None:
     assert out.shape == (2,)
     assert not movable(units, out)
     assert not units.is_pinned(a).any()
-
-
-def test_more_operands_than_the_rule_has() -> None:
-    with pytest.raises(SignatureError, match="'a -> a' has 1 operands, but 2 were given"):
-        apply(Units(), "a -> a", [Layout((3,)), Layout((3,))], (3,))
-
-
-def test_an_operand_with_another_number_of_axes() -> None:
-    with pytest.raises(SignatureError, match=r"operand 1 of 'a, b c -> a' .* shape is \(3,\)"):
-        apply(Units(), "a, b c -> a", [Layout((3,)), Layout((3,))], (3,))
-
-
-@pytest.mark.parametrize("shape", [(), (3,)])
-def test_too_few_axes_for_an_ellipsis(shape: tuple[int, ...]) -> None:
-    with pytest.raises(SignatureError, match="operand 0"):
-        apply(Units(), "... a b -> ... a", [Layout(shape)], (3,))
-
-
-def test_a_size_that_cannot_be_inferred() -> None:
-    with pytest.raises(SignatureError, match=r"the size of 'g' in '\(g i\) ->' cannot"):
-        apply(Units(), "(g i) ->", [Layout((6,))], ())
-
-
-def test_a_size_that_does_not_fit() -> None:
-    with pytest.raises(SignatureError) as caught:
-        apply(Units(), "n k, k m -> n m", [Layout((2, 3)), Layout((4, 5))], (2, 5))
-    assert "axis 'k'" in str(caught.value)
-    assert "size 3 where 4 was expected" in str(caught.value)
-    with pytest.raises(SignatureError, match=r"axis 'g i' has size 7 where 6 was expected"):
-        apply(Units(), "(g i) -> g", [Layout((7,))], (2,), {"g": 2})
