@@ -9,7 +9,20 @@ from .. import signature
 from ..layout import Layout, positional
 from ..parameters import resolve
 from ..primitives import merge, move, reduce
-from .registry import Call
+from .registry import Call, Rule
+
+
+def added(text: str) -> Rule:
+    """The rule of an op that adds its first argument to a contraction of the others.
+
+    The first argument broadcasts against the result, which a signature would not say: its ``...``
+    are axes of their own.
+    """
+
+    def rule(call: Call, x: Layout, *operands: Any, **kwargs: Any) -> Layout:
+        return call.merge(call.signature(text, *operands), x)
+
+    return rule
 
 
 def convolution(
@@ -29,20 +42,20 @@ def convolution(
     return call.signature(text, x, weight, bias, g=groups)
 
 
-def scaled_dot_product(
+def attention(
     call: Call,
     query: Layout,
     key: Layout,
     value: Layout,
+    dropout: float = 0.0,
+    is_causal: bool = False,
     *args: Any,
     attn_mask: Layout | None = None,
-    is_causal: bool = False,
     **kwargs: Any,
 ) -> list[Layout]:
+    """Scaled dot products, a softmax over the keys, and the mean of the values."""
     units = call.units
     key, value = (_as_many_heads(call, x, query) for x in (key, value))
-    if args and isinstance(args[-1], bool):
-        is_causal = args[-1]
     batch = query.shape[:-2]
     shape = (*batch, query.shape[-2], key.shape[-2])
     scores = signature.apply(units, "... q d, ... k d -> ... q k", [query, key], shape)
@@ -54,7 +67,24 @@ def scaled_dot_product(
     total = reduce(units, scores, (-1,), keepdim=True)
     weights = merge(units, scores, total)
     result = signature.apply(units, "... q k, ... k d -> ... q d", [weights, value], call.shape)
-    return [result, Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))]
+    sums = Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))
+    return [result, sums] if len(call.shapes) > 1 and call.shapes[1] == sums.shape else [result]
+
+
+def biased_attention(
+    call: Call,
+    query: Layout,
+    key: Layout,
+    value: Layout,
+    bias: Layout | None,
+    with_sums: bool,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *args: Any,
+    **kwargs: Any,
+) -> list[Layout]:
+    """The kernels that take what is added to the scores by position."""
+    return attention(call, query, key, value, dropout, is_causal, attn_mask=bias)
 
 
 def trilinear(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..layout import Layout, positional, reshape
+from ..layout import Layout, reshape
 from ..parameters import resolve
 from ..primitives import drop_dims, reduce
 from .registry import Call
@@ -86,11 +86,28 @@ def reduction(
 
 
 def with_argument(
-    call: Call, x: Layout, argument: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any
+    call: Call, x: Layout, argument: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any
 ) -> Layout:
     """Reductions with one argument before ``dim``: the order of a norm, the correction of a
     variance."""
     return reduction(call, x, dim, keepdim)
+
+
+def rms_norm(
+    call: Call,
+    x: Layout,
+    normalized_shape: Sequence[int],
+    weight: Layout | None = None,
+    *args: Any,
+) -> list[Layout]:
+    return layer_norm(call, x, normalized_shape, weight)
+
+
+def moments(
+    call: Call, x: Layout, dim: Any = None, keepdim: bool = False, **kwargs: Any
+) -> list[Layout]:
+    """Ops with two results that are both reductions: ``var_mean``, ``aminmax``."""
+    return [reduction(call, x, dim, keepdim)] * len(call.shapes)
 
 
 def weight_norm(
@@ -100,36 +117,3 @@ def weight_norm(
     direction = resolve(call.units, direction)
     norms = call.reduce(direction, others, keepdim=True)
     return call.merge(direction, norms, magnitude), norms
-
-
-def extremum(
-    call: Call, x: Layout, dim: int | Layout | None = None, keepdim: bool = False
-) -> list[Layout]:
-    """``max`` and ``min``: of two tensors, or over a dimension, with the positions found there."""
-    if isinstance(dim, Layout):
-        return [call.merge(x, dim)]
-    values = reduction(call, x, dim, keepdim)
-    return [values, _positions_in(values, x)][: len(call.shapes)]
-
-
-def position(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
-    return _positions_in(Layout(call.shape, tuple(positional(call.units, call.shape))), x)
-
-
-def with_count(call: Call, x: Layout, k: int, dim: int = -1, *args: Any) -> list[Layout]:
-    return ordered(call, x, dim)
-
-
-def ordered(call: Call, x: Layout, dim: int | bool = -1, *args: Any, **kwargs: Any) -> list[Layout]:
-    """Sorting: the set of values matters, and each place in the order is a new position."""
-    dim = int(kwargs.get("dim", -1 if isinstance(dim, bool) else dim)) % max(x.ndim, 1)
-    if not x.ndim:
-        return [x, _positions_in(x, x)]
-    among = call.reduce(x, [dim], keepdim=True)
-    places = positional(call.units, call.shape, (dim,))
-    values = Layout(call.shape, (*among.coordinates, *places))
-    return [values, _positions_in(values, x)]
-
-
-def _positions_in(like: Layout, x: Layout) -> Layout:
-    return Layout(like.shape, like.coordinates, order_of=x)

@@ -11,99 +11,138 @@ from typing import Any
 import torch
 
 from ..layout import Layout
-from . import contraction, movement, normalisation
-from .registry import Call, Rule
+from . import (
+    contraction,
+    indexing,
+    movement,
+    normalisation,
+    order,
+    places,
+    spatial,
+    writing,
+)
+from .registry import Call, Rule, spelled
 
 aten = torch.ops.aten
 
 
-def spelled(text: str) -> Rule:
-    """The rule of an op whose tensor arguments obey a signature."""
-
-    def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
-        operands = [x for x in args if x is None or isinstance(x, Layout)]
-        return [call.signature(text, *operands)] * len(call.shapes)
-
-    return rule
-
-
-def pointwise(call: Call, *args: Any, **kwargs: Any) -> Layout:
+def pointwise(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
     operands = [x for x in [*args, *kwargs.values()] if isinstance(x, Layout)]
-    if len(operands) == 1:
-        return movement.same(call, operands[0])
-    return call.merge(*operands)
+    found = movement.same(call, *operands) if len(operands) == 1 else call.merge(*operands)
+    return [found] * len(call.shapes)
 
 
 POOL_1D, POOL_2D, POOL_3D = (spelled(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _"))
 
 RULES: dict[Any, Rule] = {
     # contractions
-    aten.addbmm: spelled("n m, b n k, b k m -> n m"),
-    aten.addmm: spelled("... m, n k, k m -> n m"),
-    aten.addmv: spelled("n, n k, k -> n"),
-    aten.baddbmm: spelled("... m, b n k, b k m -> b n m"),
+    aten.addbmm: contraction.added("b n k, b k m -> n m"),
+    aten.addmm: contraction.added("n k, k m -> n m"),
+    aten.addmv: contraction.added("n k, k -> n"),
+    aten.baddbmm: contraction.added("b n k, b k m -> b n m"),
     aten.bmm: spelled("b n k, b k m -> b n m"),
     aten.dot: spelled("k, k ->"),
     aten.linear: spelled("... i, o i, o -> ... o"),
     aten.mm: spelled("n k, k m -> n m"),
     aten.mv: spelled("n k, k -> n"),
+    aten.vdot: spelled("k, k ->"),
     aten.convolution: contraction.convolution,
     aten.embedding: contraction.embedding,
     aten._trilinear: contraction.trilinear,
-    aten._scaled_dot_product_efficient_attention: contraction.scaled_dot_product,
-    aten._scaled_dot_product_flash_attention: contraction.scaled_dot_product,
-    aten._scaled_dot_product_flash_attention_for_cpu: contraction.scaled_dot_product,
+    aten._cdist_forward: spelled("... n d, ... m d -> ... n m"),
+    aten._scaled_dot_product_cudnn_attention: contraction.biased_attention,
+    aten._scaled_dot_product_efficient_attention: contraction.biased_attention,
+    aten._scaled_dot_product_flash_attention: contraction.attention,
+    aten._scaled_dot_product_flash_attention_for_cpu: contraction.attention,
     # norms
     aten._batch_norm_no_update: normalisation.batch_norm,
+    aten._fused_rms_norm: normalisation.rms_norm,
     aten._log_softmax: normalisation.softmax,
     aten._native_batch_norm_legit_no_training: normalisation.batch_norm,
+    aten._safe_softmax: normalisation.softmax,
     aten._softmax: normalisation.softmax,
     aten.native_batch_norm: normalisation.batch_norm,
     aten.native_group_norm: normalisation.group_norm,
     aten.native_layer_norm: normalisation.layer_norm,
     aten._weight_norm_interface: normalisation.weight_norm,
     # reductions
+    aten.all: normalisation.reduction,
     aten.amax: normalisation.reduction,
     aten.amin: normalisation.reduction,
+    aten.aminmax: normalisation.moments,
+    aten.any: normalisation.reduction,
+    aten.kthvalue: order.ranked,
     aten.logsumexp: normalisation.reduction,
-    aten.max: normalisation.extremum,
-    aten.min: normalisation.extremum,
+    aten.max: order.extremum,
+    aten.min: order.extremum,
     aten.mean: normalisation.reduction,
+    aten.median: order.extremum,
     aten.prod: normalisation.reduction,
     aten.std: normalisation.reduction,
+    aten.std_mean: normalisation.moments,
     aten.sum: normalisation.reduction,
     aten.var: normalisation.reduction,
+    aten.var_mean: normalisation.moments,
     aten.linalg_vector_norm: normalisation.with_argument,
     aten.norm: normalisation.with_argument,
     # order: positions of units, which pin them when they are read
-    aten.argmax: normalisation.position,
-    aten.argmin: normalisation.position,
-    aten.argsort: normalisation.position,
-    aten.sort: normalisation.ordered,
-    aten.topk: normalisation.with_count,
+    aten.argmax: order.position,
+    aten.argmin: order.position,
+    aten.argsort: order.order_along,
+    aten.sort: order.ordered,
+    aten.topk: order.with_count,
+    # running totals, transforms, and places that the values decide: order matters along them
+    aten._fft_c2c: places.spectrum,
+    aten._fft_c2r: places.spectrum,
+    aten._fft_r2c: places.spectrum,
+    aten.bincount: places.counted,
+    aten.bucketize: places.bucketed,
+    aten.cummax: places.scan,
+    aten.cummin: places.scan,
+    aten.cumprod: places.scan,
+    aten.cumsum: places.scan,
+    aten.histc: places.counted,
+    aten.logcumsumexp: places.scan,
+    aten.masked_select: places.unfollowed,
+    aten.nonzero: places.unfollowed,
+    aten.searchsorted: places.sorted_into,
+    aten.tril: places.triangle,
+    aten.triu: places.triangle,
     # pooling and resampling
     aten._adaptive_avg_pool2d: POOL_2D,
     aten._adaptive_avg_pool3d: POOL_3D,
+    aten._upsample_bicubic2d_aa: POOL_2D,
+    aten._upsample_bilinear2d_aa: POOL_2D,
+    aten._upsample_nearest_exact1d: POOL_1D,
+    aten._upsample_nearest_exact2d: POOL_2D,
+    aten._upsample_nearest_exact3d: POOL_3D,
     aten.adaptive_max_pool2d: POOL_2D,
     aten.adaptive_max_pool3d: POOL_3D,
     aten.avg_pool1d: POOL_1D,
     aten.avg_pool2d: POOL_2D,
     aten.avg_pool3d: POOL_3D,
+    aten.col2im: spatial.folded,
+    aten.grid_sampler_2d: spelled("n c _ _, n h w _ -> n c h w"),
+    aten.grid_sampler_3d: spelled("n c _ _ _, n d h w _ -> n c d h w"),
     aten.max_pool2d_with_indices: POOL_2D,
     aten.max_pool3d_with_indices: POOL_3D,
     aten.max_unpool2d: spelled("... _ _, ... _ _ -> ... _ _"),
     aten.reflection_pad1d: POOL_1D,
     aten.reflection_pad2d: POOL_2D,
+    aten.reflection_pad3d: POOL_3D,
+    aten.replication_pad1d: POOL_1D,
     aten.replication_pad2d: POOL_2D,
+    aten.replication_pad3d: POOL_3D,
     aten.upsample_bicubic2d: POOL_2D,
     aten.upsample_bilinear2d: POOL_2D,
     aten.upsample_linear1d: POOL_1D,
     aten.upsample_nearest1d: POOL_1D,
     aten.upsample_nearest2d: POOL_2D,
+    aten.upsample_nearest3d: POOL_3D,
     aten.upsample_trilinear3d: POOL_3D,
     # movement
     **{
-        op: movement.view(op)
+        op: order.keeping(movement.view(op))
         for op in (
             aten.diagonal,
             aten.permute,
@@ -125,38 +164,56 @@ RULES: dict[Any, Rule] = {
         (
             aten._to_copy,
             aten.alias,
-            aten.as_strided_,
             aten.clone,
             aten.contiguous,
             aten.detach,
             aten.lift_fresh,
             aten.to,
         ),
-        movement.same,
+        order.keeping(movement.same),
     ),
     **dict.fromkeys(
-        (aten._reshape_alias, aten._unsafe_view, aten.reshape, aten.view), movement.reshaped
+        (aten._reshape_alias, aten._unsafe_view, aten.reshape, aten.view),
+        order.keeping(movement.reshaped),
     ),
     aten.cat: movement.cat,
     aten.channel_shuffle: movement.channel_shuffle,
     aten.constant_pad_nd: movement.pad,
     aten.copy: movement.copied,
-    aten.expand: movement.expanded,
+    aten.expand: order.keeping(movement.expanded),
     aten.fill: movement.filled,
     aten.flip: movement.shifted(aten.flip),
+    aten.gather: order.Orderly(indexing.gather),
     aten.glu: movement.glu,
-    aten.im2col: movement.unfolded,
-    aten.index: movement.index,
-    aten.index_select: movement.index_select,
+    aten.im2col: spatial.unfolded,
+    aten.index: order.Orderly(indexing.index),
+    aten.index_add: writing.index_add,
+    aten.index_copy: writing.index_add,
+    aten.index_fill: writing.index_add,
+    aten.index_put: writing.index_put,
+    aten.index_select: order.Orderly(indexing.index_select),
     aten.native_channel_shuffle: movement.channel_shuffle,
     aten.pixel_shuffle: movement.pixel_shuffle,
     aten.pixel_unshuffle: movement.pixel_unshuffle,
     aten.repeat: movement.repeat,
     aten.roll: movement.shifted(aten.roll),
+    aten.scatter: order.Orderly(writing.scatter),
+    aten.scatter_add: writing.scatter,
+    aten.scatter_reduce: writing.scatter,
+    aten.select_scatter: writing.select_scatter,
+    aten.slice_scatter: writing.slice_scatter,
     aten.stack: movement.stack,
     aten.zero: movement.filled,
 }
 """From op to rule, sorted within each family."""
+
+OTHER_LIBRARIES: dict[str, Rule] = {
+    "torchvision::deform_conv2d": spatial.deformed_convolution,
+    "torchvision::nms": places.unfollowed,
+    "torchvision::roi_align": spelled("_ c _ _, r _ -> r c _ _"),
+    "torchvision::roi_pool": spelled("_ c _ _, r _ -> r c _ _"),
+}
+"""The ops of libraries that may not be installed, by name."""
 
 UNTAGGED_POINTWISE = frozenset(
     (aten._prelu_kernel, aten.celu, aten.hardsigmoid, aten.hardswish, aten.hardtanh, aten.mish)
@@ -177,6 +234,9 @@ CONSTANTS = frozenset(
 )
 """Ops whose results do not depend on the values of their arguments."""
 
+CHECKS = frozenset((aten._assert_async, aten._assert_scalar, aten._assert_tensor_metadata))
+"""Ops that return nothing and only raise."""
+
 
 def find_rule(op: torch._ops.OpOverload) -> Rule | None:
     """The rule of an op, or of the op that it is the in-place variant of."""
@@ -186,6 +246,8 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
         packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
     if packet in RULES:
         return RULES[packet]
+    if packet._qualified_op_name in OTHER_LIBRARIES:
+        return OTHER_LIBRARIES[packet._qualified_op_name]
     if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
         return pointwise
     return None

@@ -1,0 +1,126 @@
+"""The symmetry groups of transformers, each worked out by hand (see ``transformer_models``)."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from randomise import difference, randomise
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+import fxrebasin as fr
+
+transformers = pytest.importorskip("transformers", reason="the models are those of transformers")
+
+import transformer_decoders  # noqa: E402
+import transformer_encoders  # noqa: E402
+import transformer_pairs  # noqa: E402
+import transformer_vision  # noqa: E402
+from transformer_models import ARCHITECTURES, Architecture, DoublePrecision  # noqa: E402
+
+FAMILIES = (transformer_decoders, transformer_encoders, transformer_pairs, transformer_vision)
+"""They register what they define."""
+
+QUICK = {"bert", "bloom", "clip", "detr", "gpt_neox", "llama", "mamba", "mixtral", "swin", "t5"}
+"""One of every kind; the others are slow together."""
+
+INERT = ("k_proj.bias", "key.bias", "k_lin.bias", "key_proj.bias")
+"""A softmax over keys does not see what is added to all of them alike."""
+
+
+def cases(*, complete: bool = False) -> list[Any]:
+    def marks(architecture: Architecture) -> list[pytest.MarkDecorator]:
+        slow = [] if architecture.name in QUICK else [pytest.mark.slow]
+        lost = complete and architecture.incomplete
+        return [*slow, pytest.mark.xfail(strict=True, reason=lost)] if lost else slow
+
+    return [pytest.param(a, id=a.name, marks=marks(a)) for a in ARCHITECTURES.values()]
+
+
+@cache
+def analysed(architecture: Architecture) -> tuple[nn.Module, fr.Symmetry]:
+    """A model and its group, as it is found without putting it to the test."""
+    torch.manual_seed(0)
+    model = architecture.factory().eval()
+    inputs = architecture.inputs(2)
+    return model, fr.analyze(model, kwargs=inputs, check=False, front_ends=["eager"])
+
+
+def prepared(model: nn.Module) -> nn.Module:
+    """A copy with random weights, in float64; its experts run one by one, as written."""
+    model = randomise(copy.deepcopy(model))
+    for module in model.modules():
+        if isinstance(getattr(module, "config", None), transformers.PreTrainedConfig):
+            module.config._experts_implementation = "eager"
+    return model
+
+
+def evaluate(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
+    raised = {k: x.double() if x.is_floating_point() else x for k, x in inputs.items()}
+    with torch.no_grad(), DoublePrecision():
+        outputs = model(**raised)
+    return [y.clone() for y in tree_leaves(outputs) if isinstance(y, Tensor)]
+
+
+@pytest.mark.parametrize("architecture", cases(complete=True))
+def test_the_group_is_the_one_worked_out_by_hand(architecture: Architecture) -> None:
+    _, symmetry = analysed(architecture)
+    assert symmetry.log_order == pytest.approx(architecture.log_order, rel=1e-9)
+
+
+@pytest.mark.parametrize("architecture", cases())
+def test_every_op_is_understood(architecture: Architecture) -> None:
+    _, symmetry = analysed(architecture)
+    assert not symmetry.unknown_ops
+
+
+@pytest.mark.parametrize("architecture", cases())
+def test_random_permutations_leave_the_function_unchanged(architecture: Architecture) -> None:
+    """Measured: at most 3e-15, whatever the model computes in float32 otherwise."""
+    model, symmetry = analysed(architecture)
+    model, inputs = prepared(model), architecture.inputs(3)
+    expected = evaluate(model, inputs)
+    for seed in range(2):
+        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(model)
+        assert difference(evaluate(moved, inputs), expected) < 1e-12
+
+
+@pytest.mark.parametrize("architecture", cases())
+def test_no_weight_moves_without_need(architecture: Architecture) -> None:
+    """The control: with one moved tensor back in its old place, it is another function."""
+    model, symmetry = analysed(architecture)
+    model, inputs = prepared(model), architecture.inputs(3)
+    expected = evaluate(model, inputs)
+    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+    tensors, originals = dict(moved.named_parameters()), dict(model.named_parameters())
+    changed = [n for n in tensors if not torch.equal(tensors[n], originals[n])]
+    needed = [n for n in changed if not n.endswith((*INERT, *architecture.inert))]
+    assert needed
+    for name in needed:
+        kept = tensors[name].detach().clone()
+        with torch.no_grad():
+            tensors[name].copy_(originals[name])
+            assert difference(evaluate(moved, inputs), expected) > 1e-9, name
+            tensors[name].copy_(kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_torch_export_finds_the_same_group(name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    model, symmetry = analysed(architecture)
+    exported = fr.analyze(model, kwargs=architecture.inputs(2), check=False, front_ends=["export"])
+    assert exported.front_end == "export"
+    assert exported.log_order == pytest.approx(symmetry.log_order, rel=1e-9)
+
+
+def test_a_model_is_analysed_without_being_asked_how() -> None:
+    """Outputs with names, inputs by name, and no front end chosen: the first that works is."""
+    model, symmetry = analysed(ARCHITECTURES["llama"])
+    found = fr.analyze(model, kwargs=ARCHITECTURES["llama"].inputs(2))
+    assert found.front_end == "export"
+    assert found.log_order == pytest.approx(symmetry.log_order, rel=1e-9)
