@@ -52,6 +52,10 @@ class FileFormatError(FxrebasinError, ValueError):
     """A file does not hold what it should."""
 
 
+class UnsupportedSymmetryError(FxrebasinError, ValueError):
+    """A symmetry cannot be written in the form that was asked for."""
+
+
 class ClosureWarning(UserWarning):
     """Units were pinned because a parameter does not close under their permutations."""
 
