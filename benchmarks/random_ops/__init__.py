@@ -1,0 +1,12 @@
+"""The ops that random networks are made of, a file per family.
+
+An op knows which arguments fit a value of a given shape, and makes the module that applies it. A
+new op is one function under ``@op`` or ``@odd``.
+"""
+
+from . import attention, layers, movement, norms, parameters, products, recurrent, spatial
+from .registry import OPS, Op, Shape, axis, channels
+
+FAMILIES = (attention, layers, movement, norms, parameters, products, recurrent, spatial)
+
+__all__ = ["FAMILIES", "OPS", "Op", "Shape", "axis", "channels"]
