@@ -7,6 +7,8 @@ all of them afresh.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -37,11 +39,11 @@ def build_classifier(name: str) -> tuple[nn.Module, Tensor]:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, image: Tensor) -> None:
+def randomise(model: nn.Module, *args: Any, **kwargs: Any) -> None:
     """Give every parameter and every BatchNorm statistic a value of its own, in place.
 
     Weight matrices and kernels keep the variance of what they act on (He et al. 2015), so that
-    signals neither vanish nor explode in deep models. Statistics are those that ``image`` causes,
+    signals neither vanish nor explode in deep models. Statistics are those that the inputs cause,
     moved away by about a standard deviation: with arbitrary ones, a few channels would drown the
     others. Most are moved down, which opens most ReLUs; behind half-open ones a random network is
     chaotic, and its rounding errors grow layer by layer.
@@ -57,11 +59,11 @@ def randomise(model: nn.Module, image: Tensor) -> None:
         elif parameter.ndim == 1:
             parameter.mul_(torch.rand_like(parameter) + 0.5)
         else:
-            parameter.normal_(std=(2 / parameter[0].numel()) ** 0.5)
+            parameter.normal_(std=(2 / max(parameter[0].numel(), 1)) ** 0.5)
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     hooks = [layer.register_forward_pre_hook(_fit_statistics) for layer in layers]
     try:
-        model(image)
+        model(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()

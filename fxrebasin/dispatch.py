@@ -32,7 +32,6 @@ from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
 from .units import Ids, Units
 
-
 READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
 """What Python runs when it asks for the value of a tensor."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 
@@ -126,7 +127,7 @@ def _paths(evidence: Evidence, axis: Axis) -> dict[Axis, list[Axis]]:
 
 def _steps(evidence: Evidence, path: list[Axis]) -> tuple[Step, ...]:
     steps = []
-    for one, other in zip(path, path[1:], strict=False):
+    for one, other in pairwise(path):
         edge = next(iter(evidence.graph[one][other].values()))
         steps.append(_step(evidence, other, edge["node"], edge["kind"]))
     return tuple(steps)

@@ -15,7 +15,6 @@ farthest apart, so no legend is needed.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -24,8 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fxrebasin.errors import InvalidArgumentError
-from fxrebasin.path_report import Path
+from .errors import InvalidArgumentError
+from .files import replacing
+from .path_report import Path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,13 +107,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise InvalidArgumentError(
             f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
         )
-    # In the same folder, since a rename is atomic only within one file system.
-    draft = target.with_name(f".{target.stem}-{uuid.uuid4().hex}.{kind}")
-    try:
+    with replacing(target) as draft:
         figure.savefig(draft, format=kind)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _draw_metric(panel: Axes, row: Row, metric: str) -> None:

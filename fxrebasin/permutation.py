@@ -10,7 +10,6 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from .errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
+from .files import replacing
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
 from .tracing import deep_copy
 from .validation import stored_tensors
@@ -177,15 +177,9 @@ class Permutation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as safetensors, the symmetry included; written to a temporary name and renamed."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
+        tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
+        with replacing(path) as temporary:
             temporary.write_bytes(save(tensors, {"symmetry": self.symmetry.to_json()}))
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Permutation:

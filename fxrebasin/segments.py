@@ -126,7 +126,8 @@ def _segments(
         copy = mix(copy) + np.where(still, mix(root, 3), member)
     kind = _by_blocks(classes, class_ids, fixed, kind)
     result = []
-    for value in np.unique(kind):
+    values, begins = np.unique(kind, return_index=True)
+    for value in values[np.argsort(begins)]:
         where = np.flatnonzero(kind == value)
         atoms: list[Atom] = []
         for root, class_id in zip(roots, class_ids, strict=True):

@@ -7,25 +7,24 @@ is made of blocks. Nothing here knows about graphs, ops or weights.
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import networkx as nx
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .constraint_graph import Evidence
-from .errors import FileFormatError
+from .files import replacing
 
 if TYPE_CHECKING:
     from .explanation import Explanation
     from .permutation import Permutation
-
-FORMAT = "fxrebasin.symmetry/1"
 
 
 @dataclass(frozen=True)
@@ -197,6 +196,42 @@ class Symmetry:
 
         return explain(self, name, dim)
 
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The blocks as a graph: nested ones, and the parameters that join them.
+
+        See :func:`fxrebasin.block_graph.block_graph` for the attributes of nodes and edges.
+        """
+        from .block_graph import block_graph
+
+        return block_graph(self)
+
+    def plot(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+        """Draw the blocks so that the architecture is seen; ``.png``, ``.svg`` or ``.pdf``.
+
+        Needs matplotlib, which the extra ``demo`` installs.
+        """
+        from .block_plot import plot_blocks
+
+        plot_blocks(self, path, title=title)
+
+    def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+        """Write a report as one HTML page: tables, the drawing and the pins."""
+        from .html_report import html_report
+
+        page = html_report(self, title=title)
+        with replacing(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    def to_permutation_spec(self) -> dict[str, tuple[str | None, ...]]:
+        """The group as git-re-basin writes it: per parameter, a permutation's name per axis.
+
+        Raises:
+            UnsupportedSymmetryError: an axis moves in a way that this form cannot express.
+        """
+        from .permutation_spec import permutation_spec
+
+        return permutation_spec(self)
+
     def summary(self) -> dict[str, float]:
         return {
             "blocks": self.block_count,
@@ -233,12 +268,13 @@ class Symmetry:
         pins = [f"  {n:,} units: {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])]
         if len(pins) > 8:
             pins = [*pins[:8], f"  and {len(pins) - 8} more causes in symmetry.pinned"]
-        unknown = [
-            f"not understood: {op} ({n} times), which pins {self._cost_of(op):,} units of parameters"
+        remarks = [
+            f"not understood: {op} ({n} times), which pins {self._cost_of(op):,} units of "
+            "parameters"
             for op, n in self.unknown_ops.items()
         ]
-        unknown += [f"note: {note}" for note in self.notes]
-        return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *unknown])
+        remarks += [f"note: {note}" for note in self.notes]
+        return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
 
     def _cost_of(self, op: str) -> int:
         """How many units on axes of parameters cannot move because an op is not understood."""
@@ -259,27 +295,9 @@ class Symmetry:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The whole group as JSON text; :meth:`from_json` reads it back."""
-        content = {
-            "format": FORMAT,
-            "log_order": self.log_order,
-            "blocks": [
-                {
-                    "name": b.name,
-                    "size": b.size,
-                    "parent": b.parent,
-                    "count": b.count,
-                    "axes": b.axes,
-                }
-                for b in self
-            ],
-            "parameters": [_parameter_content(p) for p in self.parameters],
-            "outputs": [_parameter_content(p) for p in self.outputs],
-            "pinned": [vars(p) for p in self.pinned],
-            "unknown_ops": dict(self.unknown_ops),
-            "front_end": self.front_end,
-            "notes": self.notes,
-        }
-        return json.dumps(content, indent=indent)
+        from .symmetry_json import dumps
+
+        return dumps(self, indent=indent)
 
     @classmethod
     def from_json(cls, text: str) -> Symmetry:
@@ -288,80 +306,11 @@ class Symmetry:
         Raises:
             FileFormatError: the text is not such a group.
         """
-        try:
-            content = json.loads(text)
-            if content["format"] != FORMAT:
-                raise FileFormatError(
-                    f"expected the format {FORMAT!r}, found {content['format']!r}"
-                )
-            symmetry = cls(
-                {b["name"]: _block(b) for b in content["blocks"]},
-                tuple(_parameter(p) for p in content["parameters"]),
-                tuple(Pinned(**p) for p in content["pinned"]),
-                content["unknown_ops"],
-                tuple(_parameter(p) for p in content["outputs"]),
-                content["front_end"],
-                tuple(content["notes"]),
-            )
-            symmetry._check_names()
-            return symmetry
-        except FileFormatError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
+        from .symmetry_json import loads
 
-    def _check_names(self) -> None:
-        """Every block that is named must be there."""
-        for parameter in (*self.parameters, *self.outputs):
-            for group in parameter.groups:
-                for segment in group.segments:
-                    for name in segment.blocks:
-                        if name not in self.blocks:
-                            raise FileFormatError(
-                                f"{parameter.name!r} is moved by block {name!r}, which is missing"
-                            )
+        return loads(text)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Symmetry) and self.to_json() == other.to_json()
 
     __hash__ = object.__hash__
-
-
-def _block(b: dict[str, Any]) -> Block:
-    axes = tuple((name, dim) for name, dim in b["axes"])
-    return Block(b["name"], b["size"], b["parent"], b["count"], axes)
-
-
-def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:
-    return {
-        "names": p.names,
-        "shape": p.shape,
-        "is_buffer": p.is_buffer,
-        "groups": [
-            {
-                "axes": g.axes,
-                "segments": [
-                    {
-                        "blocks": s.blocks,
-                        "parents": s.parents,
-                        "shape": s.positions.shape,
-                        "positions": s.positions.ravel().tolist(),
-                    }
-                    for s in g.segments
-                ],
-            }
-            for g in p.groups
-        ],
-    }
-
-
-def _parameter(p: dict[str, Any]) -> ParameterSymmetry:
-    groups = tuple(
-        AxisGroup(tuple(g["axes"]), tuple(_segment(s) for s in g["segments"])) for g in p["groups"]
-    )
-    return ParameterSymmetry(tuple(p["names"]), tuple(p["shape"]), p["is_buffer"], groups)
-
-
-def _segment(s: dict[str, Any]) -> Segment:
-    positions = np.array(s["positions"], dtype=np.int64).reshape(s["shape"])
-    return Segment(tuple(s["blocks"]), positions, tuple(s["parents"]))

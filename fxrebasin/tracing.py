@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
-from .errors import InvalidInputError, TraceError
+from .errors import TraceError
 from .graph_module import RebasedModule, holder
 
 TORCH = Path(torch.__file__).parent

@@ -181,7 +181,7 @@ def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
 
 
 def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors that a model returns in eval mode, from one random state and other inputs' copies."""
+    """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
     with unobserved(model):
         _reseed(model)
         return output_tensors(model(*_cloned(args), **_cloned(kwargs)))

@@ -258,7 +258,9 @@ def test_texts_fit_into_their_boxes(name: str, width: float, height: float) -> N
     text = fitted(name, "1,024", width, height, font=7.5)
     assert len(text.lines) * line_height(text.font) <= height
     assert all(text_width(line, text.font) <= width for line in text.lines)
-    if width == 2.0:
+    if height == 0.1:
+        assert text.lines == ()
+    elif width == 2.0:
         assert "".join(text.lines).startswith(name)
 
 

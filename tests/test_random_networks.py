@@ -42,11 +42,19 @@ TOKENS = ((4, 12), (3, 8), (2, 1))
 IMAGES = ((12, 4, 4), (6, 3, 3), (24, 6, 6), (1, 2, 2))
 SHAPES = (*VECTORS, *TOKENS, *IMAGES)
 SMALL = (2, 2, 1)
+CROPPED = (("linear", 12), ("crop", 3, 6))
 
 REGRESSIONS: tuple[Recipe, ...] = (
-    # What the raw analysis has once been wrong about, as shrunk.
+    # Of these, an analysis that does not test itself has once claimed too much.
     (("vector", 5, 24), ("branches", (), (("glu",), ("linear", 24))), ("each",)),
     (("vector", 5, 6), ("halves", (("one_parameter_twice",),)), ("each",)),
+    (("vector", 5, 8), ("halves", (("glu",), ("pad", 0, 2))), ("each",)),
+    (("vector", 5, 6), ("dense", (("gated_halves",), ("pad", 1, 2))), ("each",)),
+    (
+        ("vector", 5, 6),
+        ("dense", (("scatter_piece", 3, 3), ("branches", (), CROPPED), ("crop", 3, 6))),
+        ("each",),
+    ),
 )
 
 

@@ -269,8 +269,19 @@ UNPOOL = "... _ _, ... _ _ -> ... _ _"
 STATISTICS = "statistics have the units of what they are of, or parents that the sum has named"
 ALONE = "a row that is in no other result is alone of its kind"
 CONSTANT = "indices are constants, whose positions are pinned already"
+EITHER = "pinning units and telling their places apart each hold them still"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
+    ("_scaled_dot_product_cudnn_attention", "merge 1 forgets operand 1"): STATISTICS,
+    ("_scaled_dot_product_flash_attention", "merge 1 forgets operand 1"): STATISTICS,
+    ("_fused_rms_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("cummax", "pin 0 is left out"): EITHER,
+    ("cummax", "positional 0 is left out"): EITHER,
+    ("scatter", "merge 1 forgets operand 0"): CONSTANT,
+    ("scatter", "merge 1 forgets operand 1"): CONSTANT,
+    ("scatter", "positional 2 is left out"): CONSTANT,
+    ("scatter_add", "merge 1 forgets operand 1"): CONSTANT,
+    ("scatter_add", "positional 2 is left out"): CONSTANT,
     ("_batch_norm_no_update", "merge 0 forgets operand 1"): STATISTICS,
     ("_log_softmax", "merge 0 forgets operand 1"): STATISTICS,
     ("native_group_norm", "merge 0 forgets operand 1"): STATISTICS,

@@ -50,7 +50,7 @@ def head(shape: Shape, kind: str) -> nn.Module:
     if kind == "each":
         return channels_last(shape, layer)
     if kind == "partial":
-        return Partial(d, c // 3, channels_last(shape, layer))
+        return Partial(d, c // 3, max(c // 3, 1), channels_last(shape, layer))
     assert kind == "pool", kind
     places = {1: (), 2: (1,), 3: (2, 3)}[len(shape)]
     return Call(lambda h, m: m(h.mean(places) if places else h), layer=layer)
@@ -59,9 +59,9 @@ def head(shape: Shape, kind: str) -> nn.Module:
 class Partial(nn.Module):
     """A linear output, and the sum of some of the channels as a second one."""
 
-    def __init__(self, d: int, n: int, layer: nn.Module) -> None:
+    def __init__(self, d: int, start: int, n: int, layer: nn.Module) -> None:
         super().__init__()
-        self.d, self.n, self.layer = d, n, layer
+        self.d, self.start, self.n, self.layer = d, start, n, layer
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        return self.layer(h), h.narrow(self.d, self.n, self.n).sum(self.d)
+        return self.layer(h), h.narrow(self.d, self.start, self.n).sum(self.d)

@@ -78,7 +78,9 @@ class Falsify(PassBase):
             refuted += [block.name for block in blocks]
             pin_blocks(found, [block.name for block in blocks])
             state.symmetry = replace(
-                build_symmetry(found), front_end=state.symmetry.front_end, notes=state.symmetry.notes
+                build_symmetry(found),
+                front_end=state.symmetry.front_end,
+                notes=state.symmetry.notes,
             )
         if refuted:
             shown = ", ".join(refuted[:3])

@@ -59,8 +59,6 @@ class Trace(PassBase):
             f"{front_end} cannot trace it: {reason.splitlines()[0]}"
             for front_end, reason in failures.items()
         )
-        state = State(
-            model, traced.mode_dependent, traced.front_end, notes=notes, rules=self.rules
-        )
+        state = State(model, traced.mode_dependent, traced.front_end, notes=notes, rules=self.rules)
         keep(traced.module, state)
         return PassResult(traced.module, True)  # type: ignore[arg-type]

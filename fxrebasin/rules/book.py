@@ -138,7 +138,9 @@ class RuleBook:
     def functions(self) -> tuple[Callable[..., Any], ...]:
         ops = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
         return tuple(
-            key for key in self.own if not isinstance(key, (*ops, tuple)) and not inspect.isclass(key)
+            key
+            for key in self.own
+            if not isinstance(key, (*ops, tuple)) and not inspect.isclass(key)
         )
 
     @property

@@ -48,12 +48,11 @@ class Call:
         if self.schema is None:
             values = [*args, *kwargs.values()]
             return [x for x in values if x is None or isinstance(x, Layout)]
-        values = [
+        return [
             args[k] if k < len(args) else kwargs.get(argument.name)
             for k, argument in enumerate(self.schema.arguments)
             if "Tensor" in str(argument.type)
         ]
-        return values
 
     def move(self, x: Layout, movement: primitives.Movement) -> list[Layout]:
         """The results of a view-like function of one tensor, which is run on the units."""
