@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-NAMES = """
+_NAMES = """
 bat_resnext26ts beit_base_patch16_224 botnet26t_256 caformer_s18 cait_xxs24_224 coat_lite_tiny
 coatnet_nano_rw_224 convit_tiny convmixer_768_32 convnext_atto convnextv2_atto cpubone_b0_bfrobust
 crossvit_9_240 cs3darknet_s csatv2 cspnext_tiny cspresnet50 davit_tiny
@@ -28,11 +28,11 @@ swinv2_cr_tiny_224 swinv2_tiny_window8_256 tiny_vit_5m_224 tinynet_e tnt_s_patch
 twins_pcpvt_small twins_svt_small vgg11 visformer_tiny vit_base_patch16_siglip_224
 vit_relpos_small_patch16_224 vit_small_patch16_dinov3 vit_tiny_patch16_224
 vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224 xception41 xcit_nano_12_p16_224
-""".split()
+"""
 
 
 def timm_names() -> list[str]:
-    return NAMES
+    return _NAMES.split()
 
 
 def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:

@@ -18,14 +18,13 @@ SMALL_VIDEO = {"s3d": (1, 3, 16, 224, 224)}
 """The shapes of inputs that are not those of the family."""
 
 DETECTOR = {"min_size": 160, "max_size": 224}
-EVERY_BOX = {
-    "faster_rcnn": {"box_score_thresh": 0.0, "box_detections_per_img": 20},
-    "mask_rcnn": {"box_score_thresh": 0.0, "box_detections_per_img": 20},
-    "keypoint_rcnn": {"box_score_thresh": 0.0, "box_detections_per_img": 20},
-    "fcos": {"score_thresh": 0.0, "detections_per_img": 20},
-    "retinanet": {"score_thresh": 0.0, "detections_per_img": 20},
-    "ssd": {"score_thresh": 0.0, "detections_per_img": 20},
+TWO_STAGES = {
+    "rpn_score_thresh": 0.0,
+    "box_score_thresh": 0.0,
+    "box_nms_thresh": 0.9,
+    "box_detections_per_img": 20,
 }
+ONE_STAGE = {"score_thresh": 0.0, "nms_thresh": 0.9, "detections_per_img": 20}
 """An untrained detector is sure of nothing: what it would discard is kept, to be compared."""
 
 
@@ -63,11 +62,8 @@ def detection_names() -> list[str]:
 
 
 def build_detection(name: str) -> Built:
-    family = name.removesuffix("lite320_mobilenet_v3_large")
-    kept = next(
-        v for k, v in EVERY_BOX.items() if name.replace("_", "").startswith(k.replace("_", ""))
-    )
-    size = {} if family.startswith("ssd") else DETECTOR
+    kept = TWO_STAGES if "rcnn" in name else ONE_STAGE
+    size = {} if name.startswith("ssd") else DETECTOR
     model = models.get_model(name, weights=None, weights_backbone=None, **kept, **size)
     images: list[Tensor] = [torch.rand(3, 128, 160)]
     return model, (images,), {}

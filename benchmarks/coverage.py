@@ -156,7 +156,8 @@ def _moved(
     """How much the outputs change when everything moves, and when all but one tensor does."""
     model.double()
     if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # the kernels for experts know no float64
+        # the kernels for experts know no float64
+        model.set_experts_implementation("eager")  # type: ignore[operator]
     expected = output_tensors(run_in_double_precision(model, args, kwargs))
     moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
 
@@ -261,7 +262,7 @@ def main() -> int:
         for key in (progress := tqdm(wanted, unit="model")):
             if key not in done:
                 progress.set_description(key[1])
-                row = Row(*key, now, options.threads)
+                row = Row(key[0], key[1], now, options.threads)
                 done[key] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
                 print(json.dumps(asdict(done[key])), file=file, flush=True)
     rows = [done[key] for key in wanted]

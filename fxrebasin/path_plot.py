@@ -89,6 +89,10 @@ def draw_rows(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""The same picture is the same file, whenever it is drawn."""
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file that appears complete or not at all.
 
@@ -108,7 +112,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
             f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
         )
     with replacing(target) as draft:
-        figure.savefig(draft, format=kind)
+        figure.savefig(draft, format=kind, metadata=_UNDATED.get(kind))
 
 
 def _draw_metric(panel: Axes, row: Row, metric: str) -> None:

@@ -199,9 +199,9 @@ class Symmetry:
     def to_networkx(self) -> nx.MultiDiGraph:
         """The blocks as a graph: nested ones, and the parameters that join them.
 
-        See :func:`fxrebasin.block_graph.block_graph` for the attributes of nodes and edges.
+        See :func:`fxrebasin.drawing.graph.block_graph` for the attributes of nodes and edges.
         """
-        from .block_graph import block_graph
+        from .drawing.graph import block_graph
 
         return block_graph(self)
 
@@ -210,13 +210,13 @@ class Symmetry:
 
         Needs matplotlib, which the extra ``demo`` installs.
         """
-        from .block_plot import plot_blocks
+        from .drawing.plot import plot_blocks
 
         plot_blocks(self, path, title=title)
 
     def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Write a report as one HTML page: tables, the drawing and the pins."""
-        from .html_report import html_report
+        from .drawing.html_report import html_report
 
         page = html_report(self, title=title)
         with replacing(path) as temporary:

@@ -39,7 +39,7 @@ from .layout import Layout, varies_on
 from .parameters import Parameter, resolve
 from .permutation import Permutation, take
 from .relations import settle
-from .rules.book import as_rule, rule_book
+from .rules.book import as_rule, key_of, rule_book
 from .rules.registry import Call, Rule
 from .segments import build_symmetry
 from .symmetry import AxisGroup, Symmetry
@@ -181,6 +181,8 @@ class _Example:
     tensors: dict[str, torch.Tensor]
     """What is permuted: every floating-point tensor among the arguments, in float64."""
     schema: torch.FunctionSchema | None
+    device: torch.device
+    """Where the op is run; everything else happens on the CPU."""
 
     def arguments(self, given: Callable[[torch.Tensor], Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments, with something else in the place of each tensor."""
@@ -190,10 +192,12 @@ class _Example:
 
     def run(self, tensors: Tensors) -> dict[str, torch.Tensor]:
         names = {id(t): name for name, t in self.tensors.items()}
-        args, kwargs = self.arguments(lambda t: tensors.get(names.get(id(t), ""), t).clone())
+        args, kwargs = self.arguments(
+            lambda t: tensors.get(names.get(id(t), ""), t).to(self.device, copy=True)
+        )
         with torch.no_grad():
             out = self.op(*args, **kwargs)
-        found = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        found = [t.cpu() for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
         if len(found) == 1:
             return {"result": found[0]}
         return {f"result.{k}": t for k, t in enumerate(found)}
@@ -243,7 +247,8 @@ def _example(
         )
     leaves, spec = tree_flatten((args, kwargs))
     leaves = [taken.get(id(leaf), leaf) for leaf in leaves]
-    example = _Example(name, op, leaves, spec, tensors, schema)
+    device = next(t.device for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
+    example = _Example(name, op, leaves, spec, tensors, schema, device)
     try:
         results = example.run(tensors)
     except Exception as error:
@@ -295,7 +300,7 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
 def _distinct(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A copy in float64, scaled at random where entries repeat: equal ones would hide errors."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
-        return tensor.detach().clone()
+        return tensor.detach().to("cpu", copy=True)
     dtype = torch.complex128 if tensor.is_complex() else torch.float64
     tensor = tensor.detach().to("cpu", dtype, copy=True).contiguous()
     if np.unique(tensor.numpy()).size == tensor.numel():
@@ -356,9 +361,11 @@ def _rule_of(op: Any, rule: str | Rule | None) -> Rule:
         op = op._opoverload
     if isinstance(op, torch._ops.OpOverloadPacket):
         op = getattr(op, op.overloads()[0])
-    book = rule_book()
-    is_op = isinstance(op, torch._ops.OpOverload)
-    found = book.of_op(op) if is_op else book.of_function(op)
+    book, key = rule_book(), key_of(op)
+    if isinstance(op, torch._ops.OpOverload):
+        found = book.of_op(op)
+    else:
+        found = book.of_method(key[1]) if isinstance(key, tuple) else book.of_function(op)
     if found is None:
         raise InvalidArgumentError(
             f"{getattr(op, '__name__', op)} has no rule: it is neither registered, nor built in, "

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin import Block, Permutation, Symmetry
-from fxrebasin.block_flows import Flow, ancestors, blocks_on, flows
-from fxrebasin.block_graph import block_graph, short_labels
+from fxrebasin.drawing.flows import Flow, ancestors, blocks_on, flows
+from fxrebasin.drawing.graph import block_graph, short_labels
 
 torch.set_num_threads(1)
 

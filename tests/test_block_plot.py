@@ -15,12 +15,12 @@ from test_block_graph import NAMES, OutOfOrder, Residual, analyse, group
 from torch import Tensor, nn
 
 from fxrebasin import Block, Symmetry
-from fxrebasin.block_layout import Layout, arrange, cut_rows
-from fxrebasin.block_lines import Line, Loop, lines, pinned_ends
-from fxrebasin.block_names import Names
-from fxrebasin.block_plot import draw_blocks, plot_blocks, svg_of_blocks
-from fxrebasin.block_scene import COMFORTABLE, COMPACT, Box, Scene
-from fxrebasin.block_text import fitted, line_height, shortened, text_width
+from fxrebasin.drawing.layout import Layout, arrange, cut_rows
+from fxrebasin.drawing.lines import Line, Loop, lines, pinned_ends
+from fxrebasin.drawing.names import Names
+from fxrebasin.drawing.plot import draw_blocks, plot_blocks, svg_of_blocks
+from fxrebasin.drawing.scene import COMFORTABLE, COMPACT, Box, Scene
+from fxrebasin.drawing.text import fitted, line_height, shortened, text_width
 from fxrebasin.errors import InvalidArgumentError
 
 torch.set_num_threads(1)

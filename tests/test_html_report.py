@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
-from fxrebasin.html_report import html_report
+from fxrebasin.drawing.html_report import html_report
 from fxrebasin.symmetry import AxisGroup, ParameterSymmetry, Pinned
 
 torch.set_num_threads(1)
@@ -196,10 +195,10 @@ class WithUnknownOp(nn.Module):
 
 
 def test_the_cost_of_a_real_unknown_op() -> None:
-    """It pins the 4 units between the layers, on two weights and a bias."""
+    """It pins the 4 units that it takes, on a weight and a bias; what it gives is new."""
     page = html_report(fr.analyze(WithUnknownOp(), args=(torch.zeros(1, 3),)))
     op = "fxrebasin_test_html_report.flip_and_scale.default"
-    numbers = '<td class="number">1</td><td class="number">12</td>'
+    numbers = '<td class="number">1</td><td class="number">8</td>'
     assert f"<code>{op}</code></td>{numbers}" in page
 
 
@@ -219,13 +218,21 @@ def test_nothing_to_tell() -> None:
     assert "None: every op has a rule." in page.everything
 
 
-def test_the_front_end_is_named_if_it_is_known() -> None:
-    @dataclass(frozen=True, eq=False)
-    class Traced(Symmetry):
-        front_end: str = "torch.export <strict>"
+def test_the_front_end_and_notes_are_told() -> None:
+    page = _Reader(html_report(Symmetry({}, (), front_end="<export>", notes=("mind <this>",))))
+    assert "<export>" in page.of("dd")
+    assert "Note: mind <this>" in page.of("p")
+    assert "run by" not in _Reader(html_report(Symmetry({}, ()))).of("dt")
 
-    assert "torch.export <strict>" in _Reader(html_report(Traced({}, ()))).of("dd")
-    assert "front end" not in _Reader(html_report(Symmetry({}, ()))).of("dt")
+
+def test_outputs_that_move() -> None:
+    segment = Segment(("a[0]",), np.arange(6).reshape(6, 1), (-1,))
+    output = ParameterSymmetry(("result",), (2, 6), False, (AxisGroup((1,), (segment,)),))
+    page = html_report(Symmetry({"a[0]": Block("a[0]", 6)}, (), outputs=(output,)))
+    assert "axis 1: <code>a[0]</code> (6)" in page
+    assert "result" in _Reader(page).of("code")
+    still = html_report(Symmetry({}, (), outputs=(ParameterSymmetry(("result",), (2,), False),)))
+    assert "They stay as they are." in still
 
 
 def test_the_same_page_every_time() -> None:

@@ -10,39 +10,61 @@ import fxrebasin
 ROOT = Path(fxrebasin.__path__[0])
 
 LAYERS: list[set[str]] = [
-    {"errors"},
+    {"errors", "files"},
     # what an op sees
     {"units"},
     {"layout"},
     {"parameters"},
-    {"relations"},
+    {"relations", "concatenation"},
     {"primitives"},
+    {"signature_parsing"},
+    {"signature_plan"},
     {"signature"},
     {"rules.registry"},
     {"rules.contraction", "rules.movement", "rules.normalisation"},
+    {"rules.order"},
+    {"rules.indexing"},
+    {"rules.places", "rules.spatial", "rules.writing"},
     {"rules.table"},
-    # running a graph on units
-    {"constraint_graph", "storages", "graph_module", "validation"},
-    {"tracing"},
+    {"rules.book"},
+    # running a model on units
+    {"constraint_graph", "storages", "graph_module", "validation", "graph_inputs", "outputs"},
+    {"tracing", "rounding", "experts"},
     {"dispatch"},
-    {"propagation"},
+    {"constraints", "recording"},
+    {"eager", "exporting"},
+    {"front_ends", "propagation"},
     {"containment"},
     {"blocks"},
     {"refinement"},
-    # the contract between compiler and solver
+    # the contract between compiler and solver, and what can be read off it
     {"symmetry"},
+    {"symmetry_json", "explanation", "permutation_spec"},
     {"segments", "permutation"},
+    {"testing"},
     # solving, emitting, checking
     {"assignment", "objectives"},
     {"tree_solver", "rewriting", "verification"},
+    {"falsification"},
     {"matching"},
     {"report"},
-    {f"passes.{p}" for p in ("trace", "propagate", "refine", "solve", "rewrite", "verify")},
+    {
+        f"passes.{p}"
+        for p in ("trace", "propagate", "refine", "falsify", "solve", "rewrite", "verify")
+    },
     {"passes"},
     {"api"},
-    # what is done with aligned models
+    # what is done with aligned models, and for the eye
     {"batch_norm", "path_report"},
     {"paths", "path_plot"},
+    {"drawing", "drawing.flows", "drawing.text"},
+    {"drawing.graph"},
+    {"drawing.layout"},
+    {"drawing.scene", "drawing.names"},
+    {"drawing.lines"},
+    {"drawing.shapes"},
+    {"drawing.plot"},
+    {"drawing.html_report"},
     {""},
     {"demo"},
     {"commands"},
@@ -51,8 +73,14 @@ LAYERS: list[set[str]] = [
 """A module may import from earlier layers only, not from its own; ``""`` is the package."""
 
 EXCEPTIONS = {
-    # Inside functions. A group makes its own elements.
+    # Inside functions. A group makes its own elements, and answers what is asked about it.
     ("symmetry", "permutation"),
+    ("symmetry", "symmetry_json"),
+    ("symmetry", "explanation"),
+    ("symmetry", "permutation_spec"),
+    ("symmetry", "drawing.graph"),
+    ("symmetry", "drawing.plot"),
+    ("symmetry", "drawing.html_report"),
     # A path draws itself; only then is matplotlib needed.
     ("path_report", "path_plot"),
 }
@@ -134,6 +162,6 @@ def test_only_the_interface_uses_the_passes() -> None:
 
 def test_this_test_sees_imports() -> None:
     assert {"passes", "matching", "report"} <= imports_of("api")
-    assert {"signature", "primitives", "layout", "units"} == imports_of("rules.registry")
+    assert {"signature", "primitives", "layout", "units"} <= imports_of("rules.registry")
     assert "passes.trace" in imports_of("passes")
     assert "parameters" not in imports_of("layout")

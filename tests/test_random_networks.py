@@ -63,16 +63,16 @@ def recipes(draw_one: st.DrawFn, profile: str) -> Recipe:
     return draw(lambda options: draw_one(st.sampled_from(options)), profile, SMALL)
 
 
-def fuzzed(profile: str) -> Callable[[Callable[[Recipe], None]], Callable[[], None]]:
-    """Run a test on a hundred random networks, the same ones every time."""
-    hundred = settings(
-        max_examples=100,
+def fuzzed(profile: str, count: int) -> Callable[[Callable[[Recipe], None]], Callable[[], None]]:
+    """Run a test on random networks, the same ones every time."""
+    limits = settings(
+        max_examples=count,
         derandomize=True,
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    return lambda test: hundred(given(recipes(profile))(test))
+    return lambda test: limits(given(recipes(profile))(test))
 
 
 def assert_sound(recipe: Recipe) -> None:
@@ -84,12 +84,12 @@ def assert_sound(recipe: Recipe) -> None:
     )
 
 
-@fuzzed("ordinary")
+@fuzzed("ordinary", 60)
 def test_networks_of_ordinary_layers(recipe: Recipe) -> None:
     assert_sound(recipe)
 
 
-@fuzzed("odd")
+@fuzzed("odd", 140)
 def test_networks_of_odd_ops(recipe: Recipe) -> None:
     assert_sound(recipe)
 
@@ -114,10 +114,10 @@ def test_a_group_of_another_network_is_seen_to_be_wrong() -> None:
 
 
 def test_a_tensor_left_in_its_place_is_seen() -> None:
-    verdicts = [judge(draw(random.Random(seed).choice, "ordinary", SMALL)) for seed in range(20)]
+    verdicts = [judge(draw(random.Random(seed).choice, "ordinary", SMALL)) for seed in range(12)]
     symmetric = [v for v in verdicts if v.log_order > 0]
     visible = [v for v in symmetric if v.control > VISIBLE]
-    assert len(symmetric) >= 15
+    assert len(symmetric) >= 10
     assert len(visible) >= 0.9 * len(symmetric)
 
 

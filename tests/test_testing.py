@@ -226,6 +226,14 @@ def test_a_rule_that_was_registered_is_the_default() -> None:
         assert not check_rule(head_norm, x(5, 6))
     finally:
         fxrebasin.unregister_rule(head_norm)
+    with pytest.raises(InvalidArgumentError, match="softmax has no rule"):
+        check_rule(torch.Tensor.softmax, x(5, 6), 1)
+    fxrebasin.register_rule(torch.Tensor.softmax, "n c -> n c")
+    try:
+        assert check_rule(torch.Tensor.softmax, x(5, 6), 1)
+        assert not check_rule(torch.Tensor.softmax, x(5, 6), 1, rule="n c -> n _")
+    finally:
+        fxrebasin.unregister_rule(torch.Tensor.softmax)
 
 
 def test_the_overload_and_the_form_of_arguments_are_torchs() -> None:

@@ -54,8 +54,9 @@ def prepared(model: nn.Module) -> nn.Module:
     """A copy with random weights, in float64; its experts run one by one, as written."""
     model = randomise(copy.deepcopy(model))
     for module in model.modules():
-        if isinstance(getattr(module, "config", None), transformers.PreTrainedConfig):
-            module.config._experts_implementation = "eager"
+        config: Any = getattr(module, "config", None)
+        if isinstance(config, transformers.PreTrainedConfig):
+            config._experts_implementation = "eager"
     return model
 
 

@@ -221,7 +221,9 @@ def detr_like(position_embedding_type: str) -> nn.Module:
 DETR = BACKBONE + f(D) + ENCODER + LAYERS * (2 * attention() + f(MLP)) + 2 * f(D) + f(D)
 """Queries begin at zero, so the columns of the first projection to values do not matter."""
 
-FIRST = tuple(f"decoder.layers.0.self_attn.{p}_proj.{kind}" for p in "qkv" for kind in ("weight", "bias"))
+FIRST = tuple(
+    f"decoder.layers.0.self_attn.{p}_proj.{kind}" for p in "qkv" for kind in ("weight", "bias")
+)
 """All its values are its bias: how they are weighted makes no difference."""
 
 

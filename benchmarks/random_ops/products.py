@@ -250,3 +250,10 @@ def largest(shape: Shape, n: int) -> nn.Module:
 def sorted_channels(shape: Shape) -> nn.Module:
     d = axis(shape)
     return Call(lambda h: h.sort(d)[0])
+
+
+@odd()
+def spectrum(shape: Shape) -> nn.Module:
+    """Magnitudes of frequencies, of which the analysis need not know anything."""
+    d, c = axis(shape), channels(shape)
+    return Call(lambda h: torch.view_as_real(torch.fft.rfft(h, dim=d)).norm(dim=-1) / c**0.5)

@@ -55,6 +55,20 @@ def bucketed(call: Call, x: Any, bounds: Layout, *args: Any, **kwargs: Any) -> L
     return sorted_into(call, bounds, x)
 
 
+def restrided(
+    call: Call, x: Layout, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> Layout:
+    """``as_strided``, where it leaves everything in place: pooling to one value ends in one."""
+    expected, step = [], 1
+    for n in reversed(x.shape):
+        expected.append(step)
+        step *= n
+    told = zip(x.shape, stride, reversed(expected), strict=False)
+    if tuple(size) != x.shape or offset or any(n > 1 and a != b for n, a, b in told):
+        return call.pinned(x)[0]
+    return Layout(x.shape, x.coordinates, x.parameter)
+
+
 def unfollowed(call: Call, *args: Any, **kwargs: Any) -> Sequence[Layout]:
     """Ops that have as many results as the values decide."""
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]

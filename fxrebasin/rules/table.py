@@ -176,6 +176,7 @@ RULES: dict[Any, Rule] = {
         (aten._reshape_alias, aten._unsafe_view, aten.reshape, aten.view),
         order.keeping(movement.reshaped),
     ),
+    aten.as_strided: places.restrided,
     aten.cat: movement.cat,
     aten.channel_shuffle: movement.channel_shuffle,
     aten.constant_pad_nd: movement.pad,

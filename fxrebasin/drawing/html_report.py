@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .symmetry import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
+from ..symmetry import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _FOLD = 4
@@ -66,9 +66,11 @@ def html_report(symmetry: Symmetry, *, title: str | None = None) -> str:
     heading = escape(title if title is not None else "Permutation symmetry")
     sections = [
         _numbers(symmetry),
+        *(f"<p>Note: {escape(note)}</p>" for note in symmetry.notes),
         f"{_drawing(symmetry)}",
         f"<h2>Blocks</h2>{_blocks(symmetry)}",
-        f"<h2>Parameters and buffers</h2>{_parameters(symmetry)}",
+        f"<h2>Parameters and buffers</h2>{_tensors(symmetry, symmetry.parameters)}",
+        f"<h2>Outputs of the model</h2>{_outputs(symmetry)}",
         f"<h2>Pinned units</h2>{_pins(symmetry.pinned)}",
         f"<h2>Ops that are not understood</h2>{_unknown_ops(symmetry)}",
     ]
@@ -89,9 +91,8 @@ def _numbers(symmetry: Symmetry) -> str:
         "number of permutations": _power_of_ten(symmetry.log_order),
         "share of the parameters that moves": f"{symmetry.coverage:.1%}",
     }
-    front_end = getattr(symmetry, "front_end", "")
-    if front_end:
-        entries["front end"] = escape(str(front_end))
+    if symmetry.front_end:
+        entries["run by"] = escape(symmetry.front_end)
     items = (f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in entries.items())
     return f'<dl class="numbers">{"".join(items)}</dl>'
 
@@ -103,7 +104,7 @@ def _power_of_ten(log_order: float) -> str:
 
 
 def _drawing(symmetry: Symmetry) -> str:
-    from .block_plot import svg_of_blocks
+    from .plot import svg_of_blocks
 
     try:
         drawing = svg_of_blocks(symmetry)
@@ -133,15 +134,21 @@ def _blocks(symmetry: Symmetry) -> str:
     return _table(head, [row(block) for block in symmetry])
 
 
-def _parameters(symmetry: Symmetry) -> str:
+def _outputs(symmetry: Symmetry) -> str:
+    if not any(output.groups for output in symmetry.outputs):
+        return '<p class="note">They stay as they are.</p>'
+    return _tensors(symmetry, symmetry.outputs)
+
+
+def _tensors(symmetry: Symmetry, tensors: Sequence[ParameterSymmetry]) -> str:
     def row(parameter: ParameterSymmetry) -> tuple[str, ...]:
         names = "<br>".join(f"<code>{escape(name)}</code>" for name in parameter.names)
         shape = f" {_TIMES} ".join(str(n) for n in parameter.shape) or "scalar"
         moves = "<br>".join(_group(symmetry, group) for group in parameter.groups)
         return names, "buffer" if parameter.is_buffer else "", shape, moves or "stays"
 
-    table = _table(("name", "", "shape", "moves"), [row(p) for p in symmetry.parameters])
-    return _behind(table, f"{len(symmetry.parameters):,} tensors", len(symmetry.parameters))
+    table = _table(("name", "", "shape", "moves"), [row(tensor) for tensor in tensors])
+    return _behind(table, f"{len(tensors):,} tensors", len(tensors))
 
 
 def _group(symmetry: Symmetry, group: AxisGroup) -> str:

@@ -16,11 +16,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .block_layout import Layout, arrange, cut_rows
-from .block_lines import Loop, lines, pinned_ends
-from .block_names import Names
-from .block_scene import COMFORTABLE, COMPACT, Scene
-from .block_shapes import (
+from ..path_plot import save_figure
+from ..symmetry import Symmetry
+from .layout import Layout, arrange, cut_rows
+from .lines import Loop, lines, pinned_ends
+from .names import Names
+from .scene import COMFORTABLE, COMPACT, Scene
+from .shapes import (
     COLOURS,
     FAINT,
     INK,
@@ -30,9 +32,7 @@ from .block_shapes import (
     draw_loop,
     draw_pinned_end,
 )
-from .block_text import shortened, text_width
-from .path_plot import save_figure
-from .symmetry import Symmetry
+from .text import shortened, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from .block_flows import ancestors
-from .block_layout import Event
-from .block_scene import Box, Scene
+from .flows import ancestors
+from .layout import Event
+from .scene import Box, Scene
 
 Point = tuple[float, float]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from .block_graph import short_labels
-from .block_layout import Event, Layout
+from .graph import short_labels
+from .layout import Event, Layout
 
 
 class Names:

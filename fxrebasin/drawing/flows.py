@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .symmetry import AxisGroup, ParameterSymmetry, Symmetry
+from ..symmetry import AxisGroup, ParameterSymmetry, Symmetry
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def fitted(name: str, size: str, width: float, height: float, font: float) -> Te
 
     >>> fitted("layer1.0.conv1", "64", width=2, height=0.5, font=8)
     Text(lines=('layer1.0.conv1', '64'), font=8.0)
-    >>> fitted("layer1.0.conv1", "64", width=2, height=0.15, font=8)
+    >>> fitted("layer1.0.conv1", "64", width=2, height=0.2, font=8)
     Text(lines=('layer1.0.conv1: 64',), font=8.0)
     >>> fitted("layer1.0.conv1", "64", width=0.5, height=0.15, font=8)
     Text(lines=('…onv1: 64',), font=6.4)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .block_layout import Event, Layout
+from .layout import Event, Layout
 
 
 @dataclass(frozen=True)

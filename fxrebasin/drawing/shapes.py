@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .block_flows import ancestors
-from .block_lines import Line, Loop, PinnedEnd, Point
-from .block_names import Names
-from .block_scene import Box, Scene, Style
-from .block_text import fitted, line_height
+from .flows import ancestors
+from .lines import Line, Loop, PinnedEnd, Point
+from .names import Names
+from .scene import Box, Scene, Style
+from .text import fitted, line_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
-from .block_flows import Flow, ancestors, flows
-from .symmetry import Symmetry
+from ..symmetry import Symmetry
+from .flows import Flow, ancestors, flows
 
 Kind = Literal["block", "stream", "parent", "nested"]
 

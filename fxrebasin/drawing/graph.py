@@ -33,8 +33,8 @@ from itertools import combinations, product
 
 import networkx as nx
 
-from .block_flows import Flow, ancestors, flows
-from .symmetry import AxisGroup, ParameterSymmetry, Symmetry
+from ..symmetry import AxisGroup, ParameterSymmetry, Symmetry
+from .flows import Flow, ancestors, flows
 
 
 def block_graph(symmetry: Symmetry) -> nx.MultiDiGraph:
