@@ -115,12 +115,14 @@ def _trial(
         _randomise(tried, generator)
     if random_inputs:
         inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
-    dtype = max((p.dtype for p in tried.parameters() if p.dtype in TOLERANCE), key=TOLERANCE.get)
+    dtype = max(
+        (p.dtype for p in tried.parameters() if p.dtype in TOLERANCE), key=lambda d: TOLERANCE[d]
+    )
     with coarsest_dtype(dtype) as coarsest:
         outputs = run(deep_copy(tried), *inputs)
     if not all(bool(torch.isfinite(t).all()) for t in outputs if t.is_floating_point()):
         raise ArithmeticError("the outputs are not finite")
-    return Trial(tried, *inputs, outputs, TOLERANCE[coarsest.dtype])
+    return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 
 def _randomise(model: nn.Module, generator: torch.Generator) -> None:

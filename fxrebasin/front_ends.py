@@ -90,7 +90,7 @@ def trace_by_first(
         TraceError: none of them can.
     """
     failures: dict[FrontEnd, str] = {}
-    failure: Exception | None = None
+    failure: BaseException | None = None
     for front_end in front_ends:
         try:
             return trace_with(front_end, model, args, kwargs, rules), failures

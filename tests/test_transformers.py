@@ -110,7 +110,7 @@ def test_no_weight_moves_without_need(architecture: Architecture) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.parametrize("name", sorted(QUICK - {"mixtral"}))
 def test_torch_export_finds_the_same_group(name: str) -> None:
     architecture = ARCHITECTURES[name]
     model, symmetry = analysed(architecture)
@@ -119,9 +119,10 @@ def test_torch_export_finds_the_same_group(name: str) -> None:
     assert exported.log_order == pytest.approx(symmetry.log_order, rel=1e-9)
 
 
-def test_a_model_is_analysed_without_being_asked_how() -> None:
-    """Outputs with names, inputs by name, and no front end chosen: the first that works is."""
-    model, symmetry = analysed(ARCHITECTURES["llama"])
-    found = fr.analyze(model, kwargs=ARCHITECTURES["llama"].inputs(2))
-    assert found.front_end == "export"
+@pytest.mark.parametrize(("name", "front_end"), [("llama", "export"), ("mixtral", "eager")])
+def test_the_first_front_end_that_works_is_chosen(name: str, front_end: str) -> None:
+    """Outputs with names, inputs by name; experts are kept apart only where they are run."""
+    model, symmetry = analysed(ARCHITECTURES[name])
+    found = fr.analyze(model, kwargs=ARCHITECTURES[name].inputs(2))
+    assert found.front_end == front_end
     assert found.log_order == pytest.approx(symmetry.log_order, rel=1e-9)

@@ -45,7 +45,7 @@ class Rewrite(PassBase):
             emitted.graph.lint()
         _check_stored(state.model, emitted)
         keep(emitted, replace(state, emitted=True))
-        return PassResult(emitted, True)  # type: ignore[arg-type]
+        return PassResult(emitted, True)
 
 
 def _check_stored(model: nn.Module, emitted: nn.Module) -> None:

@@ -61,4 +61,4 @@ class Trace(PassBase):
         )
         state = State(model, traced.mode_dependent, traced.front_end, notes=notes, rules=self.rules)
         keep(traced.module, state)
-        return PassResult(traced.module, True)  # type: ignore[arg-type]
+        return PassResult(traced.module, True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import nn
+from torch._library.custom_ops import CustomOpDef
 
 from ..errors import InvalidArgumentError
 from ..signature import parse
@@ -81,10 +82,10 @@ def key_of(target: Target) -> Target:
     """What a target is known by; overloads of one op share a key, unless one is named."""
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return target
-    if isinstance(target, torch.library.CustomOpDef):
+    if isinstance(target, CustomOpDef):
         return target._opoverload.overloadpacket
     if inspect.isclass(target):
-        if issubclass(target, nn.Module) and target is not nn.Module:
+        if is_module_type(target) and target is not nn.Module:
             return target
     elif callable(target):
         name = getattr(target, "__name__", "")
@@ -94,6 +95,10 @@ def key_of(target: Target) -> Target:
         f"{target!r} cannot have a rule; expected an op (torch.ops.name.space, or a "
         "torch.library.custom_op), a function, a method of torch.Tensor, or a type of module"
     )
+
+
+def is_module_type(target: Target) -> TypeGuard[type[nn.Module]]:
+    return inspect.isclass(target) and issubclass(target, nn.Module)
 
 
 def method_key(name: str) -> tuple[str, str]:
@@ -132,7 +137,7 @@ class RuleBook:
 
     @property
     def modules(self) -> tuple[type[nn.Module], ...]:
-        return tuple(key for key in self.own if inspect.isclass(key))
+        return tuple(key for key in self.own if is_module_type(key))
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

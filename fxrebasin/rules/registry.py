@@ -15,6 +15,7 @@ import torch
 from .. import primitives, signature
 from ..errors import InvalidArgumentError
 from ..layout import Layout, Shape
+from ..parameters import resolve
 from ..signature import parse
 from ..units import Units
 
@@ -56,7 +57,7 @@ class Call:
 
     def move(self, x: Layout, movement: primitives.Movement) -> list[Layout]:
         """The results of a view-like function of one tensor, which is run on the units."""
-        return primitives.move(primitives.resolve(self.units, x), movement)
+        return primitives.move(resolve(self.units, x), movement)
 
     def parameter(self, name: str) -> Layout:
         """What the module that the rule is for stores under a name."""
