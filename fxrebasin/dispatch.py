@@ -272,6 +272,10 @@ class LayoutMode(TorchDispatchMode):
             for x in operands:
                 pin(self.found.units, x, f"{call.op} is not understood")
             return list(call.pinned())
+        if self._runs_on_nothing(call, operands):
+            for x in operands:
+                pin(self.found.units, x, "meets a tensor that is empty on the example inputs")
+            return [Layout(shape) for shape in call.shapes]
         try:
             found = rule(call, *args, **kwargs)
         except FxrebasinError:
@@ -295,6 +299,15 @@ class LayoutMode(TorchDispatchMode):
                     f"its shape is {shape}"
                 )
         return layouts
+
+    @staticmethod
+    def _runs_on_nothing(call: Call, operands: list[Layout]) -> bool:
+        """Does an op compute with an empty tensor? What it would do otherwise is then not seen."""
+        if call.schema is not None:
+            is_view = any(result.alias_info is not None for result in call.schema.returns)
+            if is_view or call.schema.name == "aten::cat":
+                return False
+        return any(0 in shape for shape in [*call.shapes, *(x.shape for x in operands)])
 
     def _touch(self, operands: list[Layout], rule: Rule | None = None) -> None:
         for x in operands:

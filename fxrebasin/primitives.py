@@ -61,10 +61,6 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
     x = settle(units, resolve(units, x))
     inside = {d % x.ndim for d in dims} if x.ndim else set()
     shape = tuple(1 if d in inside else n for d, n in enumerate(x.shape))
-    if 0 in x.shape:
-        return Layout(
-            shape if keepdim else tuple(n for d, n in enumerate(shape) if d not in inside)
-        )
     settle_rows(units, x, inside)
     kept: list[Ids] = []
     for coordinate in x.coordinates:

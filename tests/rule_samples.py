@@ -267,6 +267,11 @@ PLACES = [
     Sample(aten._fft_c2c, (x(2, 3, 5), [1], 0, True), stand_in=real_part(aten._fft_c2c)),
     Sample(aten._fft_c2r, (x(2, 3, 4), [2], 0, 6), stand_in=real_part(aten._fft_c2r)),
     call(aten._fft_r2c, x(2, 3, 5), [1, 2], 0, True),
+    losing(
+        (f"self[0] {ALONE}",),
+        "the set of values is not followed",
+        *(aten._unique2, x(5)),
+    ),
     call(aten.bincount, ints(0, 2, 2, 1), x(4)),
     call(aten.bucketize, x(2, 3), ints(0, 2, 4).double()),
     call(aten.cummax, x(3, 5), 1),

@@ -41,6 +41,9 @@ LAYERS: list[set[str]] = [
     {"symmetry"},
     {"symmetry_json", "explanation", "permutation_spec"},
     {"segments", "permutation"},
+    {"rule_example"},
+    {"rule_claim"},
+    {"lost_symmetry"},
     {"testing"},
     # solving, emitting, checking
     {"assignment", "objectives"},

@@ -50,6 +50,9 @@ REGRESSIONS: tuple[Recipe, ...] = (
     (("vector", 5, 6), ("halves", (("one_parameter_twice",),)), ("each",)),
     (("vector", 5, 8), ("halves", (("glu",), ("pad", 0, 2))), ("each",)),
     (("vector", 5, 6), ("dense", (("gated_halves",), ("pad", 1, 2))), ("each",)),
+    (("vector", 5, 6), ("dense", (("halves", ()),)), ("each",)),
+    (("vector", 5, 6), ("part", 2, (("glu",), ("pad", 0, 1))), ("each",)),
+    (("vector", 5, 6), ("branches", (("ordered_pairs",),), ()), ("each",)),
     (
         ("vector", 5, 6),
         ("dense", (("scatter_piece", 3, 3), ("branches", (), CROPPED), ("crop", 3, 6))),

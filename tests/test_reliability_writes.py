@@ -18,6 +18,7 @@ IN_PLACE, VIEWS, REUSED = Cases(), Cases(), Cases()
 
 OUT = "the tensor that an op is told to write to is taken for one of its operands"
 GRADIENTS = "what only runs without gradients cannot be verified"
+STALE = "a view that lies across the axes is taken for a constant once its base was written to"
 FLATTENED = "writes through a flattened view cannot be followed, and pin"
 
 # in-place ops
@@ -275,6 +276,41 @@ def all_of_a_flattened_view(h: Tensor) -> Tensor:
 def some_rows_of_a_flattened_view_alone(h: Tensor) -> Tensor:
     h.view(-1)[6:12].exp_()
     return h
+
+
+@VIEWS.hidden(2 * f(3), wrong=FLATTENED)
+def every_other_entry_of_a_flattened_view(h: Tensor) -> Tensor:
+    h.view(-1)[::2].exp_()
+    return h
+
+
+@VIEWS.hidden(f(6), wrong=STALE)
+def flattened_view_taken_before_its_base_is_written(h: Tensor) -> Tensor:
+    flat = h.view(-1)
+    h.exp_()
+    return (flat * 2).view(-1, 6)
+
+
+@VIEWS.hidden(2 * f(3), wrong=STALE)
+def flattened_view_taken_before_half_of_its_base_is_written(h: Tensor) -> Tensor:
+    flat = h.view(-1)
+    h[:, :3].exp_()
+    return (flat * 2).view(-1, 6)
+
+
+@VIEWS.hidden(f(6), wrong=STALE)
+def rows_joined_two_by_two_before_their_base_is_written(h: Tensor) -> Tensor:
+    pairs = h.view(-1, 12)
+    h.exp_()
+    return pairs.sin().view(-1, 6)
+
+
+@VIEWS.hidden(f(2), wrong=STALE)
+def diagonal_taken_before_its_base_is_written(h: Tensor) -> Tensor:
+    """Every example is shifted by one of the first four units; the last two can change places."""
+    diagonal = h[:, :4].diagonal()
+    h.exp_()
+    return h + diagonal.unsqueeze(1)
 
 
 @pytest.mark.parametrize("case", VIEWS.each())

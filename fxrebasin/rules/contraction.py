@@ -1,4 +1,4 @@
-"""Convolution, attention and embedding: contractions that a plain signature cannot say alone."""
+"""Convolution and attention: contractions that a plain signature cannot say alone."""
 
 from __future__ import annotations
 
@@ -115,7 +115,3 @@ def _as_many_heads(call: Call, x: Layout, query: Layout) -> Layout:
         return x
     times = query.shape[-3] // x.shape[-3]
     return move(x, lambda t: t.repeat_interleave(times, -3))[0]
-
-
-def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: Any) -> Layout:
-    return call.signature("_ d, ... -> ... d", weight, index)

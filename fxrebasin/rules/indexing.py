@@ -28,8 +28,8 @@ def gather(call: Call, x: Layout, dim: int, index: Layout, **kwargs: Any) -> Lay
     dim = dim % max(x.ndim, 1)
     read(call, x)
     parameter, x = x, resolve(call.units, x)
-    if index.value is not None and x.value is None and x.ndim:
-        places = index.value
+    places = index.value
+    if places is not None and _is_constant(index) and x.value is None and x.ndim:
         moved = [
             collapse(as_tensor(c).expand(x.shape).gather(dim, places).numpy())
             if dim in varies_on(c)
@@ -46,7 +46,7 @@ def gather(call: Call, x: Layout, dim: int, index: Layout, **kwargs: Any) -> Lay
 def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
     given = [i for i in indices if i is not None]
     read(call, x, *(given if len(given) > 1 else ()))
-    if x.value is None and all(i.value is not None for i in given):
+    if x.value is None and all(map(_is_constant, given)):
         return _without_the_rest(call, x, movement.index(call, x, indices))
     dims, at, width = _indexed(x.shape, indices, call.shape)
     return _chosen(call, x, dims, given, at, width)
@@ -54,9 +54,16 @@ def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
 
 def index_select(call: Call, x: Layout, dim: int, index: Layout) -> Layout:
     read(call, x)
-    if x.value is None and index.value is not None:
+    if x.value is None and _is_constant(index):
         return _without_the_rest(call, x, movement.index_select(call, x, dim, index))
     return _chosen(call, x, [dim % x.ndim], [index], dim % x.ndim, 1)
+
+
+def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: Any) -> Layout:
+    """A row per number; rows stay, unless the numbers were found among the very units they are."""
+    if index.order_of is None:
+        return call.signature("_ d, ... -> ... d", weight, index)
+    return _chosen(call, weight, [0], [index], 0, index.ndim)
 
 
 def _chosen(
@@ -127,8 +134,13 @@ def _without_the_rest(call: Call, x: Layout, chosen: Layout) -> Layout:
     return chosen
 
 
+def _is_constant(index: Layout) -> bool:
+    """Is an index the same whatever the input? An empty one is only empty for this input."""
+    return index.value is not None and 0 not in index.shape
+
+
 def _narrowed(coordinate: Ids, shape: Shape) -> Ids:
-    return coordinate[tuple(slice(n) for n in shape)]
+    return coordinate[tuple(slice(max(n, 1)) for n in shape)]
 
 
 def spread(coordinate: Ids, dims: Sequence[int]) -> Ids:

@@ -61,7 +61,12 @@ def filled(call: Call, x: Layout, value: Any = 0) -> Layout:
 def shifted(op: Callable[..., torch.Tensor]) -> Rule:
     """Ops that permute positions along named dims (roll, flip): no coordinate needs expanding."""
 
-    def rule(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
+    def rule(
+        call: Call, x: Layout, amounts: Any, dims: Sequence[int] = (), **kwargs: Any
+    ) -> Layout:
+        if op is torch.ops.aten.roll and not dims:
+            return move(resolve(call.units, x), lambda t: op(t, amounts))[0]
+        args = (amounts, dims) if dims else (amounts,)
         moved = [op(as_tensor(c), *args, **kwargs).numpy() for c in x.coordinates]
         return Layout(x.shape, tuple(moved), x.parameter)
 

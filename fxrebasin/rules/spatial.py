@@ -27,6 +27,14 @@ def deformed_convolution(
     return call.signature(text, x, weight, offset, mask if use_mask else None, bias, g=groups)
 
 
+def pooled_regions(call: Call, x: Layout, boxes: Layout, *args: Any) -> list[Layout]:
+    """Every channel at new places, box by box; there may be no box."""
+    call.pin(boxes, "says where to look")
+    channels = beside(call, x, (0, 2, 3)).coordinates
+    places = positional(call.units, call.shape, (0, 2, 3))
+    return [Layout(call.shape, (*channels, *places))] * len(call.shapes)
+
+
 def folded(call: Call, x: Layout, *args: Any) -> Layout:
     """Columns of channels times taps back into a feature map."""
     n, c = call.shape[0], call.shape[-3]

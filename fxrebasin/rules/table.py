@@ -47,7 +47,7 @@ RULES: dict[Any, Rule] = {
     aten.mv: spelled("n k, k -> n"),
     aten.vdot: spelled("k, k ->"),
     aten.convolution: contraction.convolution,
-    aten.embedding: contraction.embedding,
+    aten.embedding: order.Orderly(indexing.embedding),
     aten._trilinear: contraction.trilinear,
     aten._cdist_forward: spelled("... n d, ... m d -> ... n m"),
     aten._scaled_dot_product_cudnn_attention: contraction.biased_attention,
@@ -95,6 +95,7 @@ RULES: dict[Any, Rule] = {
     aten._fft_c2c: places.spectrum,
     aten._fft_c2r: places.spectrum,
     aten._fft_r2c: places.spectrum,
+    aten._unique2: places.unfollowed,
     aten.bincount: places.counted,
     aten.bucketize: places.bucketed,
     aten.cummax: places.scan,
@@ -211,8 +212,8 @@ RULES: dict[Any, Rule] = {
 OTHER_LIBRARIES: dict[str, Rule] = {
     "torchvision::deform_conv2d": spatial.deformed_convolution,
     "torchvision::nms": places.unfollowed,
-    "torchvision::roi_align": spelled("_ c _ _, r _ -> r c _ _"),
-    "torchvision::roi_pool": spelled("_ c _ _, r _ -> r c _ _"),
+    "torchvision::roi_align": spatial.pooled_regions,
+    "torchvision::roi_pool": spatial.pooled_regions,
 }
 """The ops of libraries that may not be installed, by name."""
 
