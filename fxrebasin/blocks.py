@@ -21,6 +21,7 @@ class RawBlock:
     size: int
     count: int
     parent: RawBlock | None
+    name: str = ""
 
     def ancestors(self) -> list[RawBlock]:
         """From the outermost to the block itself."""

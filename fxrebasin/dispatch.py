@@ -128,6 +128,8 @@ class LayoutMode(TorchDispatchMode):
         self.overwritten: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.stored: dict[int, list[torch.Tensor]] = {}
         for stored, parameter in zip(tensors, found.parameters, strict=True):
+            if stored.is_buffer:  # batch norm writes to its statistics without saying so
+                self._keep(stored.tensor)
             moves = not stored.is_buffer or stored.is_statistic
             (self.storages if moves else self.buffers).put(stored.tensor, parameter.layout())
             key = stored.tensor.untyped_storage()._cdata
@@ -142,8 +144,11 @@ class LayoutMode(TorchDispatchMode):
         if written is not None:
             key = written.untyped_storage()._cdata
             for tensor in self.stored.get(key, ()):
-                if id(tensor) not in self.overwritten:
-                    self.overwritten[id(tensor)] = (tensor.detach(), tensor.detach().clone())
+                self._keep(tensor)
+
+    def _keep(self, tensor: torch.Tensor) -> None:
+        if id(tensor) not in self.overwritten:
+            self.overwritten[id(tensor)] = (tensor.detach(), tensor.detach().clone())
 
     def layouts(self, name: str, value: Any) -> list[tuple[str, Layout]]:
         """The tensors of a node's value, each with a name of its own."""
@@ -307,7 +312,7 @@ class LayoutMode(TorchDispatchMode):
             is_view = any(result.alias_info is not None for result in call.schema.returns)
             if is_view or call.schema.name == "aten::cat":
                 return False
-        return any(0 in shape for shape in [*call.shapes, *(x.shape for x in operands)])
+        return all(0 in shape for shape in call.shapes) or any(0 in x.shape for x in operands)
 
     def _touch(self, operands: list[Layout], rule: Rule | None = None) -> None:
         for x in operands:

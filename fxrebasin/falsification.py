@@ -26,7 +26,7 @@ from .rounding import coarsest_dtype
 from .symmetry import Block, Symmetry
 from .tracing import deep_copy
 from .validation import stored_tensors
-from .verification import TOLERANCE, in_double, relative_error, run
+from .verification import TOLERANCE, dtype_of, in_double, relative_error, run, widened
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
@@ -110,15 +110,12 @@ def _trial(
     tried = deep_copy(model)
     inputs: Any = (tuple(args), dict(kwargs))
     if double:
-        tried, inputs = tried.double(), in_double(inputs)
+        tried, inputs = widened(tried), in_double(inputs)
     if random_weights:
         _randomise(tried, generator)
     if random_inputs:
         inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
-    dtype = max(
-        (p.dtype for p in tried.parameters() if p.dtype in TOLERANCE), key=lambda d: TOLERANCE[d]
-    )
-    with coarsest_dtype(dtype) as coarsest:
+    with coarsest_dtype(dtype_of(tried)) as coarsest:
         outputs = run(deep_copy(tried), *inputs)
     if not all(bool(torch.isfinite(t).all()) for t in outputs if t.is_floating_point()):
         raise ArithmeticError("the outputs are not finite")

@@ -145,7 +145,7 @@ def _tensor(
             f"{name!r} has shape {tuple(tensor.shape)} in model {which}, but the symmetry was "
             f"found for shape {parameter.shape}"
         )
-    weights = tensor.is_floating_point() and not parameter.is_buffer
+    weights = (tensor.is_floating_point() or tensor.is_complex()) and not parameter.is_buffer
     if weights and not is_finite(tensor):
         raise InvalidParameterError(
             f"{name!r} of model {which} holds nan or inf; repair or retrain the model first"
@@ -160,6 +160,7 @@ def _term(
     device: torch.device | str | None,
 ) -> Term:
     device = a.device if device is None else torch.device(device)
+    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
     double = torch.float64 in (a.dtype, b.dtype)
     dtype = torch.float64 if double else torch.float32
     blocks = frozenset(

@@ -11,7 +11,7 @@ import torch
 from .layout import Layout, Shape, collapse, pad_dims, positional, varies_on
 from .parameters import resolve
 from .relations import settle, settle_rows
-from .units import Ids, Units, mix
+from .units import Hashes, Ids, Units, mix
 
 Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
 
@@ -71,8 +71,53 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
             kept.append(_units_of_rows(units, coordinate, inside))
         elif not units.is_pinned(coordinate).all():
             _keep_set(units, coordinate)
+    kept += _claim_sums(units, x, kept, inside)
     result = settle(units, Layout(shape, tuple(kept)))
     return result if keepdim else drop_dims(result, inside)
+
+
+def _claim_sums(units: Units, x: Layout, kept: list[Ids], inside: set[int]) -> list[Ids]:
+    """Claim that what is kept determines the sums; pinned positions of those that it does not."""
+    more: list[Ids] = []
+    for group in _joined_within(x.coordinates, inside):
+        outer = {d for c in group for d in varies_on(c)} - inside
+        keys = [c for c in kept if varies_on(c) and outer.issuperset(varies_on(c))]
+        if len(group) > 1 and outer and not _determine_sums(keys, group, inside):
+            keys = [c for c in kept if outer & set(varies_on(c))]
+            if not _determine_sums(keys, group, inside):
+                more += positional(units, x.shape, tuple(sorted(outer)))
+                keys = more
+        units.claim(tuple(keys), tuple(group), tuple(sorted(inside)))
+    return more
+
+
+def _joined_within(coordinates: Sequence[Ids], inside: set[int]) -> list[list[Ids]]:
+    """The coordinates that are reduced, those together that share a reduced dim."""
+    groups: list[tuple[set[int], list[Ids]]] = []
+    for c in coordinates:
+        dims = set(varies_on(c)) & inside
+        if dims:
+            touching = [g for g in groups if g[0] & dims]
+            groups = [g for g in groups if not g[0] & dims]
+            joined = dims.union(*(g[0] for g in touching))
+            groups.append((joined, [*(c for g in touching for c in g[1]), c]))
+    return [group for _, group in groups]
+
+
+def _determine_sums(keys: list[Ids], group: list[Ids], inside: set[int]) -> bool:
+    """Do equal keys go with equal multisets of what is reduced?"""
+    key, value = (_hash(c) for c in (keys, group))
+    value = mix(value).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
+    key, value = np.broadcast_arrays(key, value)
+    both = mix(key) + value
+    return len(np.unique(key)) == len(np.unique(both))
+
+
+def _hash(coordinates: list[Ids]) -> Hashes:
+    total: Hashes = np.zeros((), dtype=np.uint64)
+    for c in coordinates:
+        total = mix(total) + mix(c)
+    return total
 
 
 def drop_dims(x: Layout, dims: set[int]) -> Layout:

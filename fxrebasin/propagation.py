@@ -63,7 +63,9 @@ def propagate(
         stack.enter_context(unobserved(module))
         if recurrent:
             stack.enter_context(_without_fused_recurrence())
-        inputs = tree_map_only(torch.Tensor, lambda t: t.detach(), (tuple(args), dict(kwargs)))
+        inputs = tree_map_only(
+            torch.Tensor, lambda t: t.detach().clone(), (tuple(args), dict(kwargs))
+        )
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)

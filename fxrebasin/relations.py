@@ -29,7 +29,7 @@ from .units import Hashes, Ids, Units, mix, sorted_set
 
 def settle(units: Units, layout: Layout) -> Layout:
     """Record what the coordinates of ``layout`` imply, and keep only those that are needed."""
-    coordinates = _canonical(units, layout.coordinates)
+    coordinates = canonical(units, layout.coordinates)
     known = None
     while known != (units.version, units.pins):
         known = units.version, units.pins
@@ -40,7 +40,7 @@ def settle(units: Units, layout: Layout) -> Layout:
             if _overlap(x, y):
                 _relate(units, x, y)
         if units.version != known[0]:
-            coordinates = _canonical(units, coordinates)
+            coordinates = canonical(units, coordinates)
     return Layout(layout.shape, tuple(_without_redundant(units, coordinates)))
 
 
@@ -48,7 +48,7 @@ def _overlap(x: Ids, y: Ids) -> bool:
     return any(n > 1 and m > 1 for n, m in zip(x.shape, y.shape, strict=True))
 
 
-def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[Ids]:
+def canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[Ids]:
     """Coordinates by the units that stand for their classes, without repetitions.
 
     Where two members of one class lie in one coordinate, a pinned coordinate is added that keeps
@@ -59,8 +59,8 @@ def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[I
         roots = units.find(coordinate)
         found = [collapse(roots)]
         changed = not np.array_equal(roots, coordinate)
-        if changed and units.distinct(roots) < units.distinct(coordinate):
-            found.append(collapse(units.copies(coordinate)))
+        if changed:
+            found += _copies(units, coordinate)
         for c in found:
             uniform = c.size == 1
             if uniform and units.is_pinned(c).all():
@@ -68,6 +68,24 @@ def _canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[I
             if not any(np.array_equal(c, r) for r in result):
                 result.append(c)
     return result
+
+
+def _copies(units: Units, coordinate: Ids) -> list[Ids]:
+    """What else it takes to tell apart the members of one class that lie in one coordinate."""
+    ids = sorted_set(coordinate)
+    members = units.member(ids)
+    joined = (members != 0) | ~units.is_pinned(ids)
+    ids, members = ids[joined], members[joined]
+    roots = units.find(ids)
+    if not ids.size or (members == members[0]).all():
+        return []
+    if units.distinct(roots) < len(ids):
+        copies = units.copies(ids)
+        units.claim((roots, copies), (ids,))
+        return [collapse(units.copies(coordinate))]
+    units.label(roots, members)
+    units.claim((roots,), (ids,))
+    return []
 
 
 def _partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> None:
@@ -246,30 +264,36 @@ def _without_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
     kept = list(coordinates)
     for c in sorted(coordinates, key=lambda c: -len(varies_on(c))):
         rest = [r for r in kept if r is not c]
-        pinned = bool(units.is_pinned(c).all())
-        if _follows(units, c, rest, pinned):
+        if _follows(units, c, rest):
             kept = rest
     return kept
 
 
-def _follows(units: Units, c: Ids, rest: list[Ids], pinned: bool) -> bool:
+def _follows(units: Units, c: Ids, rest: list[Ids]) -> bool:
     """Is the coordinate a function of the others, one for each of its dims?"""
-    dims = varies_on(c)
+    dims = set(varies_on(c))
     if not dims:
         return any(np.array_equal(c, r) for r in rest)
-    flat = [r for r in rest if len(varies_on(r)) == 1]
+    flat = [r for r in rest if len(varies_on(r)) == 1 and dims.issuperset(varies_on(r))]
     still = [r for r in flat if units.is_pinned(r).all()]
     places = {d for d in dims if _tell_places_apart([r for r in still if varies_on(r) == (d,)])}
-    if pinned:
-        return set(dims) <= places | {varies_on(r)[0] for r in flat if _is_injective(r)}
+    if units.is_pinned(c).all():
+        counted = {varies_on(r)[0]: r for r in flat if _is_injective(r)}
+        if not dims <= places | set(counted):
+            return False
+        units.claim((*still, *(counted[d] for d in sorted(dims - places))), (c,))
+        return True
     for r in rest:
         if not _overlap(r, c):
             continue
         inside = set(varies_on(r))
-        if inside < set(dims):
-            if _is_injective(r) and set(dims) - inside <= places:
+        if inside < dims:
+            if _is_injective(r) and dims - inside <= places:
+                units.claim((r, *still), (c,))
                 return True
         elif not units.is_pinned(r).all() and _determines(units, r, c):
+            from_r, to_c = pairs(units, r, c)
+            units.claim((from_r,), (to_c,))
             return True
     return False
 

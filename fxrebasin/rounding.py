@@ -23,13 +23,20 @@ class Coarsest(TorchDispatchMode):
         finest = min(map(_eps, tree_leaves((args, kwargs))), default=1.0)
         for tensor in tree_leaves(out):
             if finest < _eps(tensor) < 1.0 and _eps(tensor) > torch.finfo(self.dtype).eps:
-                self.dtype = tensor.dtype
+                self.dtype = real_dtype(tensor.dtype)
         return out
 
 
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the real and imaginary parts."""
+    return torch.empty(0, dtype=dtype).real.dtype if dtype.is_complex else dtype
+
+
 def _eps(value: Any) -> float:
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > 1:
-        return torch.finfo(value.dtype).eps
+    if isinstance(value, torch.Tensor) and value.numel() > 1:
+        dtype = real_dtype(value.dtype)
+        if dtype.is_floating_point:
+            return torch.finfo(dtype).eps
     return 1.0
 
 

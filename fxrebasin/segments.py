@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import Atom, Classes, Indices, RawBlock, dimensions
+from .claims import refute
 from .constraint_graph import Evidence
 from .dispatch import Propagation
 from .errors import ClosureWarning
@@ -66,7 +67,13 @@ def build_symmetry(found: Propagation) -> Symmetry:
                 break
         else:
             pinned = _pinned_axes(units, classes, found.parameters)
-            return _named(raw, pinned, classes, found)
+            symmetry = _named(raw, pinned, classes, found)
+            failures = refute(units, classes, parameters, symmetry)
+            if not failures:
+                return symmetry
+            for site, ids in failures:
+                units.site = site
+                units.pin(ids, "would have to move otherwise than its neighbours allow")
 
 
 def pin_blocks(found: Propagation, names: Sequence[str]) -> None:
@@ -228,6 +235,8 @@ def _named(
         base = f"{moved[0][0]}[{moved[0][1]}]"
         taken = sum(name.partition("#")[0] == base for name in names.values())
         names[block] = f"{base}#{taken + 1}" if taken else base
+    for block, name in names.items():
+        block.name = name
     blocks = {
         name: Block(
             name,

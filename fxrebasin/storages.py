@@ -154,7 +154,10 @@ def scatter(units: Units, root: Layout, index: list[Ids], written: Layout) -> La
             target[...] = new.item()
         here = np.broadcast_to(inside, target.shape) == 1
         within, without = np.unique(target[here]), np.unique(target[~here])
-        told_apart |= np.intersect1d(within, without).size == 0
+        if np.intersect1d(within, without).size == 0:
+            told_apart = True
+            where = units.positions(-1, 2).repeat([len(without), len(within)])
+            units.claim((np.concatenate([without, within]),), (where,))
         _separate(units, within, without)
         result.append(collapse(target))
     if not told_apart:

@@ -128,11 +128,22 @@ def _traced(
         try:
             with torch.random.fork_rng(devices=_cuda_devices(model)):
                 shared = shared_copy(model).train(training)
-                return tracer, tracer.trace(shared, concrete_args=absent or None)
+                graph = tracer.trace(shared, concrete_args=absent or None)
+            _refuse_replaced(shared)
+            return tracer, graph
         except Exception as error:
             failure = failure or error
     assert failure is not None
     raise TraceError(describe_failure(model, "torch.fx", failure)) from failure
+
+
+def _refuse_replaced(model: nn.Module) -> None:
+    """A graph cannot put another tensor in the place of a parameter or buffer."""
+    for prefix, module in model.named_modules():
+        for name, value in {**module._buffers, **module._parameters}.items():
+            if isinstance(value, fx.Proxy):
+                full = f"{prefix}.{name}".lstrip(".")
+                raise TraceError(f"forward puts another tensor in the place of {full!r}")
 
 
 def is_mode_dependent(

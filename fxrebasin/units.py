@@ -65,6 +65,20 @@ class Cause:
         return f"{self.reason} (at {self.node})" if self.node else self.reason
 
 
+@dataclass(frozen=True)
+class Claim:
+    """That the units in ``keys`` determine those in ``values``, in every permutation.
+
+    All are coordinates of one tensor. Along the dimensions ``summed``, which no key varies on,
+    only the multiset of the values counts.
+    """
+
+    keys: tuple[Ids, ...]
+    values: tuple[Ids, ...]
+    summed: tuple[int, ...]
+    site: str
+
+
 @dataclass
 class Units:
     """All units of one analysis, and the facts collected about them."""
@@ -78,6 +92,7 @@ class Units:
     causes: list[Cause] = field(default_factory=lambda: [Cause("", "")])
     parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
     labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.count = 0
@@ -237,6 +252,16 @@ class Units:
         """Say that only units with equal values here can be exchanged."""
         if self.is_new(ids, values):
             self.labels.append((ids, mix(values, self.fact())))
+
+    def claim(
+        self, keys: tuple[Ids, ...], values: tuple[Ids, ...], summed: tuple[int, ...] = ()
+    ) -> None:
+        """Remember what was relied on, so that it can be held against the result."""
+        if all(self.is_pinned(c).all() for c in (*keys, *values)):
+            return
+        form = np.array([len(keys), *summed, *(n for c in (*keys, *values) for n in c.shape)])
+        if self.is_new(form, *keys, *values):
+            self.claims.append(Claim(keys, values, summed, self.site))
 
     def is_new(self, *arrays: NDArray[np.generic]) -> bool:
         """Was nothing concluded from these arrays yet? From now on something was."""

@@ -10,18 +10,19 @@ import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import VerificationError
-from .graph_inputs import in_placeholder_order
+from .graph_inputs import in_placeholder_order, takes_nested_inputs
 from .outputs import output_tensors
-from .rounding import coarsest_dtype
+from .rounding import coarsest_dtype, real_dtype
 from .tracing import deep_copy, unobserved
 
+M = TypeVar("M", bound=nn.Module)
 MoveOutputs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 TOLERANCE = {
@@ -68,7 +69,8 @@ def verify(
     """Run both modules in eval mode on the same inputs and compare every output.
 
     The comparison is made in float64 where memory allows and the model runs in it, else in the
-    dtype of its weights. Neither module is changed.
+    dtype of its weights, as for exported graphs, which hold the dtypes that they were made with.
+    Neither module is changed.
 
     Args:
         original: the user's module.
@@ -84,8 +86,9 @@ def verify(
         inputs = {str(node.target) for node in rewritten.graph.find_nodes(op="placeholder")}
         kwargs = {k: v for k, v in kwargs.items() if v is not None or k in inputs}
     _check_traits(original, rewritten, args, kwargs)
-    dtype = _dtype_of(original)
-    if dtype != torch.float64 and _fits_in_memory(original):
+    dtype = dtype_of(original)
+    is_exported = isinstance(rewritten, fx.GraphModule) and takes_nested_inputs(rewritten.graph)
+    if dtype != torch.float64 and not is_exported and _fits_in_memory(original):
         try:
             wide = _in_double(original, rewritten, args, kwargs)
             return _compare(*wide, torch.float64, move_outputs)
@@ -122,9 +125,11 @@ def _check_traits(
     original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> None:
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
-    (expected, reached), (found, now_reached) = (
-        _traits(deep_copy(module), args, kwargs) for module in (original, rewritten)
-    )
+    try:
+        traits = [_traits(deep_copy(module), args, kwargs) for module in (original, rewritten)]
+    except RuntimeError:
+        return  # it runs without gradients only
+    (expected, reached), (found, now_reached) = traits
     name = type(original).__name__
     advice = "permute the module itself with fr.match and permutation.apply_to instead"
     for k, (e, f) in enumerate(zip(expected, found, strict=False)):
@@ -172,7 +177,7 @@ def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
     if expected.numel() == 0:
         return 0.0
     wide = torch.complex128 if expected.is_complex() else torch.float64
-    expected, found = expected.to(wide), found.to(wide)
+    expected, found = expected.detach().to(wide), found.detach().to(wide)
     both_nan = expected.isnan() & found.isnan()
     difference = torch.where(both_nan | (expected == found), 0.0, (expected - found).abs())
     scale = expected.abs().nan_to_num(0.0, 0.0).max()
@@ -199,8 +204,9 @@ def _cloned(inputs: Any) -> Any:
     return tree_map_only(torch.Tensor, lambda t: t.detach().clone(), inputs)
 
 
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    dtypes = {p.dtype for p in model.parameters() if p.dtype in TOLERANCE}
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The coarsest dtype among the weights, float32 if there are none."""
+    dtypes = {real_dtype(p.dtype) for p in model.parameters()} & set(TOLERANCE)
     return max(dtypes, key=lambda d: TOLERANCE[d], default=torch.float32)
 
 
@@ -208,16 +214,24 @@ def _in_double(
     original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[nn.Module, nn.Module, Any, Any]:
     wide = in_double((tuple(args), kwargs))
-    return deep_copy(original).double(), copy.deepcopy(rewritten).double(), *wide
+    return widened(deep_copy(original)), widened(copy.deepcopy(rewritten)), *wide
 
 
 def in_double(inputs: Any) -> Any:
     """Nested inputs with their floating point tensors in float64."""
 
-    def widen(t: torch.Tensor) -> torch.Tensor:
-        return t.detach().double() if t.is_floating_point() else t
+    return tree_map_only(torch.Tensor, lambda t: _widened(t.detach()), inputs)
 
-    return tree_map_only(torch.Tensor, widen, inputs)
+
+def widened(model: M) -> M:
+    """A module with its weights in float64, in place."""
+    return model._apply(_widened)
+
+
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _fits_in_memory(model: nn.Module) -> bool:

@@ -144,7 +144,11 @@ def gap(found: list[Tensor], expected: list[Tensor]) -> float:
     """The largest relative difference; outputs without entries have none."""
     assert [y.shape for y in found] == [y.shape for y in expected]
     kept = [k for k, y in enumerate(expected) if y.numel()]
-    return difference([found[k] for k in kept], [expected[k] for k in kept])
+    return difference([as_real(found[k]) for k in kept], [as_real(expected[k]) for k in kept])
+
+
+def as_real(y: Tensor) -> Tensor:
+    return torch.view_as_real(y) if y.is_complex() else y
 
 
 def check(case: Case) -> None:

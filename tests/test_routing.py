@@ -36,7 +36,7 @@ def check(model: nn.Module, log_order: float) -> fr.Symmetry:
 
 
 class Routed(nn.Module):
-    """A linear layer in and out; in between, two of six experts per row."""
+    """A space that experts read, and one that they write; two of six experts per row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Routed(nn.Module):
 
 
 def test_experts_move_with_the_router_and_units_inside_them() -> None:
-    symmetry = check(Routed(), f(D) + f(EXPERTS) + EXPERTS * f(HIDDEN))
+    symmetry = check(Routed(), 2 * f(D) + f(EXPERTS) + EXPERTS * f(HIDDEN))
     (experts,) = (b for b in symmetry if b.size == EXPERTS)
     assert {("router.weight", 0), ("router.bias", 0), ("up", 0), ("down", 0)} <= set(experts.axes)
 
@@ -76,7 +76,7 @@ class ByGather(Routed):
 
 
 def test_a_score_that_is_looked_up_moves_along() -> None:
-    symmetry = check(ByGather(), f(D) + f(EXPERTS) + EXPERTS * f(HIDDEN))
+    symmetry = check(ByGather(), 2 * f(D) + f(EXPERTS) + EXPERTS * f(HIDDEN))
     assert ("bias", 0) in {axis for b in symmetry if b.size == EXPERTS for axis in b.axes}
 
 
@@ -94,7 +94,7 @@ class InGroups(Routed):
 
 def test_groups_of_experts_move_as_wholes() -> None:
     """((S_4 wr S_2) wr S_3): units in experts in groups."""
-    check(InGroups(), f(D) + f(3) + 3 * f(2) + EXPERTS * f(HIDDEN))
+    check(InGroups(), 2 * f(D) + f(3) + 3 * f(2) + EXPERTS * f(HIDDEN))
 
 
 class Numbered(Routed):
@@ -105,7 +105,7 @@ class Numbered(Routed):
 
 
 def test_numbers_that_are_read_hold_the_units_they_name() -> None:
-    check(Numbered(), f(D) + EXPERTS * f(HIDDEN))
+    check(Numbered(), 2 * f(D) + EXPERTS * f(HIDDEN))
 
 
 class Codes(nn.Module):

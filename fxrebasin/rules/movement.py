@@ -21,6 +21,7 @@ from ..layout import (
 )
 from ..parameters import resolve
 from ..primitives import as_tensor, move
+from ..relations import canonical
 from ..units import NOWHERE, Ids, Units, mix, sorted_set
 from .registry import Call, Rule
 
@@ -181,13 +182,15 @@ def cat(call: Call, xs: Sequence[Layout], dim: int = 0) -> Layout:
     if _ambiguous(columns):
         operands = call.units.positions(-1, len(xs))
         columns.append([operands[k].reshape([1] * x.ndim) for k, x in enumerate(xs)])
-    coordinates = [_concatenate(column, xs, dim) for column in columns]
+    sizes = [x.shape[dim] for x in xs]
+    claim_operands(call.units, columns, sizes, dim)
+    coordinates = [_concatenated(column, sizes, dim) for column in columns]
     return Layout(call.shape, tuple(coordinates))
 
 
 def _columns(call: Call, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
     """Per coordinate of the result, the coordinate of every operand that goes into it."""
-    lists = [[call.units.find(c) for c in x.coordinates] for x in xs]
+    lists = [canonical(call.units, x.coordinates) for x in xs]
     columns = []
     for c in list(lists[0]):
         if c.shape[dim] > 1:
@@ -216,6 +219,19 @@ def _ambiguous(columns: list[list[Ids]]) -> bool:
     )
 
 
+def claim_operands(units: Units, columns: list[list[Ids]], sizes: list[int], dim: int) -> None:
+    """Claim that the units of an entry say which operand it comes from."""
+    operands = units.positions(-1, len(sizes))
+    for column in columns:
+        sets = [sorted_set(c) for c in column]
+        if _disjoint(sets):
+            units.claim((np.concatenate(sets),), (np.repeat(operands, [len(s) for s in sets]),))
+            return
+    ndim = columns[0][0].ndim
+    keys = tuple(_concatenated(column, sizes, dim) for column in columns)
+    units.claim(keys, (along(np.repeat(operands, sizes), dim, ndim),))
+
+
 def _disjoint(sets: Sequence[Ids]) -> bool:
     together = np.concatenate(sets)
     return len(sorted_set(together)) == len(together)
@@ -233,11 +249,11 @@ def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
         units.label(ids[movable], labels[movable])
 
 
-def _concatenate(column: list[Ids], xs: Sequence[Layout], dim: int) -> Ids:
+def _concatenated(column: list[Ids], lengths: list[int], dim: int) -> Ids:
     sizes = [max(ns) for ns in zip(*(c.shape for c in column), strict=True)]
     parts = []
-    for c, x in zip(column, xs, strict=True):
-        target = [x.shape[d] if d == dim else n for d, n in enumerate(sizes)]
+    for c, length in zip(column, lengths, strict=True):
+        target = [length if d == dim else n for d, n in enumerate(sizes)]
         parts.append(np.broadcast_to(c, target))
     return collapse(np.concatenate(parts, axis=dim))
 
