@@ -22,7 +22,7 @@ from .rewriting import emit
 from .rules.book import rule_book
 from .rules.registry import Rule
 from .symmetry import Symmetry
-from .tracing import shared_copy
+from .tracing import deep_copy
 from .validation import check_parameters, check_same_architecture
 from .verification import run
 
@@ -231,7 +231,7 @@ def _propagated(
 
 
 def _runs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> bool:
-    copied = shared_copy(model)
+    copied = deep_copy(model)
     try:
         run(copied, args, kwargs or {})
     except Exception:

@@ -63,7 +63,9 @@ def propagate(
         stack.enter_context(unobserved(module))
         if recurrent:
             stack.enter_context(_without_fused_recurrence())
-        inputs = tree_map_only(torch.Tensor, lambda t: t.detach(), (tuple(args), dict(kwargs)))
+        inputs = tree_map_only(
+            torch.Tensor, lambda t: t.detach().clone(), (tuple(args), dict(kwargs))
+        )
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)
@@ -79,6 +81,12 @@ def propagate(
             for tensor in output_tensors(value):
                 if tensor in mode.names:
                     record.operand(mode.names[tensor], tensor)
+            outputs = output_tensors(value)
+            if outputs and all(t.numel() == 0 for t in outputs):
+                raise InvalidInputError(
+                    "the model's outputs have no entries on the example inputs, so that every "
+                    "permutation keeps them; give a batch of at least one example"
+                )
             mode.pin_outputs(value, free=free_outputs)
     impose(constraints, found)
     return found

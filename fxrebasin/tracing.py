@@ -82,7 +82,18 @@ def trace(
         name = str(node.target).rpartition("_")[0]
         if name in absent:  # fx numbers the inputs that it is told the values of
             node.target = name
+    _put_back(model, tracer.root)
     return fx.GraphModule(tracer.root, graph, type(model).__name__)
+
+
+def _put_back(model: nn.Module, root: Any) -> None:
+    """Where forward replaces a buffer, tracing leaves a proxy in its place."""
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        owner, _, leaf = name.rpartition(".")
+        holder = root.get_submodule(owner)
+        if holder._buffers.get(leaf) is not buffer:
+            holder.__dict__.pop(leaf, None)
+            holder._buffers[leaf] = buffer
 
 
 class _Tracer(fx.Tracer):
