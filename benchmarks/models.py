@@ -57,6 +57,7 @@ def randomise(model: nn.Module, *args: Any, **kwargs: Any) -> None:
         if not name.endswith("weight"):
             parameter.add_(torch.randn_like(parameter), alpha=0.5)
         elif parameter.ndim == 1:
+            parameter.masked_fill_(parameter == 0, 1.0)  # else a whole branch would be silent
             parameter.mul_(torch.rand_like(parameter) + 0.5)
         else:
             parameter.normal_(std=(2 / max(parameter[0].numel(), 1)) ** 0.5)
@@ -74,7 +75,9 @@ def _fit_statistics(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
     assert isinstance(layer, _BatchNorm)
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1])
-    variance.clamp_(min=0.1 * float(variance.mean()))  # a dead channel must not amplify noise
+    others = [d for d in range(x.ndim) if d != 1]
+    variance, mean = torch.var_mean(x, dim=others, correction=0)
+    least = 0.1 * float(variance.mean()) or 1.0  # of one value there is none
+    variance.clamp_(min=least)  # a dead channel must not amplify noise
     layer.running_mean.copy_(mean + variance.sqrt() * (0.5 * torch.randn_like(mean) - 1))
     layer.running_var.copy_(variance * (torch.rand_like(variance) + 0.5))

@@ -8,8 +8,8 @@ Whenever something is forgotten while a model is propagated, it is *claimed* tha
 
 A permutation of units leaves the function as it is if it maps all these tables onto themselves.
 The blocks are found by faster means, so samples of their permutations are tried on the tables and
-on the parameters. Those that pass form a subgroup, and an element drawn at random lies in a proper
-subgroup with a probability of one half at most.
+on the parameters. Those that leave the function as it is form a subgroup; if that is not all of
+the group, a permutation drawn at random lies outside of it with a probability of one half at least.
 """
 
 from __future__ import annotations
@@ -31,31 +31,82 @@ SAMPLES_OF_PARAMETERS = 2
 """Fewer, since segments are made from the very blocks that are sampled."""
 
 Failure = tuple[str, Ids]
-"""The node at which it shows that a permutation is wrong, and the units that it should not move."""
+"""The node at which it shows that a permutation is wrong, and units that it moves wrongly."""
 
 
-def refute(
-    units: Units, classes: Classes, parameters: list[Parameter], symmetry: Symmetry
-) -> list[Failure]:
-    """What is wrong with the first of some permutations of the blocks with which anything is."""
-    if not symmetry.blocks:
-        return []
-    everything = (*symmetry.parameters, *symmetry.outputs)
-    before = _names(units)
-    tables = [_Table(claim, before) for claim in units.claims]
+def refute(units: Units, classes: Classes, parameters: list[Parameter], symmetry: Symmetry) -> bool:
+    """Try permutations of the blocks. If one is wrong, forbid the like of it and say so."""
+    trials = _Trials(units, classes, parameters, symmetry)
     generator = torch.Generator().manual_seed(0)
-    for k in range(SAMPLES):
+    for k in range(SAMPLES if symmetry.blocks else 0):
         permutation = symmetry.sample(generator)
-        sources = source_units(units, classes, permutation)
-        after = _names(units, sources)
-        found = [failure for table in tables for failure in table.failures(after)]
-        if k < SAMPLES_OF_PARAMETERS:
-            for parameter, described in zip(parameters, everything, strict=True):
-                found += _misplaced(parameter, described, permutation, before, after)
+        found = trials.failures(permutation, k < SAMPLES_OF_PARAMETERS)
         if found:
-            moved = np.flatnonzero(sources != np.arange(units.count))
-            return [(site, np.intersect1d(units.find(ids), moved)) for site, ids in found]
-    return []
+            _forbid(units, classes, trials, permutation, found)
+            return True
+    return False
+
+
+def _forbid(
+    units: Units,
+    classes: Classes,
+    trials: _Trials,
+    permutation: Permutation,
+    found: list[Failure],
+) -> None:
+    """Find the blocks that are wrong alone. Units of nested ones are told apart under their
+    parents, which may be right; those of others are pinned where it shows.
+    """
+    wrong = np.concatenate([ids for _, ids in found])
+    involved = [c for c in classes.classes if np.isin(c.units, wrong).any()]
+    suspects = {b: None for c in involved for block, _ in c.atoms for b in block.ancestors()}
+    alone = permutation.symmetry.identity().indices
+    culprits = False
+    for block in suspects:
+        if block.name not in alone:
+            continue
+        only = {**alone, block.name: permutation.indices[block.name]}
+        failures = trials.failures(Permutation(permutation.symmetry, only), True)
+        culprits |= bool(failures)
+        if failures and block.parent:
+            for c in classes.classes:
+                if len(c.atoms) == 1 and c.atoms[0][0] is block:
+                    units.label(c.units, mix(c.atoms[0][1] % block.size))
+        else:
+            _pin(units, failures)
+    if not culprits:
+        _pin(units, found)
+
+
+def _pin(units: Units, failures: list[Failure]) -> None:
+    for units.site, ids in failures:
+        units.pin(ids, "would have to move otherwise than its neighbours allow")
+
+
+class _Trials:
+    """Everything that a permutation is held against."""
+
+    def __init__(
+        self, units: Units, classes: Classes, parameters: list[Parameter], symmetry: Symmetry
+    ) -> None:
+        self.units = units
+        self.classes = classes
+        described = (*symmetry.parameters, *symmetry.outputs)
+        self.parameters = list(zip(parameters, described, strict=True))
+        self.names = _names(units)
+        self.tables = [_Table(claim, self.names) for claim in units.claims]
+
+    def failures(self, permutation: Permutation, with_parameters: bool) -> list[Failure]:
+        sources = source_units(self.units, self.classes, permutation)
+        names = _names(self.units, sources)
+        found = [failure for table in self.tables for failure in table.failures(names)]
+        if with_parameters:
+            for parameter, described in self.parameters:
+                found += _misplaced(parameter, described, permutation, self.names, names)
+        if not found:
+            return []
+        moved = np.flatnonzero(sources != np.arange(self.units.count))
+        return [(site, np.intersect1d(self.units.find(ids), moved)) for site, ids in found]
 
 
 def source_units(units: Units, classes: Classes, permutation: Permutation) -> Ids:

@@ -35,6 +35,9 @@ from .units import Ids, Units
 READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
 """What Python runs when it asks for the value of a tensor."""
 
+UNDECLARED = {torch.ops.aten.native_batch_norm.default: (3, 4)}
+"""Arguments that an op writes to though its schema does not say so."""
+
 
 @dataclass
 class Propagation:
@@ -50,6 +53,8 @@ class Propagation:
     """Per node of the constraint graph's edges, the line of the user's source."""
     units_of_block: dict[str, Ids] = field(default_factory=dict)
     """Per block of the group that was built last, the units whose places it decides."""
+    shapes_read: bool = False
+    """Did an op run whose result has a shape that depends on values?"""
     values_read: dict[str, None] = field(default_factory=dict)
     """The nodes at which control flow read a value that depends on inputs or parameters."""
 
@@ -122,6 +127,7 @@ class LayoutMode(TorchDispatchMode):
         self.met: set[str] = set()
         """The parameters that an op has met already."""
         self._inside_leaf = False
+        self.stores_nothing = any(s.tensor.numel() == 0 for s in tensors)
         self.storages = Storages(found.units)
         self.buffers = Storages(found.units)
         self.touched: dict[str, Parameter] = {}
@@ -140,11 +146,9 @@ class LayoutMode(TorchDispatchMode):
         for tensor, value in self.overwritten.values():
             tensor.copy_(value)
 
-    def _before_write(self, written: torch.Tensor | None) -> None:
-        if written is not None:
-            key = written.untyped_storage()._cdata
-            for tensor in self.stored.get(key, ()):
-                self._keep(tensor)
+    def _before_write(self, written: torch.Tensor) -> None:
+        for tensor in self.stored.get(written.untyped_storage()._cdata, ()):
+            self._keep(tensor)
 
     def _keep(self, tensor: torch.Tensor) -> None:
         if id(tensor) not in self.overwritten:
@@ -178,35 +182,42 @@ class LayoutMode(TorchDispatchMode):
         kwargs = kwargs or {}
         operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         written = _written(func, args, kwargs)
-        self._before_write(written)
+        for tensor in [*written, *_written_silently(func, args)]:
+            self._before_write(tensor)
         if (
             self._inside_leaf
             or func.overloadpacket in CONSTANTS | CHECKS
             or all(self.storages.get(t) is None for t in operands)
         ):
             out = func(*args, **kwargs)
-            for t in tree_leaves(out):
+            for t in [*operands, *tree_leaves(out)]:
                 if isinstance(t, torch.Tensor):
                     self.storages.see(t)
             return out
         if self.watcher is not None:
             self.watcher.before(str(func))
+        if torch.Tag.dynamic_output_shape in func.tags:
+            self.found.shapes_read = True
         if func in READS:
             self.found.values_read[self.found.units.site] = None
         layout_args, layout_kwargs = tree_map_only(
-            torch.Tensor, self.layout_of, (args, dict(kwargs))
+            torch.Tensor, self.layout_of, (args, _without_out(func, kwargs))
         )
-        before = self._root_before(written)
+        before = [self._root_before(tensor) for tensor in written]
         out = func(*args, **kwargs)
         results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
         shapes = tuple(tuple(t.shape) for t in results)
         call = Call(self.found.units, str(func), shapes, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), layout_args, layout_kwargs)
-        if written is not None and before is not None:
-            self._write(written, before, layouts[0], str(func))
-        else:
-            for tensor, layout in zip(results, layouts, strict=True):
+        held = {id(tensor): old for tensor, old in zip(written, before, strict=True)}
+        for tensor, layout in zip(results, layouts, strict=True):
+            if id(tensor) in held:
+                self._write(tensor, held.pop(id(tensor)), layout, str(func))
+            else:
                 self.storages.put(tensor, layout)
+        for tensor in written:
+            if id(tensor) in held:
+                self._write_unknown(tensor, held[id(tensor)], layout_args, layout_kwargs, str(func))
         if self.watcher is not None:
             self.watcher.after(operands, results)
         return out
@@ -254,6 +265,16 @@ class LayoutMode(TorchDispatchMode):
             self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
         elif (now := self.storages.get(self.storages.root(written))) is not None:
             self._pin_unused(before, now)
+
+    def _write_unknown(
+        self, written: torch.Tensor, before: Layout, args: Any, kwargs: Any, op: str
+    ) -> None:
+        """What an op writes to a tensor that it does not return."""
+        units, shape = self.found.units, tuple(written.shape)
+        for x in tree_leaves((args, kwargs)):
+            if isinstance(x, Layout):
+                pin(units, x, f"{op} writes what it makes of it to another tensor")
+        self._write(written, before, Layout(shape, tuple(positional(units, shape))), op)
 
     def _pin_unused(self, before: Layout, now: Layout) -> None:
         """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
@@ -305,9 +326,14 @@ class LayoutMode(TorchDispatchMode):
                 )
         return layouts
 
-    @staticmethod
-    def _runs_on_nothing(call: Call, operands: list[Layout]) -> bool:
-        """Does an op compute with an empty tensor? What it would do otherwise is then not seen."""
+    def _runs_on_nothing(self, call: Call, operands: list[Layout]) -> bool:
+        """Does an op compute with a tensor that is empty, but need not be for other inputs?
+
+        What it would do with entries is then not seen. Where the model stores empty tensors and
+        no shape depends on values, other inputs make no difference.
+        """
+        if self.stores_nothing and not self.found.shapes_read:
+            return False
         if call.schema is not None:
             is_view = any(result.alias_info is not None for result in call.schema.returns)
             if is_view or call.schema.name == "aten::cat":
@@ -322,10 +348,8 @@ class LayoutMode(TorchDispatchMode):
             if x.order_of is not None and not isinstance(rule, Orderly):
                 pin(self.found.units, x.order_of, READ)
 
-    def _root_before(self, written: torch.Tensor | None) -> Layout | None:
+    def _root_before(self, written: torch.Tensor) -> Layout:
         """What the storage holds before it is written to, in the shape it was first seen in."""
-        if written is None:
-            return None
         return resolve(self.found.units, self.layout_of(self.storages.root(written)))
 
     def layout_of(self, tensor: torch.Tensor) -> Layout:
@@ -359,13 +383,22 @@ def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
     )
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
-    """The tensor that an in-place op writes to."""
-    if not func._schema.is_mutable:
-        return None
-    for k, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = kwargs.get(argument.name, args[k] if k < len(args) else None)
-            if isinstance(value, torch.Tensor):
-                return value
-    return None
+def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors that an op says it writes to: those in place, or its ``out``."""
+    values = [
+        kwargs.get(argument.name, args[k] if k < len(args) else None)
+        for k, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def _written_silently(func: Any, args: Any) -> list[torch.Tensor]:
+    found = [args[k] for k in UNDECLARED.get(func, ()) if k < len(args)]
+    return [value for value in found if isinstance(value, torch.Tensor)]
+
+
+def _without_out(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What is written to is no operand, whatever it held before."""
+    outs = {argument.name for argument in func._schema.arguments if argument.is_out}
+    return {name: value for name, value in kwargs.items() if name not in outs}

@@ -26,7 +26,7 @@ from .rounding import coarsest_dtype
 from .symmetry import Block, Symmetry
 from .tracing import deep_copy
 from .validation import stored_tensors
-from .verification import TOLERANCE, dtype_of, in_double, relative_error, run, widened
+from .verification import TOLERANCE, dtype_of, in_double, relative_error, run, to_double
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
@@ -110,7 +110,7 @@ def _trial(
     tried = deep_copy(model)
     inputs: Any = (tuple(args), dict(kwargs))
     if double:
-        tried, inputs = widened(tried), in_double(inputs)
+        tried, inputs = to_double(tried), in_double(inputs)
     if random_weights:
         _randomise(tried, generator)
     if random_inputs:

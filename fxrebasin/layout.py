@@ -41,6 +41,10 @@ class Layout:
     """The buffer of the model that a constant is."""
 
     def __post_init__(self) -> None:
+        if 0 in self.shape:  # there are no entries that coordinates could tell apart
+            kept = tuple(c for c in self.coordinates if c.size)
+            object.__setattr__(self, "coordinates", kept)
+            object.__setattr__(self, "parameter", None)
         for coordinate in self.coordinates:
             assert coordinate.ndim == len(self.shape), (coordinate.shape, self.shape)
 

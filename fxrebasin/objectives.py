@@ -160,18 +160,22 @@ def _term(
     device: torch.device | str | None,
 ) -> Term:
     device = a.device if device is None else torch.device(device)
-    a, b = (torch.view_as_real(t) if t.is_complex() else t for t in (a, b))
-    double = torch.float64 in (a.dtype, b.dtype)
+    double = {torch.float64, torch.complex128} & {a.dtype, b.dtype}
     dtype = torch.float64 if double else torch.float32
     blocks = frozenset(
         name for group in parameter.groups for s in group.segments for name in s.blocks
     )
     return Term(
         parameter,
-        _canonical(a.to(device, dtype), parameter.groups),
-        _canonical(b.to(device, dtype), parameter.groups),
+        _canonical(_real(a).to(device, dtype), parameter.groups),
+        _canonical(_real(b).to(device, dtype), parameter.groups),
         blocks,
     )
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    """Complex numbers as pairs, whose inner product is the real part of theirs."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _canonical(tensor: torch.Tensor, groups: tuple[AxisGroup, ...]) -> torch.Tensor:

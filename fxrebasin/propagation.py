@@ -81,6 +81,12 @@ def propagate(
             for tensor in output_tensors(value):
                 if tensor in mode.names:
                     record.operand(mode.names[tensor], tensor)
+            outputs = output_tensors(value)
+            if outputs and all(t.numel() == 0 for t in outputs):
+                raise InvalidInputError(
+                    "the model's outputs have no entries on the example inputs, so that every "
+                    "permutation keeps them; give a batch of at least one example"
+                )
             mode.pin_outputs(value, free=free_outputs)
     impose(constraints, found)
     return found

@@ -68,12 +68,8 @@ def build_symmetry(found: Propagation) -> Symmetry:
         else:
             pinned = _pinned_axes(units, classes, found.parameters)
             symmetry = _named(raw, pinned, classes, found)
-            failures = refute(units, classes, parameters, symmetry)
-            if not failures:
+            if not refute(units, classes, parameters, symmetry):
                 return symmetry
-            for site, ids in failures:
-                units.site = site
-                units.pin(ids, "would have to move otherwise than its neighbours allow")
 
 
 def pin_blocks(found: Propagation, names: Sequence[str]) -> None:

@@ -8,19 +8,22 @@ what every other view of the storage holds. A tensor is known by where it lies i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .layout import Layout, Shape, collapse, varies_on
+from .layout import Layout, Shape, along, collapse, positional, varies_on
 from .units import NOWHERE, Ids, Units, mix
 
-Place = tuple[int, Shape, tuple[int, ...]]
+Place = tuple[int, Shape, tuple[int, ...], int]
+"""Offset, shape, strides, and the size of an entry in bytes."""
 
 
 def place_of(tensor: torch.Tensor) -> Place:
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
+    offset = int(tensor.storage_offset())
+    return offset, tuple(tensor.shape), tensor.stride(), tensor.element_size()
 
 
 @dataclass
@@ -58,11 +61,19 @@ class Storages:
         place = place_of(tensor)
         found = record.layouts.get(place)
         if found is None and record.layouts and record.root in record.layouts:
-            index = axis_indices(record.root, place)
             root = record.layouts[record.root]
-            if index is not None and root.parameter is None:
-                found = gather(root, index, place[1])
+            if root.parameter is None:
+                found = self._seen_through(root, record.root, place)
         return found
+
+    def _seen_through(self, layout: Layout, root: Place, place: Place) -> Layout:
+        """The layout of a view that no op has been seen to make of the root as it is now."""
+        index = axis_indices(root, place) or entry_indices(root, place)
+        if index is not None:
+            return gather(layout, index, place[1])
+        for c in layout.coordinates:
+            self._units.pin(c, "is seen through a view that cannot be followed")
+        return Layout(place[1], tuple(positional(self._units, place[1])))
 
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:
         self._record(tensor).layouts[place_of(tensor)] = layout
@@ -74,18 +85,20 @@ class Storages:
         """
         record = self._record(tensor)
         place = place_of(tensor)
+        if 0 in place[1]:
+            return True
         if _same_entries(place, record.root):
             record.layouts = {record.root: layout, place: layout}
             return True
-        index = axis_indices(record.root, place)
-        if index is None:
+        index = axis_indices(record.root, place) or entry_indices(record.root, place)
+        if index is None or not _is_product(index):
             return False
         record.layouts = {record.root: scatter(self._units, before, index, layout)}
         return True
 
     def root(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as which the storage of ``tensor`` was first seen."""
-        offset, shape, stride = self._record(tensor).root
+        offset, shape, stride, _ = self._record(tensor).root
         return torch.as_strided(tensor, shape, stride, offset)
 
 
@@ -93,7 +106,7 @@ def _same_entries(a: Place, b: Place) -> bool:
     def strides(place: Place) -> list[tuple[int, int]]:
         return [(n, s) for n, s in zip(place[1], place[2], strict=True) if n > 1]
 
-    return a[:2] == b[:2] and strides(a) == strides(b)
+    return a[:2] == b[:2] and a[3] == b[3] and strides(a) == strides(b)
 
 
 def axis_indices(root: Place, view: Place) -> list[Ids] | None:
@@ -101,7 +114,9 @@ def axis_indices(root: Place, view: Place) -> list[Ids] | None:
 
     None where the view does not lie along the axes of the root.
     """
-    offset, shape, stride = root
+    offset, shape, stride, size = root
+    if size != view[3]:
+        return None
     axes = sorted((a for a in range(len(shape)) if shape[a] > 1), key=lambda a: -stride[a])
     ndim = len(view[1])
     index = [np.zeros((1,) * ndim, dtype=np.int64) for _ in shape]
@@ -124,6 +139,34 @@ def axis_indices(root: Place, view: Place) -> list[Ids] | None:
     if any(index[a].max(initial=0) >= shape[a] for a in range(len(shape))):
         return None
     return index
+
+
+def entry_indices(root: Place, view: Place) -> list[Ids] | None:
+    """The same for any view, entry by entry; None where the root does not hold all its entries."""
+    if root[3] != view[3]:
+        return None
+    held, seen = _offsets(root).ravel(), _offsets(view)
+    order = np.argsort(held, kind="stable")
+    found = np.searchsorted(held[order], seen).clip(max=len(held) - 1)
+    entries = order[found]
+    if not np.array_equal(held[entries], seen):
+        return None
+    return list(np.unravel_index(entries, root[1]))
+
+
+def _offsets(place: Place) -> Ids:
+    """Where in the storage every entry lies."""
+    offset, shape, stride, _ = place
+    total = np.full((1,) * len(shape), offset, dtype=np.int64)
+    for d, (n, s) in enumerate(zip(shape, stride, strict=True)):
+        total = total + along(np.arange(n, dtype=np.int64) * s, d, len(shape))
+    return total
+
+
+def _is_product(index: list[Ids]) -> bool:
+    """Are the entries those of some rows by some columns, each once?"""
+    shape = np.broadcast_shapes(*(ix.shape for ix in index))
+    return prod(shape) == prod(len(np.unique(ix)) for ix in index)
 
 
 def gather(root: Layout, index: list[Ids], shape: Shape) -> Layout:

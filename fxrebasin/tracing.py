@@ -129,7 +129,7 @@ def _traced(
             with torch.random.fork_rng(devices=_cuda_devices(model)):
                 shared = shared_copy(model).train(training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
-            _refuse_replaced(shared)
+            _refuse_replaced(model, shared)
             return tracer, graph
         except Exception as error:
             failure = failure or error
@@ -137,13 +137,12 @@ def _traced(
     raise TraceError(describe_failure(model, "torch.fx", failure)) from failure
 
 
-def _refuse_replaced(model: nn.Module) -> None:
-    """A graph cannot put another tensor in the place of a parameter or buffer."""
-    for prefix, module in model.named_modules():
-        for name, value in {**module._buffers, **module._parameters}.items():
-            if isinstance(value, fx.Proxy):
-                full = f"{prefix}.{name}".lstrip(".")
-                raise TraceError(f"forward puts another tensor in the place of {full!r}")
+def _refuse_replaced(model: nn.Module, traced: nn.Module) -> None:
+    """A graph cannot put another tensor in the place of a buffer."""
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        owner, _, leaf = name.rpartition(".")
+        if traced.get_submodule(owner)._buffers.get(leaf) is not buffer:
+            raise TraceError(f"forward puts another tensor in the place of the buffer {name!r}")
 
 
 def is_mode_dependent(

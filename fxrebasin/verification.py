@@ -22,8 +22,8 @@ from .outputs import output_tensors
 from .rounding import coarsest_dtype, real_dtype
 from .tracing import deep_copy, unobserved
 
-M = TypeVar("M", bound=nn.Module)
 MoveOutputs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+M = TypeVar("M", bound=nn.Module)
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -109,29 +109,68 @@ def _compare(
     original = deep_copy(original)
     rewritten = deep_copy(rewritten)
     with coarsest_dtype(dtype) as coarsest:
+        before = [t.clone() for t in original.buffers()]
         expected = run(original, args, kwargs)
+        found = run(rewritten, args, kwargs)
     dtype = coarsest.dtype
-    found = run(rewritten, args, kwargs)
     if move_outputs is not None:
         expected = move_outputs(expected)
     errors = [relative_error(e, f) for e, f in zip(expected, found, strict=False)]
     error = max(errors, default=0.0)
     if len(expected) != len(found) or not error <= TOLERANCE[dtype]:
         raise VerificationError(_explain(original, rewritten, args, kwargs, error, dtype))
+    names = [name for name, _ in original.named_buffers()]
+    now = original.buffers()
+    changed = [n for n, old, new in zip(names, before, now, strict=True) if not _same(old, new)]
+    if changed:
+        _compare_again(original, rewritten, args, kwargs, TOLERANCE[dtype], changed)
     return Verification(error, dtype, len(expected))
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a != a)).all())
+
+
+def _compare_again(
+    original: nn.Module,
+    rewritten: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    tolerance: float,
+    changed: Sequence[str],
+) -> None:
+    """Where forward changes buffers, the second call may depend on the first."""
+    both = zip(run(original, args, kwargs), run(rewritten, args, kwargs), strict=True)
+    if not all(relative_error(e, f) <= tolerance for e, f in both):
+        name = type(original).__name__
+        raise VerificationError(
+            f"{name} changes the buffers {', '.join(map(repr, changed))} in forward, and its "
+            "second call returns something else than that of the traced graph: a buffer that is "
+            "replaced (self.steps = self.steps + 1), not written to (self.steps.add_(1)), is not "
+            "replaced in the graph; permute the module itself with fr.match and "
+            "permutation.apply_to instead"
+        )
 
 
 def _check_traits(
     original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> None:
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
-    try:
-        traits = [_traits(deep_copy(module), args, kwargs) for module in (original, rewritten)]
-    except RuntimeError:
-        return  # it runs without gradients only
-    (expected, reached), (found, now_reached) = traits
     name = type(original).__name__
     advice = "permute the module itself with fr.match and permutation.apply_to instead"
+    try:
+        expected, reached = _traits(deep_copy(original), args, kwargs, gradients=True)
+        gradients = True
+    except RuntimeError:  # it writes to what gradients would need, or to a parameter
+        expected, reached = _traits(deep_copy(original), args, kwargs, gradients=False)
+        gradients = False
+    try:
+        found, now_reached = _traits(deep_copy(rewritten), args, kwargs, gradients=gradients)
+    except RuntimeError as error:
+        raise VerificationError(
+            f"{name} runs where gradients are recorded, but its traced graph does not ({error}): "
+            f"a no_grad block in forward does not survive tracing; {advice}"
+        ) from error
     for k, (e, f) in enumerate(zip(expected, found, strict=False)):
         if e != f:
             raise VerificationError(
@@ -147,10 +186,10 @@ def _check_traits(
 
 
 def _traits(
-    model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+    model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], *, gradients: bool
 ) -> tuple[list[torch.dtype], set[str]]:
     """The dtypes of the outputs, and the parameters that their gradients reach."""
-    with unobserved(model, gradients=True):
+    with unobserved(model, gradients=gradients):
         _reseed(model)
         outputs = model(*_cloned(args), **_cloned(kwargs))
     tensors = output_tensors(outputs)
@@ -189,7 +228,7 @@ def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> lis
     """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
     with unobserved(model):
         _reseed(model)
-        return output_tensors(model(*_cloned(args), **_cloned(kwargs)))
+        return [t.detach() for t in output_tensors(model(*_cloned(args), **_cloned(kwargs)))]
 
 
 def _reseed(model: nn.Module) -> None:
@@ -214,24 +253,25 @@ def _in_double(
     original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[nn.Module, nn.Module, Any, Any]:
     wide = in_double((tuple(args), kwargs))
-    return widened(deep_copy(original)), widened(copy.deepcopy(rewritten)), *wide
+    return to_double(deep_copy(original)), to_double(copy.deepcopy(rewritten)), *wide
 
 
 def in_double(inputs: Any) -> Any:
     """Nested inputs with their floating point tensors in float64."""
 
-    return tree_map_only(torch.Tensor, lambda t: _widened(t.detach()), inputs)
+    def widen(t: torch.Tensor) -> torch.Tensor:
+        return _widened(t.detach())
+
+    return tree_map_only(torch.Tensor, widen, inputs)
 
 
-def widened(model: M) -> M:
-    """A module with its weights in float64, in place."""
+def to_double(model: M) -> M:
+    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
     return model._apply(_widened)
 
 
-def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.is_complex():
-        return tensor.to(torch.complex128)
-    return tensor.double() if tensor.is_floating_point() else tensor
+def _widened(t: torch.Tensor) -> torch.Tensor:
+    return t.double() if t.is_floating_point() else t.to(torch.complex128) if t.is_complex() else t
 
 
 def _fits_in_memory(model: nn.Module) -> bool:

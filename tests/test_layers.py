@@ -24,7 +24,7 @@ LAYERS: list[set[str]] = [
     {"rules.contraction", "rules.movement", "rules.normalisation"},
     {"rules.order"},
     {"rules.indexing"},
-    {"rules.places", "rules.spatial", "rules.writing"},
+    {"rules.complex_numbers", "rules.places", "rules.spatial", "rules.writing"},
     {"rules.table"},
     {"rules.book"},
     # running a model on units
@@ -40,7 +40,9 @@ LAYERS: list[set[str]] = [
     # the contract between compiler and solver, and what can be read off it
     {"symmetry"},
     {"symmetry_json", "explanation", "permutation_spec"},
-    {"segments", "permutation"},
+    {"permutation"},
+    {"claims"},
+    {"segments"},
     {"rule_example"},
     {"rule_claim"},
     {"lost_symmetry"},

@@ -16,9 +16,6 @@ torch.set_num_threads(1)
 
 IN_PLACE, VIEWS, REUSED = Cases(), Cases(), Cases()
 
-OUT = "the tensor that an op is told to write to is taken for one of its operands"
-STALE = "a view that lies across the axes is taken for a constant once its base was written to"
-FLATTENED = "writes through a flattened view cannot be followed, and pin"
 
 # in-place ops
 
@@ -110,14 +107,14 @@ class WritesToItsInput(TwoLayers):
         return super().forward(x.mul_(2))
 
 
-@IN_PLACE.hidden(f(6), wrong=OUT)
+@IN_PLACE.hidden(f(6))
 def told_where_to_write(h: Tensor) -> Tensor:
     result = torch.empty_like(h)
     torch.sin(h, out=result)
     return result
 
 
-@IN_PLACE.hidden(f(6), wrong=OUT)
+@IN_PLACE.hidden(f(6))
 def matrix_product_told_where_to_write(h: Tensor) -> Tensor:
     gram = h.new_zeros(len(h), len(h))
     torch.mm(h, h.t(), out=gram)
@@ -265,7 +262,7 @@ def one_of_two_chunks(h: Tensor) -> Tensor:
     return h
 
 
-@VIEWS.hidden(f(6), wrong=FLATTENED)
+@VIEWS.hidden(f(6))
 def all_of_a_flattened_view(h: Tensor) -> Tensor:
     h.view(-1).exp_()
     return h
@@ -277,34 +274,34 @@ def some_rows_of_a_flattened_view_alone(h: Tensor) -> Tensor:
     return h
 
 
-@VIEWS.hidden(2 * f(3), wrong=FLATTENED)
+@VIEWS.hidden(2 * f(3))
 def every_other_entry_of_a_flattened_view(h: Tensor) -> Tensor:
     h.view(-1)[::2].exp_()
     return h
 
 
-@VIEWS.hidden(f(6), wrong=STALE)
+@VIEWS.hidden(f(6))
 def flattened_view_taken_before_its_base_is_written(h: Tensor) -> Tensor:
     flat = h.view(-1)
     h.exp_()
     return (flat * 2).view(-1, 6)
 
 
-@VIEWS.hidden(2 * f(3), wrong=STALE)
+@VIEWS.hidden(2 * f(3))
 def flattened_view_taken_before_half_of_its_base_is_written(h: Tensor) -> Tensor:
     flat = h.view(-1)
     h[:, :3].exp_()
     return (flat * 2).view(-1, 6)
 
 
-@VIEWS.hidden(f(6), wrong=STALE)
+@VIEWS.hidden(f(6))
 def rows_joined_two_by_two_before_their_base_is_written(h: Tensor) -> Tensor:
     pairs = h.view(-1, 12)
     h.exp_()
     return pairs.sin().view(-1, 6)
 
 
-@VIEWS.hidden(f(2), wrong=STALE)
+@VIEWS.hidden(f(2))
 def diagonal_taken_before_its_base_is_written(h: Tensor) -> Tensor:
     """Every example is shifted by one of the first four units; the last two can change places."""
     diagonal = h[:, :4].diagonal()

@@ -52,7 +52,7 @@ class Call:
         return [
             args[k] if k < len(args) else kwargs.get(argument.name)
             for k, argument in enumerate(self.schema.arguments)
-            if "Tensor" in str(argument.type)
+            if "Tensor" in str(argument.type) and not argument.is_out
         ]
 
     def move(self, x: Layout, movement: primitives.Movement) -> list[Layout]:

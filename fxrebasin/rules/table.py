@@ -12,6 +12,7 @@ import torch
 
 from ..layout import Layout
 from . import (
+    complex_numbers,
     contraction,
     indexing,
     movement,
@@ -197,6 +198,12 @@ RULES: dict[Any, Rule] = {
     aten.native_channel_shuffle: movement.channel_shuffle,
     aten.pixel_shuffle: movement.pixel_shuffle,
     aten.pixel_unshuffle: movement.pixel_unshuffle,
+    aten._conj: movement.same,
+    aten._neg_view: movement.same,
+    aten.resolve_conj: movement.same,
+    aten.resolve_neg: movement.same,
+    aten.view_as_complex: complex_numbers.of_pairs,
+    aten.view_as_real: complex_numbers.as_pairs,
     aten.repeat: movement.repeat,
     aten.roll: movement.shifted(aten.roll),
     aten.scatter: order.Orderly(writing.scatter),
@@ -218,7 +225,16 @@ OTHER_LIBRARIES: dict[str, Rule] = {
 """The ops of libraries that may not be installed, by name."""
 
 UNTAGGED_POINTWISE = frozenset(
-    (aten._prelu_kernel, aten.celu, aten.hardsigmoid, aten.hardswish, aten.hardtanh, aten.mish)
+    (
+        aten._prelu_kernel,
+        aten.celu,
+        aten.complex,
+        aten.hardsigmoid,
+        aten.hardswish,
+        aten.hardtanh,
+        aten.mish,
+        aten.polar,
+    )
 )
 """Pointwise ops that torch does not tag as such."""
 
