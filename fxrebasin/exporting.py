@@ -39,4 +39,8 @@ def from_program(exported: torch.export.ExportedProgram, name: str) -> RebasedMo
         module.graph.erase_node(node)
     root = holder(module.__dict__)
     root._modules.pop("_guards_fn", None)
+    for node in module.graph.find_nodes(op="get_attr"):
+        constant = vars(module).get(str(node.target))
+        if isinstance(constant, torch.Tensor):  # made in forward
+            root.register_buffer(str(node.target), constant, persistent=False)
     return RebasedModule(root, module.graph, name)

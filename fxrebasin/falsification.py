@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,18 @@ from .errors import FxrebasinError
 from .permutation import Indices, Permutation
 from .rounding import coarsest_dtype
 from .symmetry import Block, Symmetry
-from .tracing import deep_copy
+from .tracing import deep_copy, forget_caches
 from .validation import stored_tensors
 from .verification import TOLERANCE, dtype_of, in_double, relative_error, run, to_double
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
 dtype, and in float64 only where that looks wrong: convolutions are several times slower in it."""
+
+
+BEYOND_NOISE = 1e3
+"""A permutation changes the order of sums. In models that amplify rounding it is refuted only if it
+changes the outputs by more than so many times what rounding every weight differently does."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,30 @@ class Trial:
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
             expected = [permutation.permute(p, t) for p, t in zip(moved, expected, strict=True)]
-        if len(found) != len(expected):
-            return float("inf")
-        return max(
-            (relative_error(e, f) for e, f in zip(expected, found, strict=True)), default=0.0
-        )
+        return _largest_error(expected, found)
 
     def refutes(self, permutation: Permutation) -> bool:
-        return not self.error(permutation) <= self.tolerance
+        error = self.error(permutation)
+        return not error <= self.tolerance and not error <= BEYOND_NOISE * self.noise
+
+    @cached_property
+    def noise(self) -> float:
+        """How much the outputs change when every weight is rounded differently."""
+        generator = torch.Generator().manual_seed(0)
+        rounded = deep_copy(self.model)
+        with torch.no_grad():
+            for p in rounded.parameters():
+                if p.is_floating_point():
+                    p.mul_(1 + torch.finfo(p.dtype).eps * _noise(p, generator))
+        forget_caches(rounded)
+        found = run(rounded, self.args, self.kwargs)
+        return _largest_error(self.outputs, found)
+
+
+def _largest_error(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
+    if len(found) != len(expected):
+        return float("inf")
+    return max((relative_error(e, f) for e, f in zip(expected, found, strict=True)), default=0.0)
 
 
 def trials(
@@ -113,6 +135,7 @@ def _trial(
         tried, inputs = to_double(tried), in_double(inputs)
     if random_weights:
         _randomise(tried, generator)
+        forget_caches(tried)
     if random_inputs:
         inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
     with coarsest_dtype(dtype_of(tried)) as coarsest:

@@ -22,7 +22,7 @@ from torch import nn
 from .errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from .files import replacing
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
-from .tracing import deep_copy
+from .tracing import deep_copy, forget_caches
 from .validation import stored_tensors
 
 Indices = NDArray[np.int64]
@@ -135,6 +135,8 @@ class Permutation:
                 if moved[name] is not tensor and id(tensor) not in done:
                     done.add(id(tensor))
                     tensor.copy_(moved[name])
+        if done:
+            forget_caches(model)
 
     def inverse(self) -> Permutation:
         """The permutation that undoes this one."""

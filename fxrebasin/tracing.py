@@ -43,6 +43,17 @@ def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
     return copy.deepcopy(model, memo)
 
 
+def forget_caches(model: nn.Module) -> None:
+    """Have modules drop what they computed from weights that are no longer the same.
+
+    Those that keep such things between evaluations drop them when training begins.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.train()
+    for module, mode in modes.items():
+        module.training = mode
+
+
 def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
     """``GraphModule`` itself drops what its graph does not use when it is copied."""
     root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
