@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -21,11 +24,19 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     """
     shared = shared_copy(model)
     try:
-        with unobserved(shared):
+        with unobserved(shared), _silenced():
             exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error
     return from_program(exported, type(model).__name__)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Where torch.export fails it prints all of the graph; the error says enough."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def from_program(exported: torch.export.ExportedProgram, name: str) -> RebasedModule:
