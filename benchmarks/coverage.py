@@ -39,7 +39,7 @@ from fxrebasin.outputs import output_tensors
 
 TOLERANCE = 1e-9  # relative, of the permuted model's output, in float64
 VISIBLE = 1e-6  # relative, what leaving out one tensor must at least change
-CONTROLS = 5
+CONTROLS = 3
 HEADER = (
     *("model", "input", "front end", "blocks", "movable units", "log order", "coverage", "error"),
     *("control", "analysis (s)", "forward (s)", "unknown ops", "status"),

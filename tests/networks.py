@@ -523,7 +523,6 @@ def weight_normalised_mlp() -> nn.Module:
     FLAT,
     f(6),
     S(6),
-    unknown=("aten.vdot.default",),
     incomplete="the power iteration's vectors are constant buffers",
 )
 def spectrally_normalised_mlp() -> nn.Module:
@@ -1174,7 +1173,7 @@ def top_units() -> nn.Module:
     return around(lambda h: h.topk(2, 1)[0], 6, 2)
 
 
-@network(FLAT, 0.0, [], unknown=("aten.cumsum.default",))
+@network(FLAT, 0.0, [])
 def cumulated_units() -> nn.Module:
     return around(lambda h: h.cumsum(1), 6)
 
@@ -1195,7 +1194,7 @@ def multiplied_with_positions() -> nn.Module:
     return around(lambda h: h * torch.arange(6), 6)
 
 
-@network(FLAT, 0.0, [], unknown=("aten.gather.default",))
+@network(FLAT, 0.0, [])
 def units_looked_up() -> nn.Module:
     """An index into the units that depends on the input."""
     return around(lambda h: h.gather(1, (h[:, :2] > 0).long()), 6, 2)
@@ -1818,15 +1817,8 @@ def embedding_bag() -> nn.Module:
     return nn.Sequential(nn.EmbeddingBag(7, 5), nn.Linear(5, 2))
 
 
-@network(
-    TOKENS,
-    f(5),
-    S(5),
-    unknown=("aten._local_scalar_dense.default", "aten.aminmax.default", "aten.scatter_.value"),
-)
+@network(TOKENS, f(5), S(5))
 class OneHotTokens(nn.Module):
-    """What is not understood concerns the input only."""
-
     def __init__(self) -> None:
         super().__init__()
         self.first, self.head = nn.Linear(7, 5), nn.Linear(5, 2)
