@@ -7,8 +7,9 @@ from itertools import combinations
 
 import numpy as np
 
-from .layout import Layout, collapse, varies_on
+from .layout import Layout, along, collapse, varies_on
 from .parameters import resolve
+from .relations import canonical
 from .units import NOWHERE, Ids, Units, mix, sorted_set
 
 
@@ -28,9 +29,11 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     if _ambiguous(columns):
         places = units.positions(-1, len(xs))
         columns.append([places[k].reshape([1] * x.ndim) for k, x in enumerate(xs)])
+    lengths = [x.shape[dim] for x in xs]
+    _claim_operands(units, columns, lengths, dim)
     shape = list(xs[0].shape)
-    shape[dim] = sum(x.shape[dim] for x in xs)
-    return Layout(tuple(shape), tuple(_concatenate(column, xs, dim) for column in columns))
+    shape[dim] = sum(lengths)
+    return Layout(tuple(shape), tuple(_concatenate(column, lengths, dim) for column in columns))
 
 
 def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
@@ -47,7 +50,7 @@ def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
 
 def _columns(units: Units, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
     """Per coordinate of the result, the coordinate of every operand that goes into it."""
-    lists = [[units.find(c) for c in x.coordinates] for x in xs]
+    lists = [canonical(units, x.coordinates) for x in xs]
     columns = []
     for c in list(lists[0]):
         if c.shape[dim] > 1:
@@ -81,10 +84,23 @@ def _disjoint(sets: Sequence[Ids]) -> bool:
     return len(sorted_set(together)) == len(together)
 
 
-def _concatenate(column: list[Ids], xs: Sequence[Layout], dim: int) -> Ids:
+def _claim_operands(units: Units, columns: list[list[Ids]], lengths: list[int], dim: int) -> None:
+    """Claim that the units of an entry say which operand it comes from."""
+    operands = units.positions(-1, len(lengths))
+    for column in columns:
+        sets = [sorted_set(c) for c in column]
+        if _disjoint(sets):
+            units.claim((np.concatenate(sets),), (np.repeat(operands, [len(s) for s in sets]),))
+            return
+    ndim = columns[0][0].ndim
+    keys = tuple(_concatenate(column, lengths, dim) for column in columns)
+    units.claim(keys, (along(np.repeat(operands, lengths), dim, ndim),))
+
+
+def _concatenate(column: list[Ids], lengths: list[int], dim: int) -> Ids:
     sizes = [max(ns) for ns in zip(*(c.shape for c in column), strict=True)]
     parts = []
-    for c, x in zip(column, xs, strict=True):
-        target = [x.shape[d] if d == dim else n for d, n in enumerate(sizes)]
+    for c, length in zip(column, lengths, strict=True):
+        target = [length if d == dim else n for d, n in enumerate(sizes)]
         parts.append(np.broadcast_to(c, target))
     return collapse(np.concatenate(parts, axis=dim))

@@ -301,7 +301,7 @@ class LayoutMode(TorchDispatchMode):
         if self._runs_on_nothing(call, operands):
             for x in operands:
                 pin(self.found.units, x, "meets a tensor that is empty on the example inputs")
-            return [Layout(shape) for shape in call.shapes]
+            return list(call.pinned())
         try:
             found = rule(call, *args, **kwargs)
         except FxrebasinError:

@@ -186,8 +186,8 @@ class Symmetry:
         >>> print(fr.analyze(net, (torch.zeros(1, 4),)).explain("1.weight", 1))
         1.weight[1], 8 entries
           moves with block 0.weight[0] (8 units)
-            and so does 0.weight[0], through _1
-            and so does 0.bias[0], through _1
+            and so does 0.weight[0], through _1 -> _0
+            and so does 0.bias[0], through _1 -> _0
 
         Raises:
             InvalidArgumentError: there is no such axis, or the symmetry was read from JSON.

@@ -482,6 +482,15 @@ POINTWISE = [
 ]
 
 SAMPLES = [
+    # complex numbers
+    call(aten._neg_view, x(2, 3)),
+    call(aten.resolve_neg, x(2, 3)),
+    call(aten._conj, torch.complex(x(2, 3), x(2, 3))),
+    call(aten.complex, x(2, 3), x(2, 3)),
+    call(aten.polar, positive(2, 3), x(2, 3)),
+    call(aten.resolve_conj, torch.complex(x(2, 3), x(2, 3))),
+    call(aten.view_as_complex, x(3, 5, 2)),
+    call(aten.view_as_real, torch.complex(x(3, 5), x(3, 5))),
     *CONTRACTIONS,
     *NORMS,
     *REDUCTIONS,

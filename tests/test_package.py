@@ -56,7 +56,14 @@ def test_the_wheel_names_its_version_licence_and_program(wheel: zipfile.ZipFile)
     assert metadata["Version"] == fxrebasin.__version__
     assert metadata["License-Expression"] == "MIT"
     assert f"{folder}/licenses/LICENSE" in wheel.namelist()
-    assert {*metadata.get_all("Provides-Extra", [])} == {"cli", "demo", "test", "dev"}
+    assert {*metadata.get_all("Provides-Extra", [])} == {
+        "cli",
+        "plot",
+        "demo",
+        "test",
+        "bench",
+        "dev",
+    }
     assert "fxrebasin = fxrebasin.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
 
 

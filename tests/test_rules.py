@@ -14,18 +14,7 @@ from fxrebasin.testing import check_rule
 aten = torch.ops.aten
 
 
-WRONG = {
-    "roll((2, 3), [1])": "a roll without dims moves entries across rows; the rule keeps them there"
-}
-"""Samples on which a rule is known to be wrong."""
-
-
-def marked(sample: Sample) -> object:
-    reason = WRONG.get(str(sample))
-    return pytest.param(sample, marks=pytest.mark.xfail(reason=reason)) if reason else sample
-
-
-@pytest.mark.parametrize("sample", [marked(s) for s in SAMPLES], ids=str)
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
 def test_a_rule_allows_what_its_op_does_and_nothing_else(sample: Sample) -> None:
     rule = RULES[sample.op] if sample.stand_in else None
     check = check_rule(sample.stand_in or sample.op, *sample.args, rule=rule, **sample.kwargs)

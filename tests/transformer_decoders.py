@@ -250,7 +250,7 @@ def olmoe() -> nn.Module:
 
 
 @architecture(
-    tokens, f(D) + LAYERS * (grouped(2, 3, values=4) + f(EXPERTS) + EXPERTS * f(10) + f(20))
+    tokens, f(D) + LAYERS * (grouped(2, 3, values=4) + f(EXPERTS) + EXPERTS * f(12) + f(20))
 )
 def qwen2_moe() -> nn.Module:
     """A shared expert besides those that are chosen among."""
@@ -258,19 +258,19 @@ def qwen2_moe() -> nn.Module:
         "Qwen2Moe",
         num_experts=EXPERTS,
         num_experts_per_tok=2,
-        moe_intermediate_size=10,
+        moe_intermediate_size=12,
         shared_expert_intermediate_size=20,
     )
 
 
-@architecture(tokens, f(D) + LAYERS * (grouped(2, 3, values=4) + f(EXPERTS) + EXPERTS * f(10)))
+@architecture(tokens, f(D) + LAYERS * (grouped(2, 3, values=4) + f(EXPERTS) + EXPERTS * f(12)))
 def qwen3_moe() -> nn.Module:
     return causal(
         "Qwen3Moe",
         head_dim=4,
         num_experts=EXPERTS,
         num_experts_per_tok=2,
-        moe_intermediate_size=10,
+        moe_intermediate_size=12,
     )
 
 

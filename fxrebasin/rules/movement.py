@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..concatenation import concatenate
 from ..layout import (
     Layout,
     along,
@@ -17,12 +17,10 @@ from ..layout import (
     permute_dims,
     positional,
     reshape,
-    varies_on,
 )
 from ..parameters import resolve
 from ..primitives import as_tensor, move
-from ..relations import canonical
-from ..units import NOWHERE, Ids, Units, mix, sorted_set
+from ..units import NOWHERE, Ids
 from .registry import Call, Rule
 
 
@@ -173,89 +171,7 @@ def stack(call: Call, xs: Sequence[Layout], dim: int = 0) -> Layout:
 
 
 def cat(call: Call, xs: Sequence[Layout], dim: int = 0) -> Layout:
-    """Concatenation: coordinates are paired up across the operands and concatenated."""
-    dim = dim % len(call.shape)
-    xs = [resolve(call.units, x) for x in xs if x.shape != (0,)]
-    columns = _columns(call, xs, dim)
-    for column in columns:
-        tell_operands_apart(call.units, column)
-    if _ambiguous(columns):
-        operands = call.units.positions(-1, len(xs))
-        columns.append([operands[k].reshape([1] * x.ndim) for k, x in enumerate(xs)])
-    sizes = [x.shape[dim] for x in xs]
-    claim_operands(call.units, columns, sizes, dim)
-    coordinates = [_concatenated(column, sizes, dim) for column in columns]
-    return Layout(call.shape, tuple(coordinates))
-
-
-def _columns(call: Call, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
-    """Per coordinate of the result, the coordinate of every operand that goes into it."""
-    lists = [canonical(call.units, x.coordinates) for x in xs]
-    columns = []
-    for c in list(lists[0]):
-        if c.shape[dim] > 1:
-            continue
-        twins = [next((k for k, o in enumerate(x) if np.array_equal(o, c)), None) for x in lists]
-        if all(k is not None for k in twins):
-            columns.append([x.pop(k) for x, k in zip(lists, twins, strict=True) if k is not None])
-    for x in lists:
-        x.sort(key=lambda c: (bool(call.units.is_pinned(c).all()), varies_on(c)))
-    nowhere = np.full([1] * xs[0].ndim, NOWHERE, dtype=np.int64)
-    for k in range(max(len(x) for x in lists)):
-        columns.append([x[k] if k < len(x) else nowhere for x in lists])
-    return columns
-
-
-def _ambiguous(columns: list[list[Ids]]) -> bool:
-    """Could entries of two operands have the same units everywhere?"""
-    if not columns:
-        return True
-    sets = [[sorted_set(c) for c in column] for column in columns]
-    if any(_disjoint(column) for column in sets):
-        return False
-    return not all(
-        any(np.intersect1d(column[a], column[b]).size == 0 for column in sets)
-        for a, b in combinations(range(len(columns[0])), 2)
-    )
-
-
-def claim_operands(units: Units, columns: list[list[Ids]], sizes: list[int], dim: int) -> None:
-    """Claim that the units of an entry say which operand it comes from."""
-    operands = units.positions(-1, len(sizes))
-    for column in columns:
-        sets = [sorted_set(c) for c in column]
-        if _disjoint(sets):
-            units.claim((np.concatenate(sets),), (np.repeat(operands, [len(s) for s in sets]),))
-            return
-    ndim = columns[0][0].ndim
-    keys = tuple(_concatenated(column, sizes, dim) for column in columns)
-    units.claim(keys, (along(np.repeat(operands, sizes), dim, ndim),))
-
-
-def _disjoint(sets: Sequence[Ids]) -> bool:
-    together = np.concatenate(sets)
-    return len(sorted_set(together)) == len(together)
-
-
-def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
-    """Units that come from different operands were made differently, and are not exchangeable."""
-    sets = [sorted_set(c) for c in column]
-    operand = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
-    ids, inverse = np.unique(np.concatenate(sets), return_inverse=True)
-    labels = np.zeros(len(ids), dtype=np.uint64)
-    np.add.at(labels, inverse, mix(operand))
-    movable = ~units.is_pinned(ids)
-    if len(np.unique(labels[movable])) > 1:
-        units.label(ids[movable], labels[movable])
-
-
-def _concatenated(column: list[Ids], lengths: list[int], dim: int) -> Ids:
-    sizes = [max(ns) for ns in zip(*(c.shape for c in column), strict=True)]
-    parts = []
-    for c, length in zip(column, lengths, strict=True):
-        target = [length if d == dim else n for d, n in enumerate(sizes)]
-        parts.append(np.broadcast_to(c, target))
-    return collapse(np.concatenate(parts, axis=dim))
+    return concatenate(call.units, xs, dim % len(call.shape))
 
 
 def glu(call: Call, x: Layout, dim: int = -1) -> Layout:
