@@ -40,4 +40,5 @@ def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
     import timm
 
     model = timm.create_model(name, pretrained=False)
-    return model, (torch.randn(1, *model.pretrained_cfg["input_size"]),), {}
+    pretrained: Any = model.pretrained_cfg
+    return model, (torch.randn(1, *pretrained["input_size"]),), {}

@@ -64,21 +64,22 @@ class _Worker(Generic[T, R]):
 
     def take(self) -> R | Lost[T] | None:
         """What came of the task; None while it is still in hand."""
-        assert self.task is not None
+        task = self.task
+        assert task is not None
         reason = f"not done after {self.seconds:g} seconds"
         try:
             while self.connection.poll():
                 message = self.connection.recv()
                 if not isinstance(message, _Announcement):
                     self.task, self.done = None, self.done + 1
-                    return message  # type: ignore[no-any-return]
+                    return message
                 self.announced = message.text
             if time.monotonic() < self.deadline:
                 return None
             self.stop()
         except (EOFError, ConnectionResetError):
             reason = f"the process died with exit code {self.stop()}"
-        lost = Lost(self.task, self.announced, reason)
+        lost = Lost(task, self.announced, reason)
         self.task = None
         self._start()
         return lost

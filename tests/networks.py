@@ -1918,13 +1918,13 @@ class Skipped(nn.Module):
 
     def __init__(self, function: Callable[[Tensor], Tensor], *, half: bool) -> None:
         super().__init__()
-        self.function, self.half = function, half
+        self.function, self.joins_halves = function, half
         self.stem, self.head = nn.Linear(3, 12), nn.Linear(12, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         h = self.function(x)
-        return self.head(torch.cat([h[:, :6], x[:, 6:]], 1) if self.half else h + x)
+        return self.head(torch.cat([h[:, :6], x[:, 6:]], 1) if self.joins_halves else h + x)
 
 
 @network(FLAT, 2 * f(3), S(3, 3))

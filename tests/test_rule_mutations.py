@@ -290,6 +290,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... z0 _ -> ... _ _"): CONSTANT,
     ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... _ z0 -> ... _ _"): CONSTANT,
     ("split", "result 2 forgets coordinate 0"): ALONE,
+    **{("view_as_complex", f"merge 0 forgets operand {k}"): ALONE for k in range(2)},
+    **{("view_as_complex", f"result 0 forgets coordinate {k}"): ALONE for k in (2, 3)},
     **{("unbind", f"result {k} forgets coordinate 1"): ALONE for k in range(3)},
 }
 """Per rule and mutant, why it is as right as the rule."""

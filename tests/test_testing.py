@@ -21,6 +21,7 @@ from fxrebasin.errors import (
 from fxrebasin.layout import Layout
 from fxrebasin.rules.registry import Call
 from fxrebasin.testing import RuleCheck, check_rule
+from fxrebasin.units import Units
 
 aten = torch.ops.aten
 
@@ -138,14 +139,19 @@ def test_numbers_that_name_units_follow_them() -> None:
 
 
 def test_a_sum_over_part_of_an_axis_demands_its_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice: by a label, and by a claim that the label suffices."""
+
     def first_three(x: torch.Tensor) -> torch.Tensor:
         return x[:, :3].sum(1)
 
     def rule(call: Call, x: Layout) -> Layout:
         return call.reduce(call.move(x, lambda t: t[:, :3])[0], [1])
 
-    assert check_rule(first_three, x(2, 5), rule=rule)
+    found = check_rule(first_three, x(2, 5), rule=rule)
+    assert found
     monkeypatch.setattr(primitives, "_keep_set", lambda units, coordinate: None)
+    assert check_rule(first_three, x(2, 5), rule=rule).symmetry.log_order < found.symmetry.log_order
+    monkeypatch.setattr(Units, "claim", lambda *args, **kwargs: None)
     assert not check_rule(first_three, x(2, 5), rule=rule)
 
 
