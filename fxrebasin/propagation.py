@@ -58,10 +58,9 @@ def propagate(
     stored = stored_by_identity(names)
     found = Propagation(units, unnamed_parameters(stored, units), nx.MultiGraph())
     mode = LayoutMode(found, stored, rules)
-    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
-        if recurrent:
+        if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
         inputs = tree_map_only(
             torch.Tensor, lambda t: t.detach().clone(), (tuple(args), dict(kwargs))
@@ -90,6 +89,18 @@ def propagate(
             mode.pin_outputs(value, free=free_outputs)
     impose(constraints, found)
     return found
+
+
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+"""The ops that recurrent layers are exported as."""
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    if any(isinstance(m, nn.RNNBase) for m in module.modules()):
+        return True
+    nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    packets = (getattr(node.target, "overloadpacket", None) for node in nodes)
+    return any(getattr(packet, "__name__", "") in RECURRENT for packet in packets)
 
 
 @contextmanager
