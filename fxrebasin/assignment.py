@@ -1,33 +1,38 @@
-"""The linear assignment problem: one interface for every solver.
-
-Maximise the sum of ``cost[k, result[k]]`` over permutations ``result``.
-"""
+"""Placeholder until the package lands."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 
-def assign(costs: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Solve a batch of linear assignment problems exactly.
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    columns: Tensor
+    value: Tensor
+    prices: Tensor | None
+    gap: Tensor | None
 
-    Args:
-        costs: gains to maximise, shape ``(..., n, n)``; finite.
+    @staticmethod
+    def stack(parts):
+        if any(p is None for p in parts): return None
+        if len(parts) == 1: return parts[0]
+        prices = None if any(p.prices is None for p in parts) else torch.cat([p.prices for p in parts])
+        return Assignment(torch.cat([p.columns for p in parts]), torch.cat([p.value for p in parts]), prices, None)
 
-    Returns:
-        The permutation of each problem, shape ``(..., n)``: row ``k`` takes column ``result[k]``.
+    def unstack(self):
+        return [Assignment(self.columns[k:k+1], self.value[k:k+1], None if self.prices is None else self.prices[k:k+1], None) for k in range(len(self.columns))]
 
-    Source: D. F. Crouse, "On implementing 2D rectangular assignment algorithms" (2016), as in
-    ``scipy.optimize.linear_sum_assignment``.
 
-    >>> assign(np.array([[1.0, 2.0], [2.0, 1.0]])).tolist()
-    [1, 0]
-    """
-    *batch, n, _ = costs.shape
-    flat = costs.reshape(-1, n, n)
-    result = np.empty((len(flat), n), dtype=np.int64)
-    for k, cost in enumerate(flat):
-        result[k] = linear_sum_assignment(cost, maximize=True)[1]
-    return result.reshape(*batch, n)
+def assign(
+    costs: Tensor, *, warm: Assignment | None = None, certify: bool = False, name: str = "costs"
+) -> Assignment:
+    c = costs.cpu().numpy()
+    cols = np.stack([linear_sum_assignment(x, maximize=True)[1] for x in c])
+    columns = torch.from_numpy(cols).to(costs.device)
+    value = costs.gather(-1, columns[..., None]).sum((-2, -1), dtype=torch.float64)
+    return Assignment(columns, value, None, None)

@@ -196,7 +196,8 @@ def _misplaced(
 ) -> list[Failure]:
     """Units of entries that come to places of other units than they should."""
     found = []
-    taken = [(g.axes, source_of(permutation, described, g)) for g in described.groups]
+    symmetry, indices = permutation.symmetry, permutation.indices
+    taken = [(g.axes, source_of(symmetry, indices, described, g)) for g in described.groups]
     for coordinate in parameter.named():
         moved = coordinate
         for axes, source in taken:

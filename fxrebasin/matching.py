@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from .descent import Descent
 from .errors import ConvergenceWarning, InvalidArgumentError
 from .objectives import WeightMatching
 from .permutation import Permutation
 from .symmetry import Symmetry
-from .tree_solver import Tree, TreeSolver
+from .schedules import random_order
 
 RELATIVE_GAIN = 1e-9
 """A step must raise the objective by more than this share of the terms it touches, or rounding
@@ -88,19 +89,20 @@ def weight_matching(
         raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
     start = time.perf_counter()
     objective = WeightMatching(symmetry, state_dict, to, device=device)
-    descent = _Descent(objective)
+    descent = Descent(objective, symmetry.identity().indices)
     before = descent.total
-    descent.anchor()
+    descent.rebuild(range(len(descent.trees)))
+    if descent.total <= before:
+        descent.move_to(symmetry.identity().indices)
     history: list[float] = []
     converged = False
     generator = np.random.default_rng(seed)
     with tqdm(total=None, desc="weight matching", disable=None if progress else True) as bar:
         while not converged and len(history) < max_sweeps:
-            changed = False
-            for k in generator.permutation(len(descent.trees)):
-                changed |= descent.step(descent.trees[k])
-                bar.update()
-                bar.set_postfix(sweep=len(history) + 1, objective=f"{descent.total:.6g}")
+            order = random_order(len(descent.trees), len(history), generator)
+            changed = descent.sweep(order)
+            bar.update(len(descent.trees))
+            bar.set_postfix(sweep=len(history) + 1, objective=f"{descent.total:.6g}")
             history.append(descent.total)
             converged = not changed
     if not converged:
@@ -111,93 +113,3 @@ def weight_matching(
         )
     seconds = time.perf_counter() - start
     return Alignment(descent.permutation, before, descent.total, tuple(history), converged, seconds)
-
-
-class _Descent:
-    """The state of one run: a permutation, and the value of every term under it."""
-
-    def __init__(self, objective: WeightMatching) -> None:
-        self.objective = objective
-        self.symmetry = objective.symmetry
-        self.permutation = self.symmetry.identity()
-        count = len(objective.terms)
-        self.values = np.array([objective.value(self.permutation, t) for t in range(count)])
-        self.changed_at = np.zeros(count, dtype=np.int64)
-        self.clock = 0
-        self.trees = [self._tree(block.name) for block in self.symmetry if block.parent is None]
-
-    @property
-    def total(self) -> float:
-        return float(self.values.sum())
-
-    def _tree(self, root: str) -> Tree:
-        names = tuple(self._bottom_up(root))
-        return Tree(root, names, self.objective.touched(set(names)))
-
-    def _bottom_up(self, name: str) -> Iterator[str]:
-        for child in self.symmetry.children(name):
-            yield from self._bottom_up(child)
-        yield name
-
-    def anchor(self) -> None:
-        """Start from what is certain: solve every tree once, those that share most with tensors
-        already settled first, hearing only those. Kept if it is better than the start.
-        """
-        start, values = self.permutation, self.values
-        sizes = np.array([term.a.numel() for term in self.objective.terms])
-        settled: set[str] = set()
-        remaining = list(self.trees)
-        while remaining:
-            heard = [self._settled_terms(tree, settled) for tree in remaining]
-            shares = [
-                sizes[h].sum() / max(sizes[t.terms].sum(), 1)
-                for t, h in zip(remaining, heard, strict=True)
-            ]
-            k = int(np.argmax(shares))
-            tree, terms = remaining.pop(k), heard[k]
-            self.permutation = TreeSolver(self.objective, self.permutation, tree, terms).solve()
-            settled.update(tree.names)
-        self.values = np.array(
-            [self.objective.value(self.permutation, t) for t in range(len(self.values))]
-        )
-        if self.values.sum() <= values.sum():
-            self.permutation, self.values = start, values
-
-    def _settled_terms(self, tree: Tree, settled: set[str]) -> list[int]:
-        known = settled.union(tree.names)
-        return [t for t in tree.terms if self.objective.terms[t].blocks <= known]
-
-    def step(self, tree: Tree) -> bool:
-        """Solve one tree of blocks; True if the objective rose."""
-        if not tree.terms or self.changed_at[tree.terms].max() <= tree.seen:
-            return False
-        self.clock += 1
-        candidate = TreeSolver(self.objective, self.permutation, tree, tree.terms).solve()
-        risen = candidate != self.permutation and self._accept(tree, candidate)
-        linear = not self._is_linearised(tree)
-        if linear or not risen:
-            tree.seen = self.clock
-        return risen
-
-    def _is_linearised(self, tree: Tree) -> bool:
-        """Does some tensor hold blocks of the tree more than once?"""
-        return len(tree.names) > 1 or any(
-            sum(
-                tree.root in s.blocks
-                for g in self.objective.terms[t].parameter.groups
-                for s in g.segments
-            )
-            > 1
-            for t in tree.terms
-        )
-
-    def _accept(self, tree: Tree, candidate: Permutation) -> bool:
-        values = np.array([self.objective.value(candidate, t) for t in tree.terms])
-        old = self.values[tree.terms]
-        gain = values.sum() - old.sum()
-        if not gain > RELATIVE_GAIN * np.abs(old).sum():
-            return False
-        self.permutation = candidate
-        self.values[tree.terms] = values
-        self.changed_at[tree.terms] = self.clock
-        return True

@@ -4,13 +4,13 @@ For weights of fixed norm that is the same as minimising their distance (S. Ains
 and S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2). Biases and affines enter as matrices of
 one column, so they vote by outer products; buffers are permuted but do not vote.
 
-A solver sees three things of an objective: its value on the tensors that some blocks move, the
-gains of putting one unit in the place of another, and which blocks share a tensor.
+A solver sees four things of an objective: its value on a tensor, how that changes when some
+entries move, the entries that meet on one axis, and which blocks share a tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,12 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .errors import ArchitectureMismatchError, InvalidParameterError
+from .errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
 from .permutation import Permutation, source_of
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
 from .validation import is_finite
 
 Indices = NDArray[np.int64]
+Sources = tuple[Indices, ...]
+"""Per group of a parameter's axes, the position that each entry comes from."""
+
+BLOCK = 1 << 18
+"""Entries that are converted to float64 at a time; they stay in a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Term:
     a: torch.Tensor
     b: torch.Tensor
     blocks: frozenset[str]
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,14 @@ class WeightMatching:
         b: the state dict that is permuted.
         a: the state dict it is aligned with.
         device: where to compute; by default where ``a`` is.
+        vector_weight: a factor for parameters with one axis, biases and affines. They count like
+            everything else by default; where norms have large weights, they can outvote the
+            matrices.
 
     Raises:
         ArchitectureMismatchError: the state dicts do not fit the symmetry or each other.
         InvalidParameterError: a parameter holds nan or inf.
+        InvalidArgumentError: ``vector_weight`` is negative or not finite.
     """
 
     def __init__(
@@ -66,13 +76,19 @@ class WeightMatching:
         a: Mapping[str, torch.Tensor],
         *,
         device: torch.device | str | None = None,
+        vector_weight: float = 1.0,
     ) -> None:
+        if not 0 <= vector_weight < float("inf"):
+            raise InvalidArgumentError(
+                f"vector_weight must be a number from 0 upwards, got {vector_weight}"
+            )
         self.symmetry = symmetry
         self.terms: list[Term] = []
         for parameter in symmetry.parameters:
             tensor_a, tensor_b = _tensor(a, parameter, "A"), _tensor(b, parameter, "B")
             if not parameter.is_buffer and parameter.groups:
-                self.terms.append(_term(parameter, tensor_a, tensor_b, device))
+                weight = vector_weight if len(parameter.shape) == 1 else 1.0
+                self.terms.append(_term(parameter, tensor_a, tensor_b, device, weight))
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, term in enumerate(self.terms):
             for g, group in enumerate(term.parameter.groups):
@@ -84,49 +100,101 @@ class WeightMatching:
         """The terms that some of the blocks move."""
         return [t for t, term in enumerate(self.terms) if term.blocks & names]
 
+    def sources(self, indices: Mapping[str, Indices], term: int) -> Sources:
+        """Where the entries of a term come from, a group of axes at a time."""
+        parameter = self.terms[term].parameter
+        return tuple(source_of(self.symmetry, indices, parameter, g) for g in parameter.groups)
+
     def value(self, permutation: Permutation, term: int) -> float:
         """The inner product on one term, accumulated in float64."""
-        t = self.terms[term]
-        return float((t.a * self._permuted(permutation, t)).sum(dtype=torch.float64))
+        return self.value_at(term, self.sources(permutation.indices, term))
 
-    def _permuted(self, permutation: Permutation, term: Term) -> torch.Tensor:
-        moved = term.b
-        for g, group in enumerate(term.parameter.groups):
-            source = source_of(permutation, term.parameter, group)
-            moved = moved.index_select(g, torch.from_numpy(source).to(moved.device))
-        return moved
+    def value_at(self, term: int, sources: Sources) -> float:
+        """The inner product on one term whose entries come from ``sources``."""
+        t = self.terms[term]
+        return t.weight * _inner_product(t.a, t.b, list(sources))
+
+    def change(self, term: int, before: Sources, after: Sources) -> float:
+        """By how much the value of a term rises, in float64; only what moves is read."""
+        t = self.terms[term]
+        moved = [g for g in range(len(before)) if not np.array_equal(before[g], after[g])]
+        if not moved:
+            return 0.0
+        if len(moved) > 1:
+            return self.value_at(term, after) - self.value_at(term, before)
+        (g,) = moved
+        where = np.flatnonzero(before[g] != after[g])
+        a = select(t.a, g, where)
+        sides = []
+        for sources in (after, before):
+            chosen = [s[where] if k == g else s for k, s in enumerate(sources)]
+            sides.append(_inner_product(a, t.b, chosen))
+        return t.weight * (sides[0] - sides[1])
 
     def pair(
-        self, permutation: Permutation, occurrence: Occurrence, free: set[str]
+        self, permutation: Permutation, occurrence: Occurrence, free: Collection[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The entries of A and of B on one segment, with a dimension for each of its blocks in
         ``free`` (in order) and a last one for everything else. All other blocks of B are permuted.
         """
         term = self.terms[occurrence.term]
-        groups, segment = term.parameter.groups, occurrence.segment
-        moved = source_of(permutation, term.parameter, groups[occurrence.group], still=free)
-        a = term.a.movedim(occurrence.group, 0)
-        b = term.b.movedim(occurrence.group, 0)
-        a = _with_free_dims(a, segment.positions, segment, free)
-        b = _with_free_dims(b, moved[segment.positions], segment, free)
-        free_dims = sum(name in free for name in segment.blocks)
-        others = [g for g in range(len(groups)) if g != occurrence.group]
-        for dim, g in enumerate(others, start=a.ndim - 1 - len(others)):
-            source = torch.from_numpy(source_of(permutation, term.parameter, groups[g]))
-            b = b.index_select(dim, source.to(b.device))
-        return a.flatten(free_dims), b.flatten(free_dims)
+        parameter, segment = term.parameter, occurrence.segment
+        still = self.rows(permutation.indices, occurrence, free)
+        a = select(term.a, occurrence.group, free_first(segment.positions, segment, free).ravel())
+        b = select(term.b, occurrence.group, free_first(still, segment, free).ravel())
+        sources = self.sources(permutation.indices, occurrence.term)
+        for g in range(len(parameter.groups)):
+            if g != occurrence.group:
+                b = select(b, g, sources[g])
+        sizes = [n for n, name in zip(segment.positions.shape, segment.blocks, strict=False)
+                 if name in free]  # fmt: skip
+        left, right = (x.movedim(occurrence.group, 0).reshape(*sizes, -1) for x in (a, b))
+        return left * term.weight, right
+
+    def rows(
+        self, indices: Mapping[str, Indices], occurrence: Occurrence, free: Collection[str]
+    ) -> Indices:
+        """The positions of a segment, permuted by all of its blocks but those in ``free``."""
+        segment = occurrence.segment
+        if set(segment.blocks) <= set(free):
+            return segment.positions
+        parameter = self.terms[occurrence.term].parameter
+        group = parameter.groups[occurrence.group]
+        source = source_of(self.symmetry, indices, parameter, group, still=free)
+        moved: Indices = source[segment.positions]
+        return moved
 
 
-def _with_free_dims(
-    tensor: torch.Tensor, rows: Indices, segment: Segment, free: set[str]
-) -> torch.Tensor:
+def free_first(rows: Indices, segment: Segment, free: Collection[str]) -> Indices:
+    """Positions of a segment with the dimensions of the blocks in ``free`` first."""
     kept = [d for d, name in enumerate(segment.blocks) if name in free]
-    rest = [d for d in range(rows.ndim) if d not in kept]
-    rows = rows.transpose([*kept, *rest])
-    shape = rows.shape[: len(kept)]
-    index = torch.from_numpy(np.ascontiguousarray(rows).reshape(-1)).to(tensor.device)
-    picked = tensor.index_select(0, index)
-    return picked.reshape(*shape, -1, *picked.shape[1:])
+    return rows.transpose([*kept, *(d for d in range(rows.ndim) if d not in kept)])
+
+
+def select(tensor: torch.Tensor, dim: int, index: Indices) -> torch.Tensor:
+    """Entries along one dimension; a view where they lie side by side."""
+    first = int(index[0]) if len(index) else 0
+    if np.array_equal(index, np.arange(first, first + len(index))):
+        return tensor.narrow(dim, first, len(index))
+    return tensor.index_select(dim, torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device))
+
+
+def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices]) -> float:
+    """Of ``a`` with the entries of ``b`` that come from ``sources``, in float64 part by part."""
+    step = max(BLOCK // max(a[:1].numel(), 1), 1)
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
+    moved = [
+        (g, torch.from_numpy(source).to(b.device))
+        for g, source in enumerate(sources)
+        if g and not np.array_equal(source, np.arange(b.shape[g]))
+    ]
+    for begin in range(0, len(a), step):
+        part = select(b, 0, sources[0][begin : begin + step])
+        for g, source in moved:
+            part = part.index_select(g, source)
+        left = a[begin : begin + step].to(torch.float64)
+        total += torch.dot(left.reshape(-1), part.to(torch.float64).reshape(-1))
+    return float(total)
 
 
 def _tensor(
@@ -158,6 +226,7 @@ def _term(
     a: torch.Tensor,
     b: torch.Tensor,
     device: torch.device | str | None,
+    weight: float,
 ) -> Term:
     device = a.device if device is None else torch.device(device)
     double = {torch.float64, torch.complex128} & {a.dtype, b.dtype}
@@ -170,6 +239,7 @@ def _term(
         _canonical(_real(a).to(device, dtype), parameter.groups),
         _canonical(_real(b).to(device, dtype), parameter.groups),
         blocks,
+        weight,
     )
 
 

@@ -107,7 +107,8 @@ class Permutation:
         """One parameter's tensor with its entries moved; a new tensor."""
         tensor = tensor.detach()
         for group in parameter.groups:
-            tensor = take(tensor, group.axes, source_of(self, parameter, group))
+            source = source_of(self.symmetry, self.indices, parameter, group)
+            tensor = take(tensor, group.axes, source)
         return tensor
 
     def apply_to(self, model: M) -> M:
@@ -216,7 +217,8 @@ def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.
 
 
 def source_of(
-    permutation: Permutation,
+    symmetry: Symmetry,
+    indices: Mapping[str, Indices],
     parameter: ParameterSymmetry,
     group: AxisGroup,
     still: Collection[str] = (),
@@ -228,24 +230,24 @@ def source_of(
     source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
     for segment in group.segments:
         if segment.blocks:
-            moved = segment.positions[_permuted_index(permutation, segment, still)]
+            moved = segment.positions[_permuted_index(symmetry, indices, segment, still)]
             source[segment.positions] = moved
     return source
 
 
 def _permuted_index(
-    permutation: Permutation, segment: Segment, still: Collection[str]
+    symmetry: Symmetry, indices: Mapping[str, Indices], segment: Segment, still: Collection[str]
 ) -> tuple[Indices, ...]:
     """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
     ndim = segment.positions.ndim
     rows: list[Indices] = []
     index: list[Indices] = []
     for d, name in enumerate(segment.blocks):
-        block = permutation.symmetry.blocks[name]
+        block = symmetry.blocks[name]
         place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
         above = segment.parents[d]
         row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)
         rows.append(row * block.size + place)
-        index.append(place if name in still else permutation.indices[name][row, place])
+        index.append(place if name in still else indices[name][row, place])
     copies = np.arange(segment.positions.shape[-1]).reshape((1,) * (ndim - 1) + (-1,))
     return (*index, copies)

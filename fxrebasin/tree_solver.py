@@ -7,175 +7,113 @@ columns of a grouped convolution inside its groups) are solved in turn, each hea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from .assignment import assign
-from .objectives import Occurrence, WeightMatching
+from .objectives import Indices, Occurrence, WeightMatching
 from .permutation import Permutation
+from .symmetry import Block
+from .trees import Coupling, Tree
 
-Gains = NDArray[np.floating]
-Indices = NDArray[np.int64]
-
-
-@dataclass(eq=False)
-class Tree:
-    """A block without parent, and all blocks nested in it, children before parents."""
-
-    root: str
-    names: tuple[str, ...]
-    terms: list[int]
-    seen: int = -1
-    """The step after which the terms were last found to be optimal for this tree."""
+Pair = tuple[Tensor, Tensor]
 
 
 class TreeSolver:
-    """The best permutation of one tree of nested blocks, everything else being fixed."""
+    """The best permutation of one tree of nested blocks, everything else being fixed.
+
+    Args:
+        tree: its cost matrices are up to date.
+        terms: the terms that are heard.
+    """
 
     def __init__(
-        self, objective: WeightMatching, permutation: Permutation, tree: Tree, terms: list[int]
+        self, objective: WeightMatching, permutation: Permutation, tree: Tree, terms: set[int]
     ) -> None:
-        self.terms = set(terms)
         self.objective = objective
         self.permutation = permutation
-        self.symmetry = permutation.symmetry
+        self.blocks = objective.symmetry.blocks
         self.tree = tree
-        self.members = set(tree.names)
-        self.linear = {name: self._zeros(name) for name in tree.names}
-        self.bilinear: list[tuple[str, str, str, torch.Tensor, torch.Tensor]] = []
-        self.tables: dict[str, Indices] = {}
+        self.tables: dict[str, Tensor] = {}
+        self.bilinear: list[tuple[Coupling, Pair]] = [
+            (coupling, self._shared_entries(coupling))
+            for coupling in tree.couplings
+            if coupling.occurrence.term in terms
+        ]
 
-    def _zeros(self, name: str) -> Gains:
-        n = self.symmetry.blocks[name].units
-        return np.zeros((n, n))
-
-    def solve(self) -> Permutation:
-        for name in self.tree.names:
-            for occurrence in self.objective.occurrences[name]:
-                if occurrence.term in self.terms:
-                    self._collect(name, occurrence)
+    def solve(self) -> dict[str, Indices]:
+        """The indices of the tree's blocks."""
         for _ in range(2 if self.bilinear else 1):
             self._sweep()
         return self._chosen()
 
-    def _collect(self, name: str, occurrence: Occurrence) -> None:
-        """Add what one segment says to the gains of the innermost block it holds."""
-        chains = self._chains(occurrence)
-        if not chains or name != chains[0][-1]:
-            return
-        chain = chains[0]
-        siblings = [c for c in chains[1:] if c[:-1] == chain[:-1] and c[-1] != chain[-1]]
-        free = set(chain) | ({siblings[0][-1]} if siblings else set())
-        a, b = self.objective.pair(self.permutation, occurrence, free)
-        if siblings:
-            parent = chain[-2]
-            self.bilinear.append(
-                (parent, chain[-1], siblings[0][-1], *self._ordered(occurrence, free, chain, a, b))
-            )
-        else:
-            n = self.symmetry.blocks[name].units
-            product = a.reshape(n, -1) @ b.reshape(n, -1).T
-            self.linear[name] += product.cpu().numpy()
-
-    def _chains(self, occurrence: Occurrence) -> list[tuple[str, ...]]:
-        """The chains of nested blocks of this tree on a segment, outermost first."""
-        segment = occurrence.segment
-        inner = [
-            d
-            for d, name in enumerate(segment.blocks)
-            if name in self.members and d not in segment.parents
-        ]
-        chains = []
-        for d in inner:
-            chain = []
-            while d >= 0:
-                chain.append(segment.blocks[d])
-                d = segment.parents[d]
-            chains.append(tuple(reversed(chain)))
-        return chains
-
-    def _ordered(
-        self,
-        occurrence: Occurrence,
-        free: set[str],
-        chain: tuple[str, ...],
-        a: torch.Tensor,
-        b: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bring a pair with two sibling blocks to the shape (parents, first, second, rest)."""
+    def _shared_entries(self, coupling: Coupling) -> Pair:
+        """The entries of both models on a shared segment, as (parents, first, second, rest)."""
+        occurrence: Occurrence = coupling.occurrence
+        free = {*coupling.chain, coupling.sibling}
         names = [name for name in occurrence.segment.blocks if name in free]
-        order = [names.index(name) for name in chain]
-        other = next(d for d in range(len(names)) if d not in order)
-        parents = self.symmetry.blocks[chain[-1]].count
-        sizes = (self.symmetry.blocks[chain[-1]].size, self.symmetry.blocks[names[other]].size)
-        return tuple(  # type: ignore[return-value]
-            x.permute(*order, other, len(names)).reshape(parents, *sizes, -1) for x in (a, b)
-        )
+        order = [names.index(name) for name in coupling.chain]
+        other = names.index(coupling.sibling)
+        first, second = self.blocks[coupling.chain[-1]], self.blocks[coupling.sibling]
+        shape = (first.count, first.size, second.size, -1)
+        a, b = self.objective.pair(self.permutation, occurrence, free)
+        dims = (*order, other, len(names))
+        return a.permute(dims).reshape(shape), b.permute(dims).reshape(shape)
 
     def _sweep(self) -> None:
         """Solve all blocks once, children first."""
-        values: dict[str, Gains] = {}
+        values: dict[str, Tensor] = {}
         for name in self.tree.names:
-            block = self.symmetry.blocks[name]
-            gains = self.linear[name].copy()
-            for child in self.symmetry.children(name):
-                gains += values[child]
+            block = self.blocks[name]
+            gains = self.tree.costs[name].matrix
+            for child in self.objective.symmetry.children(name):
+                gains = gains + values[child]
             q, n = block.count, block.size
-            table = gains.reshape(q, n, q, n).transpose(0, 2, 1, 3)
-            coupled = table + self._coupling(name)
-            self.tables[name] = assign(coupled)
-            last = self._is_last(name)
-            chosen = np.take_along_axis(
-                coupled if last else table, self.tables[name][..., None], -1
-            )
-            values[name] = chosen[..., 0].sum(axis=-1)
+            table = gains.reshape(q, n, q, n).transpose(1, 2)
+            coupled = table + self._coupling(block)
+            assigned = assign(coupled.reshape(q * q, n, n), name=f"the gains of block {name!r}")
+            self.tables[name] = assigned.columns.reshape(q, q, n)
+            counted = coupled if self._is_last(name) else table
+            chosen = counted.gather(-1, self.tables[name][..., None])
+            values[name] = chosen.sum(dim=(-2, -1), dtype=torch.float64)
 
     def _is_last(self, name: str) -> bool:
         """Of two coupled blocks, only the one solved last counts what they share."""
         order = self.tree.names.index
-        return all(
-            order(name) >= max(order(first), order(second))
-            for _, first, second, _, _ in self.bilinear
-            if name in (first, second)
-        )
+        pairs = [(coupling.chain[-1], coupling.sibling) for coupling, _ in self.bilinear]
+        return all(order(name) >= max(map(order, pair)) for pair in pairs if name in pair)
 
-    def _coupling(self, name: str) -> Gains | float:
+    def _coupling(self, block: Block) -> Tensor | float:
         """What the siblings of a block say, given the assignments found for them so far."""
-        total: Gains | float = 0.0
-        for _, first, second, a, b in self.bilinear:
-            if name == first:
-                total = total + self._coupled(a, b, self.tables.get(second))
-            elif name == second:
-                total = total + self._coupled(
-                    a.transpose(1, 2), b.transpose(1, 2), self.tables.get(first)
-                )
+        total: Tensor | float = 0.0
+        for coupling, (a, b) in self.bilinear:
+            first, second = coupling.chain[-1], coupling.sibling
+            if block.name == first and second in self.tables:
+                total = total + _coupled(a, b, self.tables[second])
+            elif block.name == second and first in self.tables:
+                swapped = a.transpose(1, 2), b.transpose(1, 2)
+                total = total + _coupled(*swapped, self.tables[first])
         return total
 
-    @staticmethod
-    def _coupled(a: torch.Tensor, b: torch.Tensor, table: Indices | None) -> Gains | float:
-        """Gains (parents, parents, n, n) with the siblings (third dimension) assigned."""
-        if table is None:
-            return 0.0
-        q, n = a.shape[0], a.shape[1]
-        result = np.empty((q, q, n, n))
-        index = torch.from_numpy(table).to(a.device)
-        left = a.reshape(q, n, -1)
-        for k in range(q):
-            moved = b.gather(2, index[k][:, None, :, None].expand(-1, n, -1, b.shape[3]))
-            product = torch.einsum("ir,qjr->qij", left[k], moved.reshape(q, n, -1))
-            result[k] = product.cpu().numpy()
-        return result
-
-    def _chosen(self) -> Permutation:
+    def _chosen(self) -> dict[str, Indices]:
         """Read the permutation off the tables, parents first."""
-        indices = dict(self.permutation.indices)
-        flat: dict[str | None, Indices] = {None: np.zeros(1, dtype=np.int64)}
+        indices: dict[str, Indices] = {}
+        flat: dict[str | None, Tensor] = {None: torch.zeros(1, dtype=torch.int64)}
         for name in reversed(self.tree.names):
-            block = self.symmetry.blocks[name]
+            block = self.blocks[name]
             above = flat[block.parent]
-            indices[name] = self.tables[name][np.arange(block.count), above]
-            flat[name] = (above[:, None] * block.size + indices[name]).ravel()
-        return Permutation(self.symmetry, indices)
+            chosen = self.tables[name].cpu()[torch.arange(block.count), above]
+            flat[name] = (above[:, None] * block.size + chosen).ravel()
+            indices[name] = chosen.numpy()
+        return indices
+
+
+def _coupled(a: Tensor, b: Tensor, table: Tensor) -> Tensor:
+    """Gains (parents, parents, n, n) with the siblings (the third dimension) assigned."""
+    q, n, _, rest = a.shape
+    left = a.reshape(q, n, -1)
+    result = []
+    for k in range(q):
+        moved = b.gather(2, table[k][:, None, :, None].expand(-1, n, -1, rest))
+        result.append(torch.einsum("ir,qjr->qij", left[k], moved.reshape(q, n, -1)))
+    return torch.stack(result)

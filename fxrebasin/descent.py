@@ -1,0 +1,195 @@
+"""Block coordinate descent: the state of one run, and what a step does to it.
+
+Blocks that are nested in one another are solved together (:mod:`fxrebasin.tree_solver`), and
+trees of blocks that share no tensor at once. A step is kept only when the true objective, in
+float64, rose. Cost matrices and the prices of assignments are kept from visit to visit; a tree
+none of whose neighbours moved costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from .assignment import Assignment, assign
+from .objectives import Indices, Sources, WeightMatching
+from .permutation import Permutation
+from .schedules import colours
+from .tree_solver import TreeSolver
+from .trees import Tree, sharing, trees_of
+
+RELATIVE_GAIN = 1e-9
+"""A step must raise the objective by more than this share of what it touches, or rounding could
+make the descent cycle."""
+TOGETHER = 1 << 20
+"""Entries of cost matrices that are copied into one batch; larger ones are solved one by one."""
+
+
+class Descent:
+    """A permutation, and what is known about every tree of blocks under it."""
+
+    def __init__(self, objective: WeightMatching, indices: Mapping[str, Indices]) -> None:
+        self.objective = objective
+        self.symmetry = objective.symmetry
+        self.trees = trees_of(objective)
+        self.shared = sharing(self.trees)
+        self.gains = dict.fromkeys(self.symmetry.blocks, 0.0)
+        self._warm: list[Assignment | None] = [None] * len(self.trees)
+        self._kept = self._affordable(sum(2 * t.a.nbytes for t in objective.terms))
+        self._clock = 0
+        self.move_to(indices)
+
+    def move_to(self, indices: Mapping[str, Indices]) -> None:
+        """Go on from another permutation; cost matrices are brought up to date when needed."""
+        terms = range(len(self.objective.terms))
+        self.indices = dict(indices)
+        self.sources: list[Sources] = [self.objective.sources(indices, t) for t in terms]
+        self.values = np.array([self.objective.value_at(t, self.sources[t]) for t in terms])
+        self._clock += 1
+        self._moved_at = np.full(len(terms), self._clock)
+        self._seen_at = [0] * len(self.trees)
+
+    def _affordable(self, budget: int) -> list[bool]:
+        """Which trees may keep their cost matrices, small ones first."""
+        kept = [False] * len(self.trees)
+        for k in sorted(range(len(kept)), key=lambda k: self.trees[k].nbytes):
+            budget -= self.trees[k].nbytes
+            kept[k] = budget >= 0
+        return kept
+
+    @property
+    def total(self) -> float:
+        return float(self.values.sum())
+
+    @property
+    def permutation(self) -> Permutation:
+        return Permutation(self.symmetry, self.indices)
+
+    def sweep(self, order: Sequence[int]) -> bool:
+        """Visit every tree once; True if the objective rose."""
+        risen = False
+        for colour in colours(order, self.shared):
+            risen |= self.visit(colour)
+        return risen
+
+    def visit(self, numbers: Sequence[int]) -> bool:
+        """Solve trees that share no tensor; True if the objective rose."""
+        stale = [k for k in numbers if self._is_stale(k)]
+        self._clock += 1
+        risen = False
+        for k, candidate in self._solved(stale, {}):
+            rose = self._accept(k, candidate)
+            if not (rose and self.trees[k].bilinear):
+                self._seen_at[k] = self._clock
+            risen |= rose
+        return risen
+
+    def rebuild(self, numbers: Collection[int]) -> None:
+        """Solve trees anew, whatever they were, those first that share most with tensors whose
+        other blocks are settled, each hearing only those tensors. The objective may fall.
+        """
+        remaining = set(numbers)
+        sizes = np.array([term.a.numel() for term in self.objective.terms])
+        while remaining:
+            open_blocks = {name for k in remaining for name in self.trees[k].names}
+            heard = {}
+            for k in remaining:
+                unknown = open_blocks.difference(self.trees[k].names)
+                terms = self.trees[k].terms
+                heard[k] = {t for t in terms if not self.objective.terms[t].blocks & unknown}
+            shares = {
+                k: sizes[[*heard[k]]].sum() / max(sizes[[*self.trees[k].terms]].sum(), 1)
+                if heard[k]
+                else 0.0
+                for k in remaining
+            }
+            best = max(shares.values())
+            chosen = colours([k for k in sorted(remaining) if shares[k] == best], self.shared)[0]
+            self._clock += 1
+            for k, candidate in self._solved(chosen, heard):
+                self._put(k, candidate)
+                if len(heard[k]) == len(self.trees[k].terms) and not self.trees[k].bilinear:
+                    self._seen_at[k] = self._clock
+            remaining.difference_update(chosen)
+
+    def _is_stale(self, k: int) -> bool:
+        terms = self.trees[k].terms
+        return bool(terms) and self._moved_at[[*terms]].max() > self._seen_at[k]
+
+    def _solved(
+        self, numbers: Sequence[int], heard: Mapping[int, set[int]]
+    ) -> Iterator[tuple[int, dict[str, Indices]]]:
+        """The best permutations of trees that share no tensor; all terms are heard by default."""
+        waiting: dict[int, list[int]] = {}
+        for k in numbers:
+            tree = self.trees[k]
+            terms = heard.get(k, set(tree.terms))
+            costs = tree.costs.values()
+            changed = [cost.update(self.indices, self.sources, terms) for cost in costs]
+            if not tree.is_flat:
+                solver = TreeSolver(self.objective, self.permutation, tree, terms)
+                yield k, solver.solve()
+                self._release(k)
+            elif not changed[0] and self._warm[k] is not None:
+                yield k, self._candidate(k)
+            else:
+                size = tree.costs[tree.root].units
+                batch = waiting.setdefault(size, [])
+                batch.append(k)
+                if (len(batch) + 1) * size**2 > TOGETHER:
+                    yield from self._assigned(waiting.pop(size))
+        for batch in waiting.values():
+            yield from self._assigned(batch)
+
+    def _assigned(self, batch: list[int]) -> Iterator[tuple[int, dict[str, Indices]]]:
+        """Flat trees with equally many units."""
+        trees = [self.trees[k] for k in batch]
+        matrices = [tree.costs[tree.root].matrix for tree in trees]
+        warm = [self._warm[k] for k in batch]
+        costs = matrices[0][None] if len(batch) == 1 else torch.stack(matrices)
+        name = "the gains of " + ", ".join(repr(tree.root) for tree in trees)
+        found = assign(costs, warm=Assignment.stack(warm), name=name)
+        for k, one in zip(batch, found.unstack(), strict=True):
+            self._warm[k] = one
+            yield k, self._candidate(k)
+            self._release(k)
+
+    def _candidate(self, k: int) -> dict[str, Indices]:
+        warm = self._warm[k]
+        assert warm is not None
+        return {self.trees[k].root: warm.columns.cpu().numpy()}
+
+    def _release(self, k: int) -> None:
+        if not self._kept[k]:
+            for cost in self.trees[k].costs.values():
+                cost.forget()
+
+    def _accept(self, k: int, candidate: dict[str, Indices]) -> bool:
+        """Take a step if the objective rises by more than rounding could feign."""
+        tree = self.trees[k]
+        if all(np.array_equal(self.indices[name], found) for name, found in candidate.items()):
+            return False
+        after = {**self.indices, **candidate}
+        sources = {t: self.objective.sources(after, t) for t in tree.terms}
+        changes = {t: self.objective.change(t, self.sources[t], s) for t, s in sources.items()}
+        gain = sum(changes.values())
+        if not gain > RELATIVE_GAIN * np.abs(self.values[[*tree.terms]]).sum():
+            return False
+        self.indices = after
+        self.gains[tree.root] += gain
+        for t in tree.terms:
+            self.sources[t] = sources[t]
+            self.values[t] += changes[t]
+            self._moved_at[t] = self._clock
+        return True
+
+    def _put(self, k: int, candidate: dict[str, Indices]) -> None:
+        """Take a step whatever it does to the objective."""
+        self.indices = {**self.indices, **candidate}
+        for t in self.trees[k].terms:
+            after = self.objective.sources(self.indices, t)
+            self.values[t] += self.objective.change(t, self.sources[t], after)
+            self.sources[t] = after
+            self._moved_at[t] = self._clock

@@ -1,0 +1,55 @@
+"""In which order a descent visits the trees of blocks.
+
+An order is a function from the number of trees, the sweep and a generator to the order of that
+sweep. Trees that share no tensor and follow one another are solved at once, so an order is cut
+into colours: a tree joins the first colour after those of all its neighbours that came before.
+
+The order decides which optimum a descent ends in, so restarts with other seeds find others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import networkx as nx
+import numpy as np
+
+Order = Callable[[int, int, np.random.Generator], Sequence[int]]
+"""From the number of trees, the number of the sweep and a generator to an order of the trees."""
+
+
+def random_order(count: int, sweep: int, generator: np.random.Generator) -> Sequence[int]:
+    """Another order every sweep, as in Git Re-Basin (Ainsworth et al. 2023, algorithm 1)."""
+    order: list[int] = generator.permutation(count).tolist()
+    return order
+
+
+def graph_order(count: int, sweep: int, generator: np.random.Generator) -> Sequence[int]:
+    """From the inputs to the outputs, as the model runs."""
+    return range(count)
+
+
+def alternating_order(count: int, sweep: int, generator: np.random.Generator) -> Sequence[int]:
+    """From the inputs to the outputs and back again, in turn."""
+    return range(count) if sweep % 2 == 0 else range(count - 1, -1, -1)
+
+
+def colours(order: Sequence[int], shared: nx.Graph) -> list[list[int]]:
+    """Cut an order into sets of trees that share no tensor, which may be solved at once.
+
+    Solving the sets one after another changes nothing: of two trees that share a tensor, the one
+    that comes first in the order comes first here as well.
+
+    >>> colours([0, 1, 2, 3], nx.path_graph(4))
+    [[0], [1], [2], [3]]
+    >>> colours([0, 2, 1, 3], nx.path_graph(4))
+    [[0, 2], [1, 3]]
+    """
+    level: dict[int, int] = {}
+    result: list[list[int]] = []
+    for tree in order:
+        level[tree] = max((level[k] + 1 for k in shared[tree] if k in level), default=0)
+        if level[tree] == len(result):
+            result.append([])
+        result[level[tree]].append(tree)
+    return result
