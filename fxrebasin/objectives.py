@@ -27,8 +27,10 @@ Indices = NDArray[np.int64]
 Sources = tuple[Indices, ...]
 """Per group of a parameter's axes, the position that each entry comes from."""
 
-BLOCK = 1 << 18
-"""Entries that are converted to float64 at a time; they stay in a core's cache."""
+IN_CACHE = 1 << 14
+"""Entries that are converted to float64 at a time on a CPU, so that they stay in a core's cache."""
+AT_ONCE = 1 << 24
+"""The same on any other device."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def select(tensor: torch.Tensor, dim: int, index: Indices) -> torch.Tensor:
 
 def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices]) -> float:
     """Of ``a`` with the entries of ``b`` that come from ``sources``, in float64 part by part."""
-    step = max(BLOCK // max(a[:1].numel(), 1), 1)
+    entries = IN_CACHE if a.device.type == "cpu" else AT_ONCE
+    step = max(entries // max(a[:1].numel(), 1), 1)
     total = torch.zeros((), dtype=torch.float64, device=a.device)
     moved = [
         (g, torch.from_numpy(source).to(b.device))
