@@ -19,6 +19,8 @@ from .objectives import Indices, Occurrence, Sources, WeightMatching, free_first
 
 ENTRIES = 1 << 22
 """Of a tensor, how many are brought into the order of a matrix product at a time."""
+HIDDEN = -1
+"""In the place of a source: a position that is not heard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,10 @@ class CostMatrix:
         sources: list[Sources],
         terms: set[int],
     ) -> bool:
-        """Hear exactly ``terms``, permuted by ``indices``; True if that changed anything."""
+        """Hear exactly ``terms``, permuted by ``indices``; True if that changed anything.
+
+        Entries whose source is :data:`HIDDEN` are left out, on one other axis of a tensor.
+        """
         changed = False
         for k, (occurrence, free) in enumerate(self.parts):
             old, new = self._heard[k], None
@@ -146,8 +151,12 @@ class CostMatrix:
     def _gathered(
         self, occurrence: Occurrence, heard: _Heard, along: int, part: Indices
     ) -> torch.Tensor:
-        b = select(self.objective.terms[occurrence.term].b, along, heard.sources[along][part])
+        source = heard.sources[along][part]
+        b = select(self.objective.terms[occurrence.term].b, along, source.clip(0))
         b = select(b, occurrence.group, heard.rows.ravel())
+        if (source == HIDDEN).any():
+            known = torch.from_numpy(source != HIDDEN).to(b.device)
+            b = b * known.reshape([-1 if d == along else 1 for d in range(b.ndim)])
         for g, source in enumerate(heard.sources):
             if g not in (along, occurrence.group):
                 b = select(b, g, source)

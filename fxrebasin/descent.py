@@ -14,9 +14,12 @@ import numpy as np
 import torch
 
 from .assignment import Assignment, assign
+from .cost_matrices import HIDDEN
+from .frank_wolfe import frank_wolfe
 from .objectives import Indices, Sources, WeightMatching
 from .permutation import Permutation
 from .schedules import colours
+from .swaps import swapped
 from .tree_solver import TreeSolver
 from .trees import Tree, sharing, trees_of
 
@@ -26,6 +29,7 @@ make the descent cycle."""
 CERTAIN_GAIN = 1e-3
 """A gain that is a larger share than this of the entries that it is read off is no rounding error
 of a matrix product in float32."""
+QUADRATIC_STEPS = 10
 TOGETHER = 1 << 20
 """Entries of cost matrices that are copied into one batch; larger ones are solved one by one."""
 
@@ -86,6 +90,8 @@ class Descent:
         risen = False
         for k, candidate in self._solved(stale, {}):
             rose = self._accept(k, candidate)
+            if not rose and self.trees[k].bilinear and self.trees[k].is_flat:
+                rose = self._quadratic_step(k)
             if not (rose and self.trees[k].bilinear):
                 self._seen_at[k] = self._clock
             risen |= rose
@@ -120,12 +126,49 @@ class Descent:
             remaining.difference_update(chosen)
         self.evaluate()
 
+    def hold_out(self, k: int, units: Indices) -> None:
+        """Solve the neighbours of a flat tree without hearing some of its units, and then those
+        units by what the neighbours say. The objective may fall.
+
+        Neighbours that have been fitted to where a unit is speak for its staying there, which is
+        what holds a descent in its optimum; those that have not heard it speak for its like.
+        """
+        tree = self.trees[k]
+        root, (old,) = tree.root, self.indices[tree.root]
+        for colour in colours(list(self.shared[k]), self.shared):
+            self._clock += 1
+            for other, candidate in self._solved(colour, {}, self._hidden(tree, units)):
+                self._put(other, candidate)
+        cost = tree.costs[root]
+        cost.update(self.indices, self.sources, set(tree.terms))
+        rows, columns = (torch.from_numpy(i).to(cost.matrix.device) for i in (units, old[units]))
+        found = assign(cost.matrix[rows][:, columns][None], name=f"the gains of block {root!r}")
+        new = old.copy()
+        new[units] = old[units][found.columns[0].cpu().numpy()]
+        self._clock += 1
+        self._put(k, {root: new[None]})
+        self.evaluate()
+
+    def _hidden(self, tree: Tree, units: Indices) -> list[Sources]:
+        """The sources of all terms, without some units of a flat tree."""
+        result = list(self.sources)
+        for occurrence in self.objective.occurrences[tree.root]:
+            t, g, segment = occurrence.term, occurrence.group, occurrence.segment
+            hidden = result[t][g].copy()
+            d = segment.blocks.index(tree.root)
+            hidden[segment.positions.take(units, axis=d)] = HIDDEN
+            result[t] = (*result[t][:g], hidden, *result[t][g + 1 :])
+        return result
+
     def _is_stale(self, k: int) -> bool:
         terms = self.trees[k].terms
         return bool(terms) and self._moved_at[[*terms]].max() > self._seen_at[k]
 
     def _solved(
-        self, numbers: Sequence[int], heard: Mapping[int, set[int]]
+        self,
+        numbers: Sequence[int],
+        heard: Mapping[int, set[int]],
+        sources: list[Sources] | None = None,
     ) -> Iterator[tuple[int, dict[str, Indices]]]:
         """The best permutations of trees that share no tensor; all terms are heard by default."""
         waiting: dict[int, list[int]] = {}
@@ -133,7 +176,8 @@ class Descent:
             tree = self.trees[k]
             terms = heard.get(k, set(tree.terms))
             costs = tree.costs.values()
-            changed = [cost.update(self.indices, self.sources, terms) for cost in costs]
+            sources = self.sources if sources is None else sources
+            changed = [cost.update(self.indices, sources, terms) for cost in costs]
             if not tree.is_flat:
                 solver = TreeSolver(self.objective, self.permutation, tree, terms)
                 yield k, solver.solve()
@@ -186,6 +230,15 @@ class Descent:
         self.gains[tree.root] += gain
         self.total += gain
         return True
+
+    def _quadratic_step(self, k: int) -> bool:
+        """Where a block meets itself, the assignment is only a linearisation: look further."""
+        tree = self.trees[k]
+        relaxed = frank_wolfe(self.objective, self.indices, [tree], steps=QUADRATIC_STEPS)
+        if self._accept(k, relaxed):
+            return True
+        exchanged = swapped(self.objective, tree, self.indices[tree.root], self.sources)
+        return any(self._accept(k, {tree.root: indices}) for indices in exchanged)
 
     def _certain_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float | None:
         """Read off the cost matrix, which is exact but for rounding; None if that is too much."""

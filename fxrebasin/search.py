@@ -1,0 +1,121 @@
+"""Look for better optima: descend, leave, descend again, and keep the best.
+
+Coordinate descent ends where no block alone can improve. A budget of time or rounds is spent on
+leaving such an optimum in several ways (:mod:`fxrebasin.starts`) and climbing again; those ways
+that have gained most per second are tried more often.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .descent import Descent
+from .errors import InvalidArgumentError
+from .schedules import Order
+from .starts import Start, compare_signatures, hold_out, relax, restart
+
+STARTS: tuple[Start, ...] = (hold_out, relax, compare_signatures, restart)
+EXPLORATION = 0.25
+"""The share of rounds in which any start may be drawn, however little it has gained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much to spend on better optima after the first descent: whatever ends first.
+
+    >>> Budget(rounds=8)
+    Budget(seconds=inf, rounds=8)
+    """
+
+    seconds: float = math.inf
+    rounds: float = math.inf
+    """Starts that are tried, each followed by a descent."""
+
+    def __post_init__(self) -> None:
+        if not (self.seconds >= 0 and self.rounds >= 0):
+            raise InvalidArgumentError(
+                f"a budget's seconds and rounds must be numbers from 0 upwards, got {self}"
+            )
+        if math.isinf(self.seconds) and math.isinf(self.rounds):
+            raise InvalidArgumentError("a budget needs a limit: pass seconds=... or rounds=...")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One start and the descent that followed."""
+
+    start: str
+    objective: float
+    gained: float
+    """By how much it exceeded the best until then; 0 where it did not."""
+    seconds: float
+
+
+def search(
+    descent: Descent,
+    budget: Budget,
+    *,
+    order: Order,
+    generator: np.random.Generator,
+    max_sweeps: int,
+    announce: Callable[[Round], None],
+) -> list[Round]:
+    """Improve a descent that has converged; it ends at the best permutation found.
+
+    Deterministic for a generator if the budget is one of rounds.
+    """
+    best, value, gains = descent.indices, descent.total, dict(descent.gains)
+    rounds: list[Round] = []
+    begin = time.perf_counter()
+    while len(rounds) < budget.rounds and time.perf_counter() - begin < budget.seconds:
+        start = _draw(rounds, generator)
+        since = time.perf_counter()
+        start(descent, best, generator)
+        climb(descent, order=order, generator=generator, max_sweeps=max_sweeps)
+        descent.evaluate()
+        gained = max(descent.total - value, 0.0)
+        if gained:
+            best, value, gains = descent.indices, descent.total, dict(descent.gains)
+        seconds = time.perf_counter() - since
+        rounds.append(Round(start.__name__, descent.total, gained, seconds))
+        announce(rounds[-1])
+    descent.move_to(best)
+    descent.gains = gains
+    return rounds
+
+
+def climb(
+    descent: Descent,
+    *,
+    order: Order,
+    generator: np.random.Generator,
+    max_sweeps: int,
+    announce: Callable[[], None] = lambda: None,
+) -> tuple[list[float], bool]:
+    """Sweep until nothing changes; the objective after each sweep, and whether it converged."""
+    history: list[float] = []
+    while len(history) < max_sweeps:
+        risen = descent.sweep(order(len(descent.trees), len(history), generator))
+        history.append(descent.total)
+        announce()
+        if not risen:
+            return history, True
+    return history, False
+
+
+def _draw(rounds: list[Round], generator: np.random.Generator) -> Start:
+    """Each start once, then more often those that gained most, a fixed share of rounds apart."""
+    if len(rounds) < len(STARTS):
+        return STARTS[len(rounds)]
+    gained = np.array(
+        [sum(r.gained for r in rounds if r.start == start.__name__) for start in STARTS]
+    )
+    even = np.full(len(STARTS), 1 / len(STARTS))
+    shares = gained / gained.sum() if gained.any() else even
+    drawn = generator.choice(len(STARTS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)
+    return STARTS[int(drawn)]

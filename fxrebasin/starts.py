@@ -1,0 +1,65 @@
+"""Where else a descent can start: what a search for better optima tries in turn.
+
+Each function moves a descent away from the best permutation known so far; the descent then climbs
+again, and the better of the two results is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .descent import Descent
+from .frank_wolfe import frank_wolfe
+from .objectives import Indices
+from .signatures import match_signatures
+
+Start = Callable[[Descent, dict[str, Indices], np.random.Generator], None]
+
+
+def hold_out(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator
+) -> None:
+    """A joint move of a tree and its neighbours: each half of its units is placed by neighbours
+    that have only heard the other half."""
+    flat = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
+    if flat:
+        descent.move_to(best)
+        degrees = np.array([descent.shared.degree[k] + 1 for k in flat])
+        k = int(generator.choice(flat, p=degrees / degrees.sum()))
+        order = generator.permutation(descent.symmetry.blocks[descent.trees[k].root].size)
+        for half in np.array_split(order, 2):
+            descent.hold_out(k, half)
+
+
+def relax(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
+    """Frank-Wolfe over all blocks that are not nested, from a mixture of the best permutation and
+    the uniform matrix."""
+    flat = [tree for tree in descent.trees if tree.is_flat and tree.terms]
+    if flat:
+        spread = float(generator.uniform())
+        found = frank_wolfe(descent.objective, best, flat, spread=spread)
+        descent.move_to({**best, **found})
+
+
+def restart(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
+    """A random permutation, every block its own."""
+    indices = {
+        block.name: generator.permuted(
+            np.tile(np.arange(block.size, dtype=np.int64), (block.count, 1)), axis=1
+        )
+        for block in descent.symmetry
+    }
+    descent.move_to(indices)
+
+
+def compare_signatures(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator
+) -> None:
+    """Match the units of one tree by what no other permutation changes, and rebuild the rest."""
+    trees = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
+    if trees:
+        k = int(generator.choice(trees))
+        descent.move_to({**best, **match_signatures(descent.objective, descent.trees[k])})
+        descent.rebuild([other for other in range(len(descent.trees)) if other != k])
