@@ -1,13 +1,11 @@
-"""Block coordinate descent: align the units of B with those of A, block by block.
+"""Weight matching: align the units of B with those of A.
 
-Blocks that are nested in one another (heads and the features inside them, groups and the channels
-inside them) are solved together, from the inside out: for every pair of parents the best
-assignment of their children is found first, and what it gains joins the gains of pairing the
-parents. A step is kept only when the true objective rose: a block on two axes of one tensor makes
-the step a linearisation, and so do siblings that share a tensor.
+Blocks are solved one after another, each step a linear assignment problem, until none improves
+(:mod:`fxrebasin.descent`); with a budget, better optima are looked for afterwards
+(:mod:`fxrebasin.search`).
 
 Source: S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin", ICLR 2023, algorithm 1,
-extended to nested blocks.
+extended to nested blocks, to blocks on several axes of a tensor, and to joint moves.
 """
 
 from __future__ import annotations
@@ -25,12 +23,10 @@ from .descent import Descent
 from .errors import ConvergenceWarning, InvalidArgumentError
 from .objectives import WeightMatching
 from .permutation import Permutation
+from .schedules import Order, random_order
+from .search import Budget, Round, climb, search
+from .signatures import upper_bound
 from .symmetry import Symmetry
-from .schedules import random_order
-
-RELATIVE_GAIN = 1e-9
-"""A step must raise the objective by more than this share of the terms it touches, or rounding
-could make the descent cycle."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,16 @@ class Alignment:
     objective_before: float
     objective_after: float
     history: tuple[float, ...]
-    """The objective after each sweep."""
+    """The objective after each sweep of the first descent."""
     converged: bool
     seconds: float
+    gains: Mapping[str, float]
+    """Per block without parent, what its own steps added to the objective since the start of the
+    last descent."""
+    rounds: tuple[Round, ...] = ()
+    """What a budget was spent on."""
+    upper_bound: float | None = None
+    """What no permutation can exceed, if it was asked for."""
 
     @property
     def sweeps(self) -> int:
@@ -51,9 +54,11 @@ class Alignment:
 
     def __str__(self) -> str:
         state = "converged" if self.converged else "stopped at the limit"
+        bound = "" if self.upper_bound is None else f" (at most {self.upper_bound:,.4f})"
+        found = f", {len(self.rounds)} rounds of search" if self.rounds else ""
         return (
-            f"objective {self.objective_before:,.4f} -> {self.objective_after:,.4f} "
-            f"in {self.sweeps} sweeps, {state}, {self.seconds:.1f} s; {self.permutation!r}"
+            f"objective {self.objective_before:,.4f} -> {self.objective_after:,.4f}{bound} "
+            f"in {self.sweeps} sweeps, {state}{found}, {self.seconds:.1f} s; {self.permutation!r}"
         )
 
 
@@ -64,54 +69,103 @@ def weight_matching(
     to: Mapping[str, torch.Tensor],
     seed: int = 0,
     max_sweeps: int = 100,
+    order: Order = random_order,
+    budget: Budget | None = None,
+    vector_weight: float = 1.0,
+    bound: bool = False,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Alignment:
     """Find the permutation of ``state_dict`` (B) whose weights are closest to those of ``to`` (A).
 
+    >>> import torch, fxrebasin as fr
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
+    >>> symmetry = fr.analyze(b, args=(torch.zeros(1, 4),))
+    >>> states = {"state_dict": b.state_dict(), "to": a.state_dict()}
+    >>> found = fr.weight_matching(symmetry, **states, progress=False)
+    >>> longer = fr.weight_matching(symmetry, **states, budget=fr.Budget(rounds=4), progress=False)
+    >>> longer.objective_after >= found.objective_after >= found.objective_before
+    True
+
     Args:
         symmetry: the group, as found by :func:`fxrebasin.analyze`.
         state_dict: the weights of B; not changed.
         to: the weights of A; not changed. float16 and bfloat16 are computed in float32.
-        seed: of the order in which blocks are visited; the result is deterministic for a seed.
+        seed: of orders and starts. The result is deterministic for a seed, unless the budget is
+            one of seconds.
         max_sweeps: visits of every block before giving up.
-        device: where to compute cost matrices; by default where A is.
+        order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
+            ``alternating_order``, or a function like them.
+        budget: spend time or rounds on better optima; by default one descent.
+        vector_weight: how much biases and affines count, matrices counting 1.
+        bound: also compute an upper bound of the objective; about as long as a sweep.
+        device: where to compute; by default where A is.
         progress: show a progress bar.
+
+    Memory: views of both state dicts where their layout and dtype allow it, copies where not, and
+    cost matrices that are kept as long as they are no larger than both models together. Besides,
+    the largest cost matrix.
 
     Raises:
         ArchitectureMismatchError, InvalidParameterError: see :class:`WeightMatching`.
-        InvalidArgumentError: ``max_sweeps`` is not positive.
+        InvalidArgumentError: an option makes no sense.
 
     Warns:
         ConvergenceWarning: the iteration limit was hit before a sweep changed nothing.
     """
     if max_sweeps < 1:
         raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
-    start = time.perf_counter()
-    objective = WeightMatching(symmetry, state_dict, to, device=device)
-    descent = Descent(objective, symmetry.identity().indices)
+    begin = time.perf_counter()
+    objective = WeightMatching(
+        symmetry, state_dict, to, device=device, vector_weight=vector_weight
+    )
+    identity = symmetry.identity().indices
+    descent = Descent(objective, identity)
     before = descent.total
-    descent.rebuild(range(len(descent.trees)))
-    if descent.total <= before:
-        descent.move_to(symmetry.identity().indices)
-    history: list[float] = []
-    converged = False
     generator = np.random.default_rng(seed)
+    rounds: list[Round] = []
     with tqdm(total=None, desc="weight matching", disable=None if progress else True) as bar:
-        while not converged and len(history) < max_sweeps:
-            order = random_order(len(descent.trees), len(history), generator)
-            changed = descent.sweep(order)
-            bar.update(len(descent.trees))
-            bar.set_postfix(sweep=len(history) + 1, objective=f"{descent.total:.6g}")
-            history.append(descent.total)
-            converged = not changed
-    descent.evaluate()
-    history = [min(value, descent.total) for value in history[:-1]] + [descent.total]
+
+        def announce(*_: object) -> None:
+            bar.update()
+            bar.set_postfix(objective=f"{descent.total:.6g}")
+
+        descent.rebuild(range(len(descent.trees)))
+        if descent.total <= before:
+            descent.move_to(identity)
+        history, converged = climb(
+            descent,
+            order=order,
+            generator=generator,
+            max_sweeps=max_sweeps,
+            announce=announce,
+        )
+        descent.evaluate()
+        history = [*np.minimum(history[:-1], descent.total).tolist(), descent.total]
+        if budget is not None:
+            rounds = search(
+                descent,
+                budget,
+                order=order,
+                generator=generator,
+                max_sweeps=max_sweeps,
+                announce=announce,
+            )
+        limit = upper_bound(objective) if bound else None
     if not converged:
         warnings.warn(
             f"weight matching stopped after {max_sweeps} sweeps, while blocks were still changing",
             ConvergenceWarning,
             stacklevel=2,
         )
-    seconds = time.perf_counter() - start
-    return Alignment(descent.permutation, before, descent.total, tuple(history), converged, seconds)
+    return Alignment(
+        descent.permutation,
+        before,
+        descent.total,
+        tuple(history),
+        converged,
+        time.perf_counter() - begin,
+        dict(descent.gains),
+        tuple(rounds),
+        limit,
+    )
