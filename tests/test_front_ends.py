@@ -156,6 +156,33 @@ def test_what_control_flow_reads_stays_in_place() -> None:
     assert symmetry.movable_units == 5
 
 
+class ComparesLayers(nn.Module):
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 6), nn.Linear(3, 6)
+        self.leave_one, self.leave_two = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1, x2 = self.one(x).relu(), self.two(x).relu()
+        if torch.equal(x1[:, : self.kept], x2[:, :4]):
+            return self.leave_one(x1)
+        return self.leave_one(x1) - self.leave_two(x2)
+
+
+@pytest.mark.parametrize(
+    ("kept", "order"),
+    [(4, math.lgamma(5) + 2 * math.lgamma(3)), (3, 2 * math.lgamma(7))],
+)
+def test_what_is_compared_as_a_whole_moves_together(kept: int, order: float) -> None:
+    """Of unlike shapes nothing is compared; of like ones, what is compared stays that set."""
+    symmetry = fr.analyze(ComparesLayers(kept), args=(X,))
+    assert symmetry.front_end == "eager"
+    assert symmetry.log_order == pytest.approx(order)
+    assert symmetry.unknown_ops == {}
+    assert any("reads values of tensors (at equal)" in note for note in symmetry.notes)
+
+
 def test_exported_programs_and_graphs_are_taken_as_they_are() -> None:
     a, b = pair(Plain)
     exported = torch.export.export(b, (X,), strict=False)
