@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -321,6 +322,48 @@ def test_running_eagerly_leaves_the_model_alone() -> None:
     assert model.training
     assert len(model._forward_hooks) == hooks
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+@torch.library.custom_op("front_ends::scaled", mutates_args=())
+def scaled(x: Tensor, scale: Tensor) -> Tensor:
+    return x * scale
+
+
+class HoldsWhatCannotBeCopied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.scale = nn.Parameter(torch.rand(6))
+        self.op, self.lock = scaled, threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            return self.leave(self.op(self.enter(x), self.scale))
+
+
+class HoldsAndReads(HoldsWhatCannotBeCopied):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum().item() > -1e9 else -x)
+
+
+@pytest.mark.parametrize("front_end", ["symbolic_trace", "eager"])
+def test_copies_share_what_cannot_be_copied(front_end: FrontEnd) -> None:
+    a, b = pair(HoldsWhatCannotBeCopied)
+    symmetry = fr.analyze(b, args=(X,), rules={scaled: "... c, c -> ... c"}, front_ends=[front_end])
+    assert symmetry.movable_units == 6
+    found = fr.match(symmetry, b.state_dict(), to=a.state_dict(), progress=False)
+    moved = found.apply_to(b)
+    assert moved.lock is b.lock
+    assert moved.enter is not b.enter
+    assert difference(evaluate(moved.double(), (X,)), evaluate(b.double(), (X,))) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [HoldsWhatCannotBeCopied, HoldsAndReads])
+def test_a_model_that_holds_a_lock_is_aligned(kind: type[nn.Module]) -> None:
+    a, b = pair(kind)
+    rules = {scaled: "... c, c -> ... c"}
+    aligned = fr.rebasin(b, to=a, args=(X,), rules=rules, progress=False)
+    assert aligned.report.objective_after > aligned.report.objective_before
 
 
 def test_errors_of_rules_are_not_taken_for_errors_of_inputs() -> None:
