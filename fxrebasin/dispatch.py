@@ -32,9 +32,6 @@ from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
 from .units import Ids, Units
 
-READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
-"""What Python runs when it asks for the value of a tensor."""
-
 UNDECLARED = {torch.ops.aten.native_batch_norm.default: (3, 4)}
 """Arguments that an op writes to though its schema does not say so."""
 
@@ -198,7 +195,7 @@ class LayoutMode(TorchDispatchMode):
             self.watcher.before(str(func))
         if torch.Tag.dynamic_output_shape in func.tags:
             self.found.shapes_read = True
-        if func in READS:
+        if _reads(func._schema):
             self.found.values_read[self.found.units.site] = None
         layout_args, layout_kwargs = tree_map_only(
             torch.Tensor, self.layout_of, (args, _without_out(func, kwargs))
@@ -292,7 +289,7 @@ class LayoutMode(TorchDispatchMode):
     def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
         self._touch(operands, rule)
-        if rule is None or not call.shapes:
+        if rule is None or not (call.shapes or _reads(call.schema)):
             if call.shapes:
                 self.found.unknown_ops[call.op] += 1
             for x in operands:
@@ -338,7 +335,8 @@ class LayoutMode(TorchDispatchMode):
             is_view = any(result.alias_info is not None for result in call.schema.returns)
             if is_view or call.schema.name == "aten::cat":
                 return False
-        return all(0 in shape for shape in call.shapes) or any(0 in x.shape for x in operands)
+        nothing = call.shapes != () and all(0 in shape for shape in call.shapes)
+        return nothing or any(0 in x.shape for x in operands)
 
     def _touch(self, operands: list[Layout], rule: Rule | None = None) -> None:
         for x in operands:
@@ -381,6 +379,13 @@ def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
     return bool((tensor == first).all()) or bool(
         tensor.is_floating_point() and torch.isnan(tensor).all()
     )
+
+
+def _reads(schema: torch.FunctionSchema | None) -> bool:
+    """Does an op give Python numbers instead of tensors, as ``item`` and ``torch.equal`` do?"""
+    if schema is None or schema.is_mutable or not schema.returns:
+        return False
+    return not any("Tensor" in str(result.type) for result in schema.returns)
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:

@@ -27,10 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch._library.custom_ops import CustomOpDef
 
 from .errors import InvalidArgumentError, VerificationError
 from .lost_symmetry import lost_symmetry
+from .module_call import as_function, rule_of_function
 from .permutation import Permutation
 from .rule_claim import Claim, claims_of, order_of_result
 from .rule_example import (
@@ -111,8 +113,8 @@ def check_rule(
     mostly distinct, 2 to 6, and products of those where an axis is a product.
 
     Args:
-        op: an ATen op, a ``torch.library`` op, or any function of tensors. It has to be
-            deterministic, and to run in float64.
+        op: an ATen op, a ``torch.library`` op, any function of tensors, or a module, whose
+            parameters are permuted as well. It has to be deterministic, and to run in float64.
         args, kwargs: example arguments. Floating-point tensors are permuted, in float64; the
             values of one with repeated entries are varied. Others are constants.
         rule: a signature or a function, as for ``fxrebasin.register_rule``; by default the one
@@ -131,8 +133,11 @@ def check_rule(
         ``torch/distributed/tensor/_ops/strategy_validation.py``.
     """
     generator = torch.Generator().manual_seed(seed)
-    example = example_of(op, args, kwargs, generator)
     rule = _rule_of(op, rule)
+    if isinstance(op, nn.Module):
+        op, stored = as_function(op)
+        rule, kwargs = rule_of_function(rule, list(stored)), {**kwargs, **stored}
+    example = example_of(op, args, kwargs, generator)
     draws = [example.draw(example.tensors)]
     draws += example.redraws([shuffled], generator)
     error = 0.0
@@ -151,14 +156,16 @@ def check_rule(
 
 def _rule_of(op: Any, rule: str | Rule | None) -> Rule:
     if rule is not None:
-        return as_rule(op, rule)
+        return as_rule(type(op) if isinstance(op, nn.Module) else op, rule)
     if isinstance(op, CustomOpDef):
         op = op._opoverload
     if isinstance(op, torch._ops.OpOverloadPacket):
         op = getattr(op, op.overloads()[0])
-    book, key = rule_book(), key_of(op)
+    book, key = rule_book(), key_of(type(op) if isinstance(op, nn.Module) else op)
     if isinstance(op, torch._ops.OpOverload):
         found = book.of_op(op)
+    elif isinstance(op, nn.Module):
+        found = book.of_module(op)
     else:
         found = book.of_method(key[1]) if isinstance(key, tuple) else book.of_function(op)
     if found is None:

@@ -40,7 +40,23 @@ def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
                 memo.setdefault(id(value), value.detach())
     if isinstance(model, fx.GraphModule):
         return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
-    return copy.deepcopy(model, memo)
+    try:
+        return copy.deepcopy(model, dict(memo))
+    except TypeError:  # what Python says of that which it cannot copy
+        return copy.deepcopy(model, {**memo, **_uncopiable(model, memo)})
+
+
+def _uncopiable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
+    """What modules hold that has no copies, such as locks and custom ops, as a memo to share it."""
+    found: dict[int, Any] = {}
+    for module in model.modules():
+        for name in vars(module).keys() - vars(nn.Module()).keys():
+            value = vars(module)[name]
+            try:
+                copy.deepcopy(value, dict(memo))
+            except TypeError:
+                found[id(value)] = value
+    return found
 
 
 def forget_caches(model: nn.Module) -> None:

@@ -6,7 +6,6 @@ found here as well, and told apart from a wrong permutation.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,7 +252,7 @@ def _in_double(
     original: nn.Module, rewritten: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> tuple[nn.Module, nn.Module, Any, Any]:
     wide = in_double((tuple(args), kwargs))
-    return to_double(deep_copy(original)), to_double(copy.deepcopy(rewritten)), *wide
+    return to_double(deep_copy(original)), to_double(deep_copy(rewritten)), *wide
 
 
 def in_double(inputs: Any) -> Any:
@@ -299,7 +298,7 @@ def _explain(
     """Tell a wrong trace from a wrong permutation, and find the first node that differs."""
     name = type(original).__name__
     measured = f"(relative error {error:.2g}, tolerance {TOLERANCE[dtype]:.0e} in {dtype})"
-    trace = copy.deepcopy(rewritten)
+    trace = deep_copy(rewritten)
     state = original.state_dict()
     trace.load_state_dict({k: state[k] for k in trace.state_dict() if k in state}, strict=False)
     expected, traced = run(original, args, kwargs), run(trace, args, kwargs)

@@ -218,6 +218,8 @@ REDUCTIONS = [
     call(aten.aminmax, x(2, 3, 4), dim=1),
     call(aten.aminmax, x(3, 4)),
     Sample(aten.any, (x(2, 3), 1), stand_in=both_true(aten.any)),
+    Sample(aten.equal, (x(2, 3), x(2, 3)), stand_in=torch.dist),
+    Sample(aten.equal, (x(2, 3, 4), x(2, 3, 4)), stand_in=torch.dist),
     call(aten.logsumexp, x(2, 3, 4), [1]),
     call(aten.max, x(3, 4)),
     call(aten.max, x(2, 3, 4), 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,6 +157,33 @@ def test_what_control_flow_reads_stays_in_place() -> None:
     assert symmetry.movable_units == 5
 
 
+class ComparesLayers(nn.Module):
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 6), nn.Linear(3, 6)
+        self.leave_one, self.leave_two = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1, x2 = self.one(x).relu(), self.two(x).relu()
+        if torch.equal(x1[:, : self.kept], x2[:, :4]):
+            return self.leave_one(x1)
+        return self.leave_one(x1) - self.leave_two(x2)
+
+
+@pytest.mark.parametrize(
+    ("kept", "order"),
+    [(4, math.lgamma(5) + 2 * math.lgamma(3)), (3, 2 * math.lgamma(7))],
+)
+def test_what_is_compared_as_a_whole_moves_together(kept: int, order: float) -> None:
+    """Of unlike shapes nothing is compared; of like ones, what is compared stays that set."""
+    symmetry = fr.analyze(ComparesLayers(kept), args=(X,))
+    assert symmetry.front_end == "eager"
+    assert symmetry.log_order == pytest.approx(order)
+    assert symmetry.unknown_ops == {}
+    assert any("reads values of tensors (at equal)" in note for note in symmetry.notes)
+
+
 def test_exported_programs_and_graphs_are_taken_as_they_are() -> None:
     a, b = pair(Plain)
     exported = torch.export.export(b, (X,), strict=False)
@@ -294,6 +322,48 @@ def test_running_eagerly_leaves_the_model_alone() -> None:
     assert model.training
     assert len(model._forward_hooks) == hooks
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+@torch.library.custom_op("front_ends::scaled", mutates_args=())
+def scaled(x: Tensor, scale: Tensor) -> Tensor:
+    return x * scale
+
+
+class HoldsWhatCannotBeCopied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.scale = nn.Parameter(torch.rand(6))
+        self.op, self.lock = scaled, threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            return self.leave(self.op(self.enter(x), self.scale))
+
+
+class HoldsAndReads(HoldsWhatCannotBeCopied):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum().item() > -1e9 else -x)
+
+
+@pytest.mark.parametrize("front_end", ["symbolic_trace", "eager"])
+def test_copies_share_what_cannot_be_copied(front_end: FrontEnd) -> None:
+    a, b = pair(HoldsWhatCannotBeCopied)
+    symmetry = fr.analyze(b, args=(X,), rules={scaled: "... c, c -> ... c"}, front_ends=[front_end])
+    assert symmetry.movable_units == 6
+    found = fr.match(symmetry, b.state_dict(), to=a.state_dict(), progress=False)
+    moved = found.apply_to(b)
+    assert moved.lock is b.lock
+    assert moved.enter is not b.enter
+    assert difference(evaluate(moved.double(), (X,)), evaluate(b.double(), (X,))) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [HoldsWhatCannotBeCopied, HoldsAndReads])
+def test_a_model_that_holds_a_lock_is_aligned(kind: type[nn.Module]) -> None:
+    a, b = pair(kind)
+    rules = {scaled: "... c, c -> ... c"}
+    aligned = fr.rebasin(b, to=a, args=(X,), rules=rules, progress=False)
+    assert aligned.report.objective_after > aligned.report.objective_before
 
 
 def test_errors_of_rules_are_not_taken_for_errors_of_inputs() -> None:

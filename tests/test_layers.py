@@ -44,7 +44,7 @@ LAYERS: list[set[str]] = [
     {"permutation"},
     {"claims"},
     {"segments"},
-    {"rule_example"},
+    {"rule_example", "module_call"},
     {"rule_claim"},
     {"lost_symmetry"},
     {"testing"},

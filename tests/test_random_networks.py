@@ -53,6 +53,8 @@ REGRESSIONS: tuple[Recipe, ...] = (
     (("vector", 5, 6), ("dense", (("halves", ()),)), ("each",)),
     (("vector", 5, 6), ("part", 2, (("glu",), ("pad", 0, 1))), ("each",)),
     (("vector", 5, 6), ("branches", (("ordered_pairs",),), ()), ("each",)),
+    (("vector", 5, 6), ("crop", 3, 3), ("one_parameter_twice",), ("pad", 4, 5), ("each",)),
+    (("vector", 5, 6), ("part", 2, (("gated_halves",), ("pad", 0, 1))), ("each",)),
     (
         ("vector", 5, 6),
         ("dense", (("scatter_piece", 3, 3), ("branches", (), CROPPED), ("crop", 3, 6))),

@@ -46,8 +46,13 @@ def tagged_pointwise() -> Iterator[torch._ops.OpOverload]:
             for overload in packet.overloads():
                 op = getattr(packet, overload)
                 writes = any(a.is_out for a in op._schema.arguments)
-                if not writes and torch.Tag.pointwise in op.tags and find_rule(op) is not None:
+                tagged = torch.Tag.pointwise in op.tags and find_rule(op) is not None
+                if tagged and not writes and returns_tensors(op):
                     yield op
+
+
+def returns_tensors(op: torch._ops.OpOverload) -> bool:
+    return all("Tensor" in str(result.type) for result in op._schema.returns)
 
 
 def example_arguments(op: torch._ops.OpOverload) -> list[object] | None:

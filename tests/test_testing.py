@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import fxrebasin as fr
 import fxrebasin.testing
 from fxrebasin import primitives
 from fxrebasin.errors import (
@@ -240,6 +242,52 @@ def test_a_rule_that_was_registered_is_the_default() -> None:
         assert not check_rule(torch.Tensor.softmax, x(5, 6), 1, rule="n c -> n _")
     finally:
         fxrebasin.unregister_rule(torch.Tensor.softmax)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sound"),
+    [
+        ("... i, weight: o i, bias: o -> ... o", True),
+        ("... i, weight: o i, bias: p -> ... o", False),
+        ("... i, weight: o j, bias: o -> ... o", False),
+        (
+            lambda call, x: call.signature(
+                "... i, o i, o -> ... o", x, call.parameter("weight"), call.parameter("bias")
+            ),
+            True,
+        ),
+    ],
+)
+def test_a_module_is_checked_with_what_it_stores(rule: Any, sound: bool) -> None:
+    layer = nn.Linear(5, 3)
+    check = check_rule(layer, torch.randn(2, 5), rule=rule)
+    assert check.sound == sound, str(check)
+    assert check.lost == ()
+    assert check.op == "Linear"
+    assert layer.weight.dtype == torch.float32
+
+
+def test_a_module_has_the_rule_that_was_registered_for_its_type() -> None:
+    class Half(nn.Linear):
+        pass
+
+    with pytest.raises(InvalidArgumentError, match=r"Half\(.*\) has no rule"):
+        check_rule(Half(5, 3), torch.randn(2, 5))
+    fr.register_rule(nn.Linear, "... i, weight: _ i, bias: _ -> ... _")
+    try:
+        check = check_rule(Half(5, 3), torch.randn(2, 5))
+    finally:
+        fr.unregister_rule(nn.Linear)
+    assert check.lost == (
+        "weight[0], bias[0] and result[1] can be permuted together, but the rule pins them",
+    )
+
+
+def test_running_statistics_of_a_module_are_permuted() -> None:
+    norm = nn.BatchNorm1d(4).eval()
+    text = "n c, weight: c, bias: c, running_mean: c, running_var: c -> n c"
+    assert check_rule(norm, torch.randn(3, 4), rule=text).sound
+    assert not check_rule(norm, torch.randn(3, 4), rule=text.replace("var: c", "var: d")).sound
 
 
 def test_the_overload_and_the_form_of_arguments_are_torchs() -> None:

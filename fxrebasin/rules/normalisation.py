@@ -85,6 +85,13 @@ def reduction(
     return call.reduce(x, list(dims) if dims else range(x.ndim), keepdim=keepdim)
 
 
+def comparison(call: Call, x: Layout, y: Layout) -> list[Layout]:
+    """Are two tensors equal as a whole: no values matter where their shapes differ."""
+    if x.shape == y.shape:
+        call.reduce(call.merge(x, y), range(x.ndim))
+    return [Layout(shape) for shape in call.shapes]
+
+
 def with_argument(
     call: Call, x: Layout, argument: Any = 2, dim: Any = None, keepdim: bool = False, **kwargs: Any
 ) -> Layout:

@@ -72,6 +72,7 @@ RULES: dict[Any, Rule] = {
     aten.amin: normalisation.reduction,
     aten.aminmax: normalisation.moments,
     aten.any: normalisation.reduction,
+    aten.equal: normalisation.comparison,
     aten.kthvalue: order.ranked,
     aten.logsumexp: normalisation.reduction,
     aten.max: order.extremum,
