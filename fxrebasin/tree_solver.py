@@ -126,7 +126,8 @@ class TreeSolver:
             q, n = block.count, block.size
             table = gains.reshape(q, n, q, n).transpose(0, 2, 1, 3)
             coupled = table + self._coupling(name)
-            self.tables[name] = assign(coupled)
+            solved = assign(coupled.reshape(q * q, n, n), name=f"gains of block {name}")
+            self.tables[name] = solved.columns.numpy().reshape(q, q, n)
             last = self._is_last(name)
             chosen = np.take_along_axis(
                 coupled if last else table, self.tables[name][..., None], -1
