@@ -1,0 +1,8 @@
+"""The linear assignment problem: one interface for every solver."""
+
+from .choice import assign, suitable
+from .dense import solve_dense
+from .problem import Assignment, Engine
+from .sparse_engine import solve_sparse
+
+__all__ = ["Assignment", "Engine", "assign", "solve_dense", "solve_sparse", "suitable"]

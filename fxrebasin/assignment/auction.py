@@ -1,0 +1,75 @@
+"""Start prices by auction: rows without a column bid for the one they like best.
+
+Every free row bids for its best column as much more than the present price as makes the second
+best equally good, and a little step. Columns go to the highest bid; who had them is free again.
+Most rows find a column within a few rounds; the last ones take long, and are left to others.
+
+Source: D. P. Bertsekas, "The auction algorithm: a distributed relaxation method for the assignment
+problem" (1988), in the Jacobi form, where all bid at the same time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .passes import Best, Passes
+from .problem import Indices, Vector
+
+FREE = -1
+
+
+def auction(
+    passes: Passes, prices: Vector, bids: Best, *, step: float, rounds: int, enough: float
+) -> tuple[Vector, Indices]:
+    """Bid until few enough rows, as a share of all, are free, or for so many rounds.
+
+    Args:
+        passes: the matrix.
+        prices: the prices to start from, ``(n,)``.
+        bids: the best columns of all rows at these prices.
+        step: what a bid adds to be the winning one; in the unit of the costs.
+        rounds: the greatest number of rounds.
+        enough: the share of rows that may stay free.
+
+    Returns:
+        The prices, and the column of each row, or -1.
+    """
+    n = passes.n
+    prices = prices.copy()
+    owners = np.full(n, FREE)
+    columns = np.full(n, FREE)
+    rows = np.arange(n)
+    for k in range(rounds):
+        if k:
+            bids = passes.best(prices, rows)
+        _serve(rows, bids, step, prices, owners, columns)
+        rows = np.flatnonzero(columns == FREE)
+        if len(rows) <= enough * n:
+            break
+    return prices, columns
+
+
+def _serve(
+    rows: Indices, bids: Best, step: float, prices: Vector, owners: Indices, columns: Indices
+) -> None:
+    """One round: each column that is bid for goes to the highest bid."""
+    raises = bids.first - bids.second + step
+    order = np.argsort(raises, kind="stable")
+    highest = np.full(len(prices), FREE)
+    highest[bids.columns[order]] = order  # of several bids, the last and highest stays
+    wanted = np.flatnonzero(highest != FREE)
+    winning = highest[wanted]
+    evicted = owners[wanted]
+    columns[evicted[evicted != FREE]] = FREE
+    owners[wanted] = rows[winning]
+    columns[rows[winning]] = wanted
+    prices[wanted] += raises[winning]
+
+
+def completed(columns: Indices) -> Indices:
+    """A permutation: free rows take the free columns in order."""
+    full = columns.copy()
+    taken = np.zeros(len(columns), dtype=bool)
+    taken[columns[columns != FREE]] = True
+    full[columns == FREE] = np.flatnonzero(~taken)
+    return full

@@ -1,0 +1,79 @@
+"""The interface: check the costs, choose an engine, keep what need not change."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .dense import solve_dense, with_prices
+from .problem import (
+    Assignment,
+    Engine,
+    checked,
+    chosen,
+    prefer_earlier,
+    require_finite,
+    require_like,
+)
+from .sparse_engine import solve_sparse
+
+SPARSE_FROM = 512
+
+
+def assign(
+    costs: Tensor | NDArray[np.generic],
+    *,
+    warm: Assignment | None = None,
+    engine: Engine | None = None,
+    certify: bool = False,
+    name: str = "costs",
+) -> Assignment:
+    """Solve a batch of linear assignment problems exactly: the largest sum, one entry per row.
+
+    >>> found = assign(np.array([[[1.0, 2.0], [2.0, 1.0]]]), certify=True)
+    >>> found.columns.tolist(), found.value.tolist(), found.gap.tolist()
+    ([[1, 0]], [4.0], [0.0])
+
+    Args:
+        costs: what to maximise, ``(B, n, n)``. Half precision is computed in float32, integers in
+            float64.
+        warm: the solution of earlier costs of the same shape. It is returned again if it is still
+            optimal to the rounding of the costs; its prices, if there are any, make that cheap to
+            see, and are a start for what has changed.
+        engine: the solver; by default one that suits the device, the size and the batch.
+        certify: find prices, and with them the gap, where the engine gives none.
+        name: what errors call the costs.
+
+    Returns:
+        The solutions, on the device of the costs. The same input gives the same output.
+
+    Raises:
+        InvalidArgumentError: the costs are complex or not ``(B, n, n)``, or ``warm`` differs.
+        InvalidParameterError: a cost is infinite or not a number.
+    """
+    matrices = checked(costs, name)
+    require_finite(matrices, name)
+    if warm is not None:
+        require_like(warm, matrices, name)
+    if matrices.shape[0] == 0 or matrices.shape[2] < 2:
+        return _only(matrices)
+    engine = engine or suitable(matrices)
+    result = engine(matrices, warm)
+    if warm is not None:
+        result = prefer_earlier(result, warm, matrices)
+    return with_prices(result, matrices) if certify and result.prices is None else result
+
+
+def suitable(costs: Tensor) -> Engine:
+    """The fastest engine for a batch of problems, as far as shape and device tell."""
+    return solve_dense if costs.shape[2] < SPARSE_FROM else solve_sparse
+
+
+def _only(costs: Tensor) -> Assignment:
+    """The one solution of problems of at most one row, and of none."""
+    columns = torch.zeros(costs.shape[:2], dtype=torch.int64, device=costs.device)
+    value = chosen(costs, columns).sum(dim=1)
+    prices = torch.zeros(columns.shape, dtype=torch.float64, device=costs.device)
+    return Assignment(columns, value, prices, torch.zeros_like(value))

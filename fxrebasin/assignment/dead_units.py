@@ -1,0 +1,71 @@
+"""Dead units: rows and columns of one constant, which any solver of ties wastes its time on.
+
+Where a constant row crosses a constant column, both have the same constant. Each such row is given
+such a column, and the rest is solved without them. Prices of the rest that leave these pairs as
+good as anything else prove that nothing was lost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .passes import Moments
+from .problem import Indices, Optimum
+
+Matrix = NDArray[np.floating]
+
+LEAST_SHARE = 1 / 64
+"""Fewer dead pairs than that are not worth a copy of the rest."""
+ROUNDING = 1e-4
+"""How far, relative to the root mean square, the mean of equal costs may be from them."""
+
+
+class DeadPairs(NamedTuple):
+    """As many constant rows as constant columns, and what all their entries are."""
+
+    rows: Indices
+    columns: Indices
+    constant: float
+
+
+def dead_pairs(costs: Matrix, moments: Moments) -> DeadPairs | None:
+    """The pairs to take out, or None where there are but few."""
+    rows = _constant(costs, moments.rows, moments.rms)
+    columns = _constant(costs.T, moments.columns, moments.rms) if len(rows) else rows
+    count = min(len(rows), len(columns))
+    if count <= LEAST_SHARE * len(costs):
+        return None
+    return DeadPairs(rows[:count], columns[:count], float(costs[rows[0], 0]))
+
+
+def _constant(costs: Matrix, means: NDArray[np.float64], rms: float) -> Indices:
+    """The rows whose entries are all the same."""
+    suspects = np.flatnonzero(np.abs(means - costs[:, 0]) <= ROUNDING * rms)
+    return suspects[(costs[suspects] == costs[suspects, :1]).all(axis=1)]
+
+
+def live(dead: Indices, n: int) -> Indices:
+    """All indices below n but the dead ones."""
+    return np.delete(np.arange(n), dead)
+
+
+def with_dead(rest: Optimum, costs: Matrix, dead: DeadPairs) -> Optimum | None:
+    """The optimum of the whole, from that of the rest; None if the pairs may be part of a better one.
+
+    Live rows must not like a dead column better than what they have, nor dead rows a live one:
+    ``constant - v_dead <= min u`` and ``constant - v <= constant - v_dead``.
+    """
+    n = len(costs)
+    rows, columns = live(dead.rows, n), live(dead.columns, n)
+    taken = np.empty(n, dtype=np.int64)
+    taken[rows], taken[dead.rows] = columns[rest.columns], dead.columns
+    utilities = costs[rows, taken[rows]].astype(np.float64) - rest.prices[rest.columns]
+    cheapest = rest.prices.min()
+    if dead.constant - cheapest > utilities.min():
+        return None
+    prices = np.full(n, cheapest)
+    prices[columns] = rest.prices
+    return Optimum(taken, prices, rest.gap)

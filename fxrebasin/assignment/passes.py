@@ -1,0 +1,186 @@
+"""All that the sparse solver asks of a whole matrix, as a handful of passes over it.
+
+A pass reads the matrix once, block of rows by block of rows, so that what it computes stays in the
+cache. It works in float32, whatever the costs are; only single entries are read out in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .problem import Indices, Vector
+
+Block = NDArray[np.float32]
+
+BLOCK_ENTRIES = 2**17
+"""Half a megabyte of float32: two such buffers fit the second-level cache of a core."""
+ENTRIES_PER_THREAD = 2**19
+"""Below that, starting a thread takes longer than what it does."""
+
+
+class Best(NamedTuple):
+    """For rows of ``C - prices``: the column of the largest entry, and the two largest."""
+
+    columns: Indices
+    first: Vector
+    second: Vector
+
+
+class Moments(NamedTuple):
+    """Means of the rows and columns, and the root of the mean square, of a matrix."""
+
+    rows: Vector
+    columns: Vector
+    rms: float
+
+
+class Passes(Protocol):
+    """Passes over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
+
+    n: int
+
+    def moments(self) -> Moments:
+        """Means; not finite if an entry is not."""
+
+    def take(self, rows: Indices) -> Block:
+        """Some rows of C, in float32."""
+
+    def values(self, rows: Indices, columns: Indices) -> Vector:
+        """Single entries of C, in float64."""
+
+    def best(self, prices: Vector, rows: Indices | None = None) -> Best:
+        """The two best columns of every row, or of some rows, in ``C - prices``."""
+
+    def transform(self, prices: Vector) -> tuple[Vector, Vector]:
+        """Utilities ``u_i = max_j C_ij - v_j``, and the slack ``min_i u_i + v_j - C_ij``."""
+
+    def above(self, offsets: Vector, bounds: Vector, limit: int) -> Indices | None:
+        """Where ``C_ij - offsets_j >= bounds_i``: sorted keys ``i n + j``; None beyond a limit."""
+
+    def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
+        """Column sums of ``softmax_j((C_ij - v_j) / temperature)`` over some rows i."""
+
+
+class HostPasses:
+    """Passes over a matrix in the memory of the processor, by numpy."""
+
+    def __init__(self, costs: NDArray[np.floating], threads: int) -> None:
+        self.costs = costs
+        self.work = np.ascontiguousarray(costs, dtype=np.float32)
+        self.n = len(costs)
+        self.threads = threads
+        self.block = max(1, BLOCK_ENTRIES // self.n)
+
+    def moments(self) -> Moments:
+        matrix = torch.from_numpy(self.work)
+        ones = torch.ones(self.n)
+        flat = matrix.view(-1)
+        square = float(flat @ flat) / self.n**2
+        rows, columns = (torch.mv(m, ones).double().numpy() for m in (matrix, matrix.T))
+        return Moments(rows / self.n, columns / self.n, float(np.sqrt(square)))
+
+    def take(self, rows: Indices) -> Block:
+        return self.work[rows]
+
+    def values(self, rows: Indices, columns: Indices) -> Vector:
+        return self.costs[rows, columns].astype(np.float64)
+
+    def best(self, prices: Vector, rows: Indices | None = None) -> Best:
+        m = self.n if rows is None else len(rows)
+        columns = np.empty(m, dtype=np.int64)
+        first, second = np.empty(m, dtype=np.float32), np.empty(m, dtype=np.float32)
+        offsets = prices.astype(np.float32)
+
+        def search(start: int, stop: int) -> None:
+            for part, net in self._net(start, stop, offsets, rows):
+                k = np.arange(len(net))
+                columns[part] = best = net.argmax(axis=1)
+                first[part] = net[k, best]
+                net[k, best] = -np.inf
+                net.max(axis=1, out=second[part])
+
+        self._in_strips(m, search)
+        return Best(columns, first.astype(np.float64), second.astype(np.float64))
+
+    def transform(self, prices: Vector) -> tuple[Vector, Vector]:
+        utilities = np.empty(self.n, dtype=np.float32)
+        offsets = prices.astype(np.float32)
+
+        def reduce(start: int, stop: int) -> NDArray[np.float32]:
+            nearest = np.full(self.n, -np.inf, dtype=np.float32)
+            for part, net in self._net(start, stop, offsets):
+                net.max(axis=1, out=utilities[part])
+                net -= utilities[part, None]
+                np.maximum(nearest, net.max(axis=0), out=nearest)
+            return nearest
+
+        nearest = np.max(self._in_strips(self.n, reduce), axis=0)
+        return utilities.astype(np.float64), -nearest.astype(np.float64)
+
+    def above(self, offsets: Vector, bounds: Vector, limit: int) -> Indices | None:
+        lowest = bounds.astype(np.float32)
+        subtracted = offsets.astype(np.float32)
+
+        def search(start: int, stop: int) -> list[Indices] | None:
+            mask = np.empty((self.block, self.n), dtype=bool)
+            found, total = [], 0
+            for part, net in self._net(start, stop, subtracted):
+                hits = mask[: len(net)]
+                np.greater_equal(net, lowest[part, None], out=hits)
+                keys = np.flatnonzero(hits)
+                total += len(keys)
+                if total > limit:
+                    return None
+                keys += part.start * self.n
+                found.append(keys)
+            return found
+
+        strips = self._in_strips(self.n, search)
+        found = [keys for strip in strips if strip is not None for keys in strip]
+        if any(strip is None for strip in strips) or sum(map(len, found)) > limit:
+            return None
+        return np.concatenate(found)
+
+    def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
+        offsets = torch.from_numpy((-prices / temperature).astype(np.float32))
+
+        def mass(start: int, stop: int) -> NDArray[np.float32]:
+            total = torch.zeros(self.n)
+            for low in range(start, stop, self.block):
+                chosen = torch.from_numpy(self.work[rows[low : min(low + self.block, stop)]])
+                scores = torch.add(offsets, chosen, alpha=1 / temperature, out=chosen)
+                scores -= scores.amax(dim=1, keepdim=True)
+                # Anything smaller would be a denormal number, which processors are slow with.
+                scores.clamp_(min=-30.0).exp_()
+                total += torch.mv(scores.T, scores.sum(dim=1).reciprocal_())
+            return total.numpy()
+
+        return np.sum(self._in_strips(len(rows), mass), axis=0, dtype=np.float64)
+
+    def _net(
+        self, start: int, stop: int, offsets: Block, rows: Indices | None = None
+    ) -> Iterator[tuple[slice, Block]]:
+        """``C - offsets``, block by block, in a buffer that the next block overwrites."""
+        buffer = np.empty((min(self.block, stop - start), self.n), dtype=np.float32)
+        subtracted = torch.from_numpy(offsets)
+        for low in range(start, stop, self.block):
+            part = slice(low, min(low + self.block, stop))
+            net = buffer[: part.stop - low]
+            block = self.work[part] if rows is None else self.work[rows[part]]
+            np.subtract(block, offsets, out=net)
+            yield part, net
+
+    def _in_strips(self, m: int, work: Callable[[int, int], object]) -> list:
+        """Call ``work(start, stop)`` on as many parts of m rows as there are threads to use."""
+        count = max(1, min(self.threads, m * self.n // ENTRIES_PER_THREAD))
+        if count == 1:
+            return [work(0, m)]
+        edges = [m * k // count for k in range(count + 1)]
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(work, edges[:-1], edges[1:]))

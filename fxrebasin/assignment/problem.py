@@ -1,0 +1,116 @@
+"""What every solver of linear assignment problems takes and gives.
+
+Maximise ``sum_i C[i, columns[i]]`` over permutations ``columns``. The dual problem puts a price
+``v_j`` on every column, and gives row i the utility ``u_i = max_j C_ij - v_j``; then
+``sum_i u_i + sum_j v_j`` is at least the value of any permutation. The difference to the value of
+the permutation at hand is its *gap*: zero proves that it is optimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InvalidArgumentError, InvalidParameterError
+
+Vector = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The solutions of a batch of B linear assignment problems of n rows and n columns."""
+
+    columns: Tensor
+    """``(B, n)`` int64, on the device of the costs: row i of problem b takes ``columns[b, i]``."""
+    value: Tensor
+    """``(B,)`` float64: the sum of the costs chosen, accumulated in float64."""
+    prices: Tensor | None
+    """``(B, n)`` float64: the price v of every column; None where the engine gives none."""
+    gap: Tensor | None
+    """``(B,)`` float64: ``sum_i max_j (C_ij - v_j) + sum_j v_j - value``, never negative but for
+    rounding, and zero, but for rounding, for an optimum; None without prices."""
+
+
+Engine = Callable[[Tensor, Assignment | None], Assignment]
+"""Solves checked costs ``(B, n, n)``, n > 1, float32 or float64, from an earlier solution or not."""
+
+
+class Optimum(NamedTuple):
+    """The optimal columns of one problem, the prices that prove it, and the gap."""
+
+    columns: Indices
+    prices: Vector
+    gap: float
+
+
+def checked(costs: Tensor | NDArray[np.generic], name: str) -> Tensor:
+    """Costs as a tensor ``(B, n, n)`` of float32 or float64; whether finite is checked apart."""
+    tensor = torch.from_numpy(costs) if isinstance(costs, np.ndarray) else costs.detach()
+    if tensor.ndim != 3 or tensor.shape[1] != tensor.shape[2]:
+        raise InvalidArgumentError(
+            f"{name}: expected a batch of square matrices, shape (B, n, n), found "
+            f"{tuple(tensor.shape)}; give a single matrix as {name}[None], and pad or cut others"
+        )
+    if tensor.is_complex():
+        raise InvalidArgumentError(
+            f"{name}: expected real costs, found {tensor.dtype}; take their real part"
+        )
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor
+    return tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
+
+
+def require_finite(costs: Tensor, name: str) -> None:
+    """Raise :class:`InvalidParameterError`, saying where, unless all costs ``(B, n, n)`` are finite."""
+    # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
+    with_infinities = costs.sum(dim=(1, 2))
+    if bool(torch.isfinite(with_infinities).all()):
+        return
+    for b, i, j in (~torch.isfinite(costs)).nonzero()[:1].tolist():
+        raise InvalidParameterError(
+            f"{name}[{b}]: expected finite costs, found {costs[b, i, j].item()} in row {i}, column "
+            f"{j}; look for overflow where the costs are computed, or for parameters that are not "
+            "finite"
+        )
+
+
+def require_like(warm: Assignment, costs: Tensor, name: str) -> None:
+    """An earlier solution must be of the same shape."""
+    if warm.columns.shape != costs.shape[:2]:
+        raise InvalidArgumentError(
+            f"warm: expected a solution of {name}, columns of shape {tuple(costs.shape[:2])}, found "
+            f"{tuple(warm.columns.shape)}; give warm=None where shapes differ"
+        )
+
+
+def chosen(costs: Tensor, columns: Tensor) -> Tensor:
+    """The costs ``(B, n)`` that an assignment takes, in float64."""
+    return costs.gather(2, columns[..., None])[..., 0].double()
+
+
+def prefer_earlier(result: Assignment, warm: Assignment, costs: Tensor) -> Assignment:
+    """Keep earlier solutions that are as good as the new ones, to the rounding of the costs.
+
+    Of many optima, a solver finds any; an iteration that solves again and again must not wander
+    among them.
+    """
+    columns = warm.columns.to(result.columns.device)
+    taken = chosen(costs, columns)
+    value = taken.sum(dim=1)
+    rounding = torch.finfo(costs.dtype).eps * taken.abs().sum(dim=1)
+    keep = value >= result.value - rounding
+    if not bool(keep.any()):
+        return result
+    return replace(
+        result,
+        columns=torch.where(keep[:, None], columns, result.columns),
+        value=torch.where(keep, value, result.value),
+        gap=None if result.gap is None else result.gap + torch.where(keep, result.value - value, 0),
+    )
