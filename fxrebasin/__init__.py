@@ -1,6 +1,6 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
-from . import testing
+from . import schedules, testing
 from .api import analyze, match, rebasin
 from .batch_norm import recompute_batch_norm
 from .constraints import pin, tie
@@ -12,6 +12,7 @@ from .permutation import Permutation
 from .report import Report
 from .rules.book import register_rule, unregister_rule
 from .rules.registry import Call
+from .search import Budget
 from .symmetry import Block, Segment, Symmetry
 from .verification import verify
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Alignment",
     "Block",
+    "Budget",
     "Call",
     "Explanation",
     "Path",
@@ -35,6 +37,7 @@ __all__ = [
     "rebasin",
     "recompute_batch_norm",
     "register_rule",
+    "schedules",
     "testing",
     "tie",
     "unregister_rule",

@@ -21,6 +21,8 @@ from .report import Report, State, state_of
 from .rewriting import emit
 from .rules.book import rule_book
 from .rules.registry import Rule
+from .schedules import Order, random_order
+from .search import Budget
 from .symmetry import Symmetry
 from .tracing import deep_copy
 from .validation import check_parameters, check_same_architecture
@@ -94,6 +96,9 @@ def match(
     to: Mapping[str, torch.Tensor],
     seed: int = 0,
     max_sweeps: int = 100,
+    order: Order = random_order,
+    budget: Budget | None = None,
+    vector_weight: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Permutation:
@@ -114,6 +119,9 @@ def match(
         to=to,
         seed=seed,
         max_sweeps=max_sweeps,
+        order=order,
+        budget=budget,
+        vector_weight=vector_weight,
         device=device,
         progress=progress,
     ).permutation
@@ -132,6 +140,9 @@ def rebasin(
     inplace: bool = False,
     seed: int = 0,
     max_sweeps: int = 100,
+    order: Order = random_order,
+    budget: Budget | None = None,
+    vector_weight: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> RebasedModule:
@@ -150,9 +161,8 @@ def rebasin(
         args, kwargs: example inputs for both analysis and verification.
         rules, constraints, free_outputs, front_ends: as in :func:`analyze`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
-        seed: of the solver; the result is deterministic for a seed.
-        max_sweeps: the solver's iteration limit.
-        device: where cost matrices are computed; by default where A is.
+        seed, max_sweeps, order, budget, vector_weight, device: of the solver, as in
+            :func:`fxrebasin.weight_matching`.
         progress: show a progress bar.
 
     Returns:
@@ -169,7 +179,16 @@ def rebasin(
     check_parameters(model_b, "model B")
     check_parameters(to, "the reference model A")
     check_same_architecture(model_b, to)
-    solve = Solve(to=to, seed=seed, max_sweeps=max_sweeps, device=device, progress=progress)
+    solve = Solve(
+        to=to,
+        seed=seed,
+        max_sweeps=max_sweeps,
+        order=order,
+        budget=budget,
+        vector_weight=vector_weight,
+        device=device,
+        progress=progress,
+    )
     traced = _propagated(
         model_b,
         args,

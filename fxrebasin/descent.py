@@ -145,6 +145,7 @@ class Descent:
         found = assign(cost.matrix[rows][:, columns][None], name=f"the gains of block {root!r}")
         new = old.copy()
         new[units] = old[units][found.columns[0].cpu().numpy()]
+        self._warm[k] = None
         self._clock += 1
         self._put(k, {root: new[None]})
         self.evaluate()
@@ -197,11 +198,10 @@ class Descent:
         """Flat trees with equally many units."""
         trees = [self.trees[k] for k in batch]
         matrices = [tree.costs[tree.root].matrix for tree in trees]
-        warm = [self._warm[k] for k in batch]
         costs = matrices[0][None] if len(batch) == 1 else torch.stack(matrices)
         name = "the gains of " + ", ".join(repr(tree.root) for tree in trees)
-        found = assign(costs, warm=Assignment.stack(warm), name=name)
-        for k, one in zip(batch, found.unstack(), strict=True):
+        found = assign(costs, warm=_together([self._warm[k] for k in batch]), name=name)
+        for k, one in zip(batch, _apart(found), strict=True):
             self._warm[k] = one
             yield k, self._candidate(k)
             self._release(k)
@@ -262,3 +262,24 @@ class Descent:
         for t in self.trees[k].terms:
             self.sources[t] = self.objective.sources(self.indices, t)
             self._moved_at[t] = self._clock
+
+
+def _together(solutions: Sequence[Assignment | None]) -> Assignment | None:
+    """Solutions of single problems as one of their batch; None unless all are known."""
+    known = [one for one in solutions if one is not None]
+    if len(known) < len(solutions):
+        return None
+    prices = [one.prices for one in known if one.prices is not None]
+    return Assignment(
+        torch.cat([one.columns for one in known]),
+        torch.cat([one.value for one in known]),
+        torch.cat(prices) if len(prices) == len(known) else None,
+        None,
+    )
+
+
+def _apart(solved: Assignment) -> Iterator[Assignment]:
+    for k in range(len(solved.columns)):
+        one = slice(k, k + 1)
+        prices = None if solved.prices is None else solved.prices[one]
+        yield Assignment(solved.columns[one], solved.value[one], prices, None)

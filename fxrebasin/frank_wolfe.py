@@ -85,7 +85,9 @@ def _matrix(indices: Indices, like: Tensor) -> Tensor:
 
 
 def _rounded(matrix: Tensor, name: str) -> Indices:
-    result: Indices = assign(matrix[None], name=f"the gradient of block {name!r}").columns.cpu().numpy()
+    result: Indices = (
+        assign(matrix[None], name=f"the gradient of block {name!r}").columns.cpu().numpy()
+    )
     return result
 
 

@@ -116,9 +116,7 @@ def weight_matching(
     if max_sweeps < 1:
         raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
     begin = time.perf_counter()
-    objective = WeightMatching(
-        symmetry, state_dict, to, device=device, vector_weight=vector_weight
-    )
+    objective = WeightMatching(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
     identity = symmetry.identity().indices
     descent = Descent(objective, identity)
     before = descent.total

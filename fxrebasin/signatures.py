@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .assignment import assign
 from .objectives import Indices, Term, WeightMatching, select
-from .symmetry import Segment
+from .symmetry import AxisGroup, Segment
 from .trees import Tree
 
 
@@ -26,7 +26,9 @@ def match_signatures(objective: WeightMatching, tree: Tree) -> dict[str, Indices
     gains: Tensor | float = 0.0
     for occurrence in objective.occurrences[tree.root]:
         if occurrence.segment.blocks == (tree.root,):
-            gains = gains + _gains(objective.terms[occurrence.term], occurrence.group, n, occurrence.segment)
+            gains = gains + _gains(
+                objective.terms[occurrence.term], occurrence.group, n, occurrence.segment
+            )
     if isinstance(gains, float):
         return {}
     found = assign(gains[None], name=f"the signatures of block {tree.root!r}")
@@ -41,21 +43,16 @@ def upper_bound(objective: WeightMatching) -> float:
     One sort of all weights, one matrix product per tensor and one assignment per block.
     """
     blocks = objective.symmetry.blocks
-    flat = {b.name for b in blocks.values() if b.parent is None}
-    flat -= {b.parent for b in blocks.values() if b.parent is not None}
+    parents = {block.parent for block in blocks.values()}
+    flat = {b.name for b in blocks.values() if b.parent is None and b.name not in parents}
     gains: dict[str, Tensor] = {}
     total = 0.0
     for term in objective.terms:
         groups = term.parameter.groups
-        g = max(
-            range(len(groups)),
-            key=lambda g: sum(
-                s.positions.size for s in groups[g].segments if len(s.blocks) == 1 and s.blocks[0] in flat
-            ),
-        )
+        g = max(range(len(groups)), key=lambda g: _flat_entries(groups[g], flat))
         for segment in groups[g].segments:
-            if len(segment.blocks) == 1 and segment.blocks[0] in flat:
-                name = segment.blocks[0]
+            if _is_flat(segment, flat):
+                (name,) = segment.blocks
                 added = _gains(term, g, blocks[name].units, segment)
                 gains[name] = gains[name] + added if name in gains else added
             else:
@@ -63,6 +60,14 @@ def upper_bound(objective: WeightMatching) -> float:
     for name, matrix in gains.items():
         total += float(assign(matrix[None], name=f"the bound of block {name!r}").value)
     return total
+
+
+def _is_flat(segment: Segment, flat: set[str]) -> bool:
+    return len(segment.blocks) == 1 and segment.blocks[0] in flat
+
+
+def _flat_entries(group: AxisGroup, flat: set[str]) -> int:
+    return sum(s.positions.size for s in group.segments if _is_flat(s, flat))
 
 
 def _gains(term: Term, group: int, n: int, segment: Segment) -> Tensor:

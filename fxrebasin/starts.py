@@ -18,9 +18,7 @@ from .signatures import match_signatures
 Start = Callable[[Descent, dict[str, Indices], np.random.Generator], None]
 
 
-def hold_out(
-    descent: Descent, best: dict[str, Indices], generator: np.random.Generator
-) -> None:
+def hold_out(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
     """A joint move of a tree and its neighbours: each half of its units is placed by neighbours
     that have only heard the other half."""
     flat = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]

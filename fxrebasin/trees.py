@@ -109,9 +109,7 @@ def _chains(occurrence: Occurrence, members: set[str]) -> list[Chain]:
     return chains
 
 
-def _is_bilinear(
-    objective: WeightMatching, names: tuple[str, ...], terms: tuple[int, ...]
-) -> bool:
+def _is_bilinear(objective: WeightMatching, names: tuple[str, ...], terms: tuple[int, ...]) -> bool:
     members = set(names)
     for t in terms:
         groups = objective.terms[t].parameter.groups

@@ -8,6 +8,8 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..matching import weight_matching
 from ..report import state_of
+from ..schedules import Order, random_order
+from ..search import Budget
 from ..validation import check_parameters, check_same_architecture
 
 
@@ -18,7 +20,8 @@ class Solve(PassBase):
     Gives: the same module; its ``Alignment`` in its state.
     Requires: ``Refine``; a reference of the same architecture.
     Ensures: the objective is not lower than before.
-    Cost: per sweep one matrix product and one linear assignment problem per block.
+    Cost: per sweep one matrix product and one linear assignment problem per block that has not
+    settled; a budget multiplies that.
 
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Solve, Trace
@@ -34,12 +37,18 @@ class Solve(PassBase):
         to: nn.Module,
         seed: int = 0,
         max_sweeps: int = 100,
+        order: Order = random_order,
+        budget: Budget | None = None,
+        vector_weight: float = 1.0,
         device: torch.device | str | None = None,
         progress: bool = True,
     ) -> None:
         self.to = to
         self.seed = seed
         self.max_sweeps = max_sweeps
+        self.order = order
+        self.budget = budget
+        self.vector_weight = vector_weight
         self.device = device
         self.progress = progress
 
@@ -57,6 +66,9 @@ class Solve(PassBase):
             to=self.to.state_dict(),
             seed=self.seed,
             max_sweeps=self.max_sweeps,
+            order=self.order,
+            budget=self.budget,
+            vector_weight=self.vector_weight,
             device=self.device,
             progress=self.progress,
         )
