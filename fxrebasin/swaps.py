@@ -54,7 +54,7 @@ def swap_gains(
     cost = tree.costs[tree.root].matrix
     moved = cost[:, torch.from_numpy(indices[0]).to(cost.device)].to(torch.float64)
     own = moved.diagonal()
-    gains = moved + moved.T - own[:, None] - own[None, :]
+    gains = moved + moved.T - (own[:, None] + own[None, :])
     for first, second in itertools.combinations(objective.occurrences[tree.root], 2):
         if first.term == second.term and first.group != second.group:
             sides = _square(objective, first, second, sources[first.term])
@@ -86,4 +86,4 @@ def _exchanged(square: Tensor) -> Tensor:
     """``u' M u`` for every pair of units, shape ``(n, n, rest)``."""
     units = torch.arange(len(square), device=square.device)
     own = square[units, units]
-    return own[:, None] + own[None, :] - square - square.transpose(0, 1)
+    return own[:, None] + own[None, :] - (square + square.transpose(0, 1))
