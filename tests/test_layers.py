@@ -51,7 +51,8 @@ LAYERS: list[set[str]] = [
     # solving, emitting, checking
     {"assignment.problem", "objectives"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},
-    {"assignment.auction", "assignment.candidates", "assignment.dead_units", "assignment.sinkhorn"},
+    {"assignment.auction", "assignment.candidates", "assignment.chain"},
+    {"assignment.augmentation", "assignment.dead_units", "assignment.sinkhorn"},
     {"assignment.sparse"},
     {"assignment.sparse_engine"},
     {"assignment.choice"},

@@ -10,6 +10,8 @@ problem" (1988), in the Jacobi form, where all bid at the same time.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .passes import Best, Passes
@@ -18,18 +20,28 @@ from .problem import Indices, Vector
 FREE = -1
 
 
+class Schedule(NamedTuple):
+    """When an auction ends, and how boldly rows bid."""
+
+    step: float
+    """What a bid adds to be the winning one; relative to the scale of the costs."""
+    rounds: int
+    """The greatest number of rounds."""
+    enough: float
+    """The share of rows that may stay free."""
+
+
 def auction(
-    passes: Passes, prices: Vector, bids: Best, *, step: float, rounds: int, enough: float
+    passes: Passes, prices: Vector, bids: Best, scale: float, schedule: Schedule
 ) -> tuple[Vector, Indices]:
-    """Bid until few enough rows, as a share of all, are free, or for so many rounds.
+    """Bid until few enough rows are free, or for so many rounds.
 
     Args:
         passes: the matrix.
         prices: the prices to start from, ``(n,)``.
         bids: the best columns of all rows at these prices.
-        step: what a bid adds to be the winning one; in the unit of the costs.
-        rounds: the greatest number of rounds.
-        enough: the share of rows that may stay free.
+        scale: the spread of the costs.
+        schedule: how to bid, and for how long.
 
     Returns:
         The prices, and the column of each row, or -1.
@@ -39,12 +51,12 @@ def auction(
     owners = np.full(n, FREE)
     columns = np.full(n, FREE)
     rows = np.arange(n)
-    for k in range(rounds):
+    for k in range(schedule.rounds):
         if k:
             bids = passes.best(prices, rows)
-        _serve(rows, bids, step, prices, owners, columns)
+        _serve(rows, bids, schedule.step * scale, prices, owners, columns)
         rows = np.flatnonzero(columns == FREE)
-        if len(rows) <= enough * n:
+        if len(rows) <= schedule.enough * n:
             break
     return prices, columns
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .passes import Moments, Passes
+from .passes import Passes
 from .problem import Indices, Vector
 
 SAMPLED_ROWS = 32
@@ -18,7 +18,6 @@ LEAST_MEAN = 0.05
 
 def candidates(
     passes: Passes,
-    moments: Moments,
     utilities: Vector,
     prices: Vector,
     required: Indices,
@@ -30,8 +29,9 @@ def candidates(
     None if the reduced costs are so equal that no threshold leaves few of them.
     """
     n = passes.n
-    rows = utilities + prices.mean() - moments.rows
-    columns = utilities.mean() + prices - moments.columns
+    every = np.full(n, 1 / n)
+    rows = utilities + prices.mean() - passes.times(every)
+    columns = utilities.mean() + prices - passes.times_transposed(every)
     mean = rows.mean()
     if not mean > 0:
         return None

@@ -12,15 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .passes import Moments
 from .problem import Indices, Optimum
 
 Matrix = NDArray[np.floating]
 
 LEAST_SHARE = 1 / 64
 """Fewer dead pairs than that are not worth a copy of the rest."""
-ROUNDING = 1e-4
-"""How far, relative to the root mean square, the mean of equal costs may be from them."""
+SAMPLED = 8
+"""Entries of a row to compare before all of them."""
 
 
 class DeadPairs(NamedTuple):
@@ -31,19 +30,20 @@ class DeadPairs(NamedTuple):
     constant: float
 
 
-def dead_pairs(costs: Matrix, moments: Moments) -> DeadPairs | None:
+def dead_pairs(costs: Matrix) -> DeadPairs | None:
     """The pairs to take out, or None where there are but few."""
-    rows = _constant(costs, moments.rows, moments.rms)
-    columns = _constant(costs.T, moments.columns, moments.rms) if len(rows) else rows
+    rows = _constant(costs)
+    columns = _constant(costs.T) if len(rows) else rows
     count = min(len(rows), len(columns))
     if count <= LEAST_SHARE * len(costs):
         return None
     return DeadPairs(rows[:count], columns[:count], float(costs[rows[0], 0]))
 
 
-def _constant(costs: Matrix, means: NDArray[np.float64], rms: float) -> Indices:
+def _constant(costs: Matrix) -> Indices:
     """The rows whose entries are all the same."""
-    suspects = np.flatnonzero(np.abs(means - costs[:, 0]) <= ROUNDING * rms)
+    sample = costs[:, np.linspace(0, len(costs) - 1, SAMPLED).astype(np.int64)]
+    suspects = np.flatnonzero((sample == costs[:, :1]).all(axis=1))
     return suspects[(costs[suspects] == costs[suspects, :1]).all(axis=1)]
 
 
@@ -53,7 +53,7 @@ def live(dead: Indices, n: int) -> Indices:
 
 
 def with_dead(rest: Optimum, costs: Matrix, dead: DeadPairs) -> Optimum | None:
-    """The optimum of the whole, from that of the rest; None if the pairs may be part of a better one.
+    """The optimum of the whole, from that of the rest; None if its prices do not prove it.
 
     Live rows must not like a dead column better than what they have, nor dead rows a live one:
     ``constant - v_dead <= min u`` and ``constant - v <= constant - v_dead``.

@@ -32,21 +32,16 @@ class Best(NamedTuple):
     second: Vector
 
 
-class Moments(NamedTuple):
-    """Means of the rows and columns, and the root of the mean square, of a matrix."""
-
-    rows: Vector
-    columns: Vector
-    rms: float
-
-
 class Passes(Protocol):
     """Passes over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
 
     n: int
 
-    def moments(self) -> Moments:
-        """Means; not finite if an entry is not."""
+    def times(self, vector: Vector) -> Vector:
+        """``C x``."""
+
+    def times_transposed(self, vector: Vector) -> Vector:
+        """``C^T x``."""
 
     def take(self, rows: Indices) -> Block:
         """Some rows of C, in float32."""
@@ -73,17 +68,16 @@ class HostPasses:
     def __init__(self, costs: NDArray[np.floating], threads: int) -> None:
         self.costs = costs
         self.work = np.ascontiguousarray(costs, dtype=np.float32)
+        self.matrix = torch.from_numpy(self.work)
         self.n = len(costs)
         self.threads = threads
         self.block = max(1, BLOCK_ENTRIES // self.n)
 
-    def moments(self) -> Moments:
-        matrix = torch.from_numpy(self.work)
-        ones = torch.ones(self.n)
-        flat = matrix.view(-1)
-        square = float(flat @ flat) / self.n**2
-        rows, columns = (torch.mv(m, ones).double().numpy() for m in (matrix, matrix.T))
-        return Moments(rows / self.n, columns / self.n, float(np.sqrt(square)))
+    def times(self, vector: Vector) -> Vector:
+        return torch.mv(self.matrix, torch.from_numpy(vector).float()).double().numpy()
+
+    def times_transposed(self, vector: Vector) -> Vector:
+        return torch.mv(self.matrix.T, torch.from_numpy(vector).float()).double().numpy()
 
     def take(self, rows: Indices) -> Block:
         return self.work[rows]
@@ -168,7 +162,6 @@ class HostPasses:
     ) -> Iterator[tuple[slice, Block]]:
         """``C - offsets``, block by block, in a buffer that the next block overwrites."""
         buffer = np.empty((min(self.block, stop - start), self.n), dtype=np.float32)
-        subtracted = torch.from_numpy(offsets)
         for low in range(start, stop, self.block):
             part = slice(low, min(low + self.block, stop))
             net = buffer[: part.stop - low]

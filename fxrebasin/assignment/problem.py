@@ -39,7 +39,7 @@ class Assignment:
 
 
 Engine = Callable[[Tensor, Assignment | None], Assignment]
-"""Solves checked costs ``(B, n, n)``, n > 1, float32 or float64, from an earlier solution or not."""
+"""Solves checked costs ``(B, n, n)``, n > 1, float32 or float64; an earlier solution may help."""
 
 
 class Optimum(NamedTuple):
@@ -68,7 +68,7 @@ def checked(costs: Tensor | NDArray[np.generic], name: str) -> Tensor:
 
 
 def require_finite(costs: Tensor, name: str) -> None:
-    """Raise :class:`InvalidParameterError`, saying where, unless all costs ``(B, n, n)`` are finite."""
+    """Raise :class:`InvalidParameterError`, saying where, unless all of ``(B, n, n)`` is finite."""
     # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
     with_infinities = costs.sum(dim=(1, 2))
     if bool(torch.isfinite(with_infinities).all()):
@@ -85,8 +85,8 @@ def require_like(warm: Assignment, costs: Tensor, name: str) -> None:
     """An earlier solution must be of the same shape."""
     if warm.columns.shape != costs.shape[:2]:
         raise InvalidArgumentError(
-            f"warm: expected a solution of {name}, columns of shape {tuple(costs.shape[:2])}, found "
-            f"{tuple(warm.columns.shape)}; give warm=None where shapes differ"
+            f"warm: expected a solution of {name}, columns of shape {tuple(costs.shape[:2])}, "
+            f"found {tuple(warm.columns.shape)}; give warm=None where shapes differ"
         )
 
 

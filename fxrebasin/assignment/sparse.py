@@ -21,15 +21,22 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from .auction import auction, completed
+from .auction import FREE, Schedule, auction, completed
+from .augmentation import augment
 from .candidates import candidates, with_keys
-from .passes import Moments, Passes
+from .chain import chain_prices
+from .passes import Passes
 from .problem import Indices, Optimum, Vector
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
 
 ROUNDING = 4e-7
 TOLERANCE = 1e-12
+COLD = Schedule(step=0.05, rounds=12, enough=0.1)
+WARM = Schedule(step=0.01, rounds=3, enough=0.1)
+BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
+PER_ROW = 20
+FEW_CONFLICTS = 1 / 50
 MOST_ROUNDS = 9
 MOST_RISES = 300
 """What single precision may lose in a reduced cost, relative to utilities and prices."""
@@ -43,13 +50,15 @@ class Verdict(NamedTuple):
     """Keys of the entries that rows like better than what they take; sorted."""
 
 
-def verify(passes: Passes, columns: Indices, prices: Vector, tolerance: float) -> Verdict | None:
+def verify(
+    passes: Passes, columns: Indices, prices: Vector, tolerance: float, limit: int
+) -> Verdict | None:
     """Which entries are better than those taken, compared in float64; None if there are many."""
     n = passes.n
     rows = np.arange(n)
     utilities = passes.values(rows, columns) - prices[columns]
     rounding = ROUNDING * (np.abs(utilities) + np.abs(prices).max())
-    keys = passes.above(prices, utilities - rounding, limit=16 * n)
+    keys = passes.above(prices, utilities - rounding, limit=limit)
     if keys is None:
         return None
     i, j = np.divmod(keys, n)
@@ -62,30 +71,71 @@ def verify(passes: Passes, columns: Indices, prices: Vector, tolerance: float) -
 
 def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None:
     """The gap of an earlier solution at its prices, if it is no larger than allowed."""
-    verdict = verify(passes, warm.columns, warm.prices, np.inf)
+    n = passes.n
+    verdict = verify(passes, warm.columns, warm.prices, np.inf, 16 * n)
+    if verdict is None:
+        # Many entries are as good as those taken, or better. Some rows tell which.
+        rows = np.linspace(0, n - 1, 8).astype(np.int64)
+        best = (passes.take(rows) - warm.prices).max(axis=1)
+        own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
+        if (best - own).sum() <= allowed:
+            verdict = verify(passes, warm.columns, warm.prices, np.inf, n * n)
     return verdict.gap if verdict is not None and verdict.gap <= allowed else None
 
 
 def solve(
-    passes: Passes, moments: Moments, scale: float, warm: Vector | None = None
-) -> Optimum | Vector:
-    """An optimal assignment; or, where that does not pay, prices to start another solver from."""
+    passes: Passes, rms: float, scale: float, warm: Vector | None = None
+) -> Optimum | Vector | None:
+    """An optimal assignment; where that does not pay, prices to start another solver from, if any.
+
+    Args:
+        passes: the matrix.
+        rms: the root mean square of the costs.
+        scale: their spread within a row.
+        warm: prices of an earlier solution.
+    """
     n = passes.n
-    rows = np.arange(n)
     tolerance = TOLERANCE * scale
-    prices, found = first_prices(passes, scale, warm)
+    prices = np.zeros(n) if warm is None else warm
+    bids = passes.best(prices)
+    wanted, first = np.unique(bids.columns, return_index=True)
+    conflicts = n - len(wanted)
+    if conflicts <= FEW_CONFLICTS * n:
+        columns = np.full(n, FREE)
+        columns[first] = wanted
+        found = augment(passes, bids.first, prices, columns, n // 4)
+        if found is not None:
+            verdict = verify(passes, found[1], found[0], tolerance, 16 * n)
+            if verdict is not None and not len(verdict.better):
+                return Optimum(found[1], found[0], verdict.gap)
+    schedule = COLD if warm is None else WARM
+    if conflicts > n // 2:
+        if len(np.unique(bids.first)) < n // 2:
+            return None  # rows repeat each other
+        chained = chain_prices(passes, rms)
+        if chained is not None:
+            return chained
+        prices = sinkhorn(passes, scale)
+        bids = passes.best(prices)
+        schedule = BALANCED
+    prices, columns = auction(passes, prices, bids, scale, schedule)
     utilities, slack = passes.transform(prices)
     prices = prices - slack
-    wanted = 20 if warm is None else 12
-    keys = candidates(passes, moments, utilities, prices, found, per_row=wanted)
+    keys = candidates(passes, utilities, prices, completed(columns), per_row=PER_ROW)
+    return prices if keys is None else refine(passes, keys, utilities, prices, tolerance)
+
+
+def refine(
+    passes: Passes, keys: Indices, utilities: Vector, prices: Vector, tolerance: float
+) -> Optimum | Vector:
+    """Solve on the candidates, and add what is missing, until nothing is."""
+    rows = np.arange(passes.n)
     for _ in range(MOST_ROUNDS):
-        if keys is None:
-            break
         columns, raised = match(keys, passes, utilities, prices, tolerance)
         if raised is None:
             break
         prices = raised
-        verdict = verify(passes, columns, prices, tolerance)
+        verdict = verify(passes, columns, prices, tolerance, 16 * passes.n)
         if verdict is None:
             break
         if not len(verdict.better):
@@ -93,23 +143,6 @@ def solve(
         keys = with_keys(keys, verdict.better)
         utilities = passes.values(rows, columns) - prices[columns]
     return prices
-
-
-def first_prices(passes: Passes, scale: float, warm: Vector | None) -> tuple[Vector, Indices]:
-    """Prices at which most rows like different columns best, and a permutation to match."""
-    n = passes.n
-    prices = np.zeros(n) if warm is None else warm
-    bids = passes.best(prices)
-    conflicts = n - len(np.unique(bids.columns))
-    step, rounds, enough = 0.05, 12, 0.1
-    if conflicts > n // 2:
-        prices = sinkhorn(passes, scale)
-        bids = passes.best(prices)
-        rounds, enough = 30, 0.02
-    elif warm is not None:
-        step, rounds = 0.01, 3
-    prices, columns = auction(passes, prices, bids, step=step * scale, rounds=rounds, enough=enough)
-    return prices, completed(columns)
 
 
 def match(
@@ -126,7 +159,8 @@ def match(
     matched, columns = min_weight_full_bipartite_matching(graph)
     columns = columns[np.argsort(matched)].astype(np.int64)
     paid = passes.values(np.arange(n), columns)
+    gains = costs - paid[rows]
     raised = raise_prices(
-        indptr, indices, costs, columns, paid, prices, tolerance=tolerance / 10, rounds=MOST_RISES
+        indptr, indices, gains, columns, prices, tolerance=tolerance / 10, rounds=MOST_RISES
     )
     return columns, raised

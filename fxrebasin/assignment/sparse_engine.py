@@ -43,6 +43,12 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
 
 def optimum(costs: Matrix, warm: Optimum | None) -> Optimum:
     """The optimum of one matrix at any scale."""
+    if warm is not None:
+        paid = costs[np.arange(len(costs)), warm.columns]
+        allowed = float(np.finfo(costs.dtype).eps * np.abs(paid).sum(dtype=np.float64))
+        gap = still_optimal(HostPasses(costs, torch.get_num_threads()), warm, allowed)
+        if gap is not None:
+            return warm._replace(gap=gap)
     rms = root_mean_square(costs)
     if SAFE[0] < rms < SAFE[1]:
         return _optimum(costs, rms, warm)
@@ -62,24 +68,18 @@ def root_mean_square(costs: Matrix) -> float:
 def _optimum(costs: Matrix, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix whose squares are finite."""
     n = len(costs)
-    sample = costs[np.linspace(0, n - 1, 64).astype(np.int64)].astype(np.float64)
+    sample = costs[np.linspace(0, n - 1, 16).astype(np.int64)].astype(np.float64)
     scale = float(np.median(sample.std(axis=1)))
     if not rms < MOST_CONTRAST * scale:
         return by_dense_solver(costs, None)
     passes = HostPasses(costs, torch.get_num_threads())
-    if warm is not None:
-        paid = np.abs(costs[np.arange(n), warm.columns]).sum(dtype=np.float64)
-        gap = still_optimal(passes, warm, float(np.finfo(costs.dtype).eps * paid))
-        if gap is not None:
-            return warm._replace(gap=gap)
-    moments = passes.moments()
-    dead = dead_pairs(costs, moments)
+    dead = dead_pairs(costs)
     if dead is not None:
         rest = np.ascontiguousarray(costs[np.ix_(live(dead.rows, n), live(dead.columns, n))])
         whole = with_dead(_optimum(rest, rms, None), costs, dead)
         if whole is not None:
             return whole
-    found = solve(passes, moments, scale, None if warm is None else warm.prices)
+    found = solve(passes, rms, scale, None if warm is None else warm.prices)
     return found if isinstance(found, Optimum) else by_dense_solver(costs, found)
 
 

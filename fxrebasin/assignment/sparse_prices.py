@@ -17,9 +17,8 @@ from .problem import Indices, Vector
 def raise_prices(
     indptr: Indices,
     indices: Indices,
-    costs: Vector,
+    gains: Vector,
     columns: Indices,
-    paid: Vector,
     prices: Vector,
     *,
     tolerance: float,
@@ -30,9 +29,8 @@ def raise_prices(
     Args:
         indptr: ``(n + 1,)``, where the edges of each row start.
         indices: ``(edges,)``, the column of each edge.
-        costs: ``(edges,)``, the cost of each edge.
+        gains: ``(edges,)``, how much more the edge costs than the one that its row takes.
         columns: ``(n,)``, the column that each row takes.
-        paid: ``(n,)``, the costs of these.
         prices: ``(n,)``, where to start.
         tolerance: smaller rises are rounding, and would go round in circles.
         rounds: the greatest number of rounds.
@@ -40,23 +38,26 @@ def raise_prices(
     Returns:
         The prices, or None if they still rise after all rounds.
     """
+    n = len(columns)
     prices = prices.copy()
     owners = np.empty_like(columns)
-    owners[columns] = np.arange(len(columns))
-    rows = np.arange(len(columns))
+    owners[columns] = np.arange(n)
+    degrees = np.diff(indptr)
+    sources = np.repeat(columns, degrees)
+    edges = np.arange(len(indices))
     for _ in range(rounds):
-        lengths = indptr[rows + 1] - indptr[rows]
-        ends = np.cumsum(lengths)
-        edges = np.arange(ends[-1]) + np.repeat(indptr[rows] - ends + lengths, lengths)
-        offers = costs[edges] + np.repeat(prices[columns[rows]] - paid[rows], lengths)
+        offers = gains[edges] + prices[sources[edges]]
         targets = indices[edges]
-        rising = offers > prices[targets] + tolerance
-        if not rising.any():
+        rising = np.flatnonzero(offers > prices[targets] + tolerance)
+        if not len(rising):
             return prices
-        offers, targets = offers[rising], targets[rising]
-        order = np.argsort(offers)
-        prices[targets[order]] = offers[order]  # of several offers, the last and highest stays
-        changed = np.zeros(len(columns), dtype=bool)
+        targets = targets[rising]
+        np.maximum.at(prices, targets, offers[rising])
+        changed = np.zeros(n, dtype=bool)
         changed[targets] = True
         rows = owners[changed]
+        # All edges of these rows: count from the start of each.
+        lengths = degrees[rows]
+        ends = np.cumsum(lengths)
+        edges = np.arange(ends[-1]) + np.repeat(indptr[rows] - ends + lengths, lengths)
     return None
