@@ -49,6 +49,8 @@ LAYERS: list[set[str]] = [
     {"lost_symmetry"},
     {"testing"},
     # solving, emitting, checking
+    {"assignment_fixed_point"},
+    {"assignment_augmenting_paths"},
     {"assignment", "objectives"},
     {"tree_solver", "rewriting", "verification"},
     {"falsification"},
