@@ -49,7 +49,8 @@ LAYERS: list[set[str]] = [
     {"lost_symmetry"},
     {"testing"},
     # solving, emitting, checking
-    {"assignment.problem", "objectives"},
+    {"assignment.problem", "assignment.fixed_point", "objectives"},
+    {"assignment.augmenting_paths"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},
     {"assignment.auction", "assignment.candidates", "assignment.chain"},
     {"assignment.augmentation", "assignment.dead_units", "assignment.sinkhorn"},
