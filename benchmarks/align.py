@@ -9,7 +9,7 @@ strong noise, and what counts is how much of it is found again.
     python -m benchmarks.align --models resnet18 vit_b_16 --methods ours plain --fresh
 
 Rows that were measured before are kept, and a second run measures what is missing. The package
-rebasin needs ``pip install --no-deps rebasin==0.0.47``: it asks for an old version of torch.
+rebasin, which the extra ``bench`` installs, is not needed for the other methods.
 """
 
 from __future__ import annotations

@@ -22,18 +22,18 @@ PLANTED_HEADER = (
 )
 METHODS = (
     "Ours is `analyze` and `weight_matching`. Plain is algorithm 1 of Git Re-Basin (Ainsworth et "
-    "al. 2023), written plainly, on the blocks of the same analysis that are not nested in others: "
-    "its discovery is ours. Rebasin is the package `rebasin` 0.0.47, whose costs hear nothing of "
-    "vectors such as biases: it adds their products up to one number. Methods run in turn in one "
-    f"process, with seeds 0, 1, ...; one that took more than {LONG} s is not run again. Figures "
-    "are medians over the runs."
+    "al. 2023), written plainly, on the blocks of the same analysis that are not nested in "
+    "others: its discovery is ours. Methods run in turn in one process, with seeds 0, 1, ...; one "
+    f"that took more than {LONG} s is not run again. Figures are medians over the runs."
 )
 LEGEND = (
-    f"{METHODS} Both networks have random weights, each tensor with values of its own. Gained: by "
-    "how much the inner product of A's parameters with those of B rises, in float64, the same for "
-    "all methods; by matrices: the part of it that is not of vectors. Memory: by how much a process that runs one method, discovery included, grows at "
-    "most. Function: whether the outputs of B are kept by the weights returned, in float64, up to "
-    f"{TOLERANCE:g} of the largest entry. Units in percent: of those that `analyze` finds. "
+    f"{METHODS} Rebasin is the package `rebasin` 0.0.47, whose costs hear nothing of vectors such "
+    "as biases: it adds their products up to one number. Both networks have random weights, each "
+    "tensor with values of its own. Gained: by how much the inner product of A's parameters with "
+    "those of B rises, in float64, the same for all methods; by matrices: the part of it that is "
+    "not of vectors. Memory: by how much a process that runs one method, discovery included, "
+    "grows at most. Function: whether the weights returned keep the outputs of B, in float64, up "
+    f"to {TOLERANCE:g} of the largest entry. Units in percent: of those that `analyze` finds. "
     "`python -m benchmarks.align` measures these tables."
 )
 PLANTED_LEGEND = (
