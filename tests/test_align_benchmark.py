@@ -162,6 +162,7 @@ def test_the_function_is_kept_and_the_pair_too(pair: Pair, method: str) -> None:
     before = {name: tensor.clone() for name, tensor in pair.b.state_dict().items()}
     found = METHODS[method](pair, 0)
     assert change(pair, found) < 1e-12
+    assert change(pair, found, batch_statistics=True) < 1e-12
     assert gain(pair, found.state) > 0
     assert (found.blocks, found.units) in [(2, 48), (3, 30)]
     for name, tensor in pair.b.state_dict().items():
@@ -184,6 +185,22 @@ def test_vectors_are_told_apart_from_matrices(pair: Pair) -> None:
     expected = sum(float((p * q).sum().detach()) for p, q in both_models if p.ndim == 1)
     assert both - matrices == pytest.approx(expected, rel=1e-4)
     assert gain(pair, state) == -both
+
+
+def test_running_statistics_that_stay_behind_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "build", small)
+    pair = checkpoints.random_pair("resnet")
+    found = METHODS["plain"](pair, 0)
+    kept = {n: t for n, t in pair.b.state_dict().items() if "running" in n}
+    behind = replace(found, state=found.state | kept)
+    assert change(pair, behind) > 1e-3
+    assert change(pair, behind, batch_statistics=True) < 1e-12
+    wrong = replace(
+        behind, state=behind.state | {"1.two.weight": pair.b.state_dict()["1.two.weight"]}
+    )
+    assert change(pair, wrong, batch_statistics=True) > 1e-3
 
 
 # limits
@@ -300,6 +317,8 @@ def test_the_table_says_how_much_moves_and_what_failed() -> None:
     cells = dict(zip(tables.HEADER, lines[0], strict=True))
     assert (cells["units"], cells["solve (s)"], cells["gained"]) == ("8 (80%)", "2.00", "9.0")
     assert [line[-1] for line in lines[:3]] == ["kept", "changed by 5.0e-01", "KeyError: 'x'"]
+    left_behind = replace(changed, batch_error=1e-9)
+    assert left_behind.status == "statistics left behind (5.0e-01)"
     assert lines[1][4] == "5 (50%)"
 
 

@@ -39,6 +39,8 @@ class Row:
     """Of the group that `analyze` finds."""
     error: float = float("nan")
     """The largest change of an output of B, relative to its largest entry, in float64."""
+    batch_error: float = float("nan")
+    """The same where BatchNorm takes the statistics of the batch."""
     memory: float = float("nan")
     """MiB by which a process that runs nothing else grows at most."""
     failure: str = ""
@@ -51,7 +53,11 @@ class Row:
     def status(self) -> str:
         if self.failure:
             return self.failure
-        return "kept" if self.error <= TOLERANCE else f"changed by {self.error:.1e}"
+        if self.error <= TOLERANCE:
+            return "kept"
+        if self.batch_error <= TOLERANCE:
+            return f"statistics left behind ({self.error:.1e})"
+        return f"changed by {self.error:.1e}"
 
 
 def dumps(row: Row) -> str:

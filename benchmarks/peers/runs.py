@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.double_precision import run_in_double_precision
 from benchmarks.isolation import run_apart
@@ -98,7 +99,8 @@ def _judged(row: Row, found: Solution, pair: Pair, hidden: Planted | None) -> Ro
         matrix_gains=(*row.matrix_gains, gain(pair, found.state, matrices=True)),
         blocks=found.blocks,
         units=found.units,
-        error=max(change(pair, found), 0.0 if row.error != row.error else row.error),
+        error=_larger(row.error, change(pair, found)),
+        batch_error=_larger(row.batch_error, change(pair, found, batch_statistics=True)),
     )
     if found.permutation is not None:
         row = replace(row, movable_units=found.permutation.symmetry.movable_units)
@@ -112,10 +114,17 @@ def _judged(row: Row, found: Solution, pair: Pair, hidden: Planted | None) -> Ro
     return row
 
 
+def _larger(before: float, now: float) -> float:
+    return now if before != before else max(before, now)
+
+
 @torch.no_grad()
-def change(pair: Pair, found: Solution) -> float:
+def change(pair: Pair, found: Solution, *, batch_statistics: bool = False) -> float:
     """How much an output of B changes, relative to its largest entry, in float64."""
     model = deep_copy(pair.b).double()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(batch_statistics)
     expected = run_in_double_precision(model, (pair.inputs,), {})
     model.load_state_dict(found.state)
     returned = run_in_double_precision(model, (pair.inputs,), {})

@@ -28,12 +28,14 @@ METHODS = (
 )
 LEGEND = (
     f"{METHODS} Rebasin is the package `rebasin` 0.0.47, whose costs hear nothing of vectors such "
-    "as biases: it adds their products up to one number. Both networks have random weights, each "
+    "as biases: it adds their products up to one number, and which leaves the running statistics "
+    "of BatchNorm in place, for its user to compute anew. Both networks have random weights, each "
     "tensor with values of its own. Gained: by how much the inner product of A's parameters with "
     "those of B rises, in float64, the same for all methods; by matrices: the part of it that is "
     "not of vectors. Memory: by how much a process that runs one method, discovery included, "
     "grows at most. Function: whether the weights returned keep the outputs of B, in float64, up "
-    f"to {TOLERANCE:g} of the largest entry. Units in percent: of those that `analyze` finds. "
+    f"to {TOLERANCE:g} of the largest entry; statistics left behind: they do once BatchNorm takes "
+    "the statistics of the batch. Units in percent: of those that `analyze` finds. "
     "`python -m benchmarks.align` measures these tables."
 )
 PLANTED_LEGEND = (
