@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from benchmarks.peers.methods import METHODS
 from benchmarks.peers.rows import Key, Row, dumps, loads
-from benchmarks.peers.runs import Task, measure
+from benchmarks.peers.runs import Task, measure, with_memory
 from benchmarks.peers.tables import document, planted_document
 from benchmarks.reporting import ROOT, commit, write_atomically
 
@@ -72,10 +72,17 @@ def run(options: argparse.Namespace) -> list[Row]:
     done: dict[Key, Row] = {row.key: row for row in kept}
     missing = [row for row in wanted if options.fresh or row.key not in done]
     with options.results.open("a") as file:
+
+        def keep(row: Row) -> None:
+            done[row.key] = row
+            print(dumps(row), file=file, flush=True)
+
         for task in tqdm(tasks(missing, options.limit, options.repeats), unit="model"):
             for row in measure(task):
-                done[row.key] = row
-                print(dumps(row), file=file, flush=True)
+                keep(row)
+        unknown = [done[row.key] for row in wanted if done[row.key].needs_memory]
+        for row in tqdm(unknown, unit="row", desc="memory"):
+            keep(with_memory(row))
     return [done[row.key] for row in wanted]
 
 

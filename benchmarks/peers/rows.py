@@ -50,6 +50,10 @@ class Row:
         return (self.model, self.method, self.noise)
 
     @property
+    def needs_memory(self) -> bool:
+        return self.memory != self.memory and not self.noise and not self.failure
+
+    @property
     def status(self) -> str:
         if self.failure:
             return self.failure

@@ -1,4 +1,4 @@
-"""Run methods on a pair of networks: one run of each in turn, and once more for its memory."""
+"""Run methods on a pair of networks: in turn for their time, each by itself for its memory."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Task:
 
 
 def measure(task: Task) -> list[Row]:
-    """Run all methods in turn, then each once more to see its memory; whatever fails is kept."""
+    """Run all methods in turn, in a process of their own; whatever fails becomes a row."""
     try:
         seconds = len(task.rows) * task.repeats * (task.limit + PREPARATION)
-        rows = run_apart(in_turn, task, gibibytes=GIBIBYTES, seconds=seconds)
+        return run_apart(in_turn, task, gibibytes=GIBIBYTES, seconds=seconds)
     except Exception as error:  # any failure is a result here
         return [replace(row, failure=said(error)) for row in task.rows]
-    return [row if row.failure else _with_memory(row, task.limit) for row in rows]
 
 
-def _with_memory(row: Row, limit: int) -> Row:
+def with_memory(row: Row) -> Row:
+    """Run one method once more, in a process of its own, to see what memory it takes."""
     try:
-        seconds = 2 * (limit + PREPARATION)
+        seconds = 3 * int(max(row.solve)) + PREPARATION
         memory = run_apart(memory_of, row, gibibytes=GIBIBYTES, seconds=seconds)
     except Exception as error:  # any failure is a result here
         return replace(row, failure=f"for memory: {said(error)}")
