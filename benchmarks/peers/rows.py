@@ -61,7 +61,7 @@ class Row:
             return "kept"
         if self.batch_error <= TOLERANCE:
             return f"statistics left behind ({self.error:.1e})"
-        return f"changed by {self.error:.1e}"
+        return f"changed by {min(self.error, self.batch_error):.1e}"
 
 
 def dumps(row: Row) -> str:
