@@ -306,6 +306,8 @@ def test_only_what_ran_together_is_compared() -> None:
     failed = replace(ROW, method="broken", together="mlp 1", failure="KeyError: 'x'")
     found = tables.ratios([MEASURED, other, apart, failed])
     assert found == [("mlp", "plain", "4.00 x", "3.00 x", "3.0000 x", "1.5000 x")]
+    (wrong,) = tables.ratios([MEASURED, replace(other, error=0.5)])
+    assert wrong[2:] == ("4.00 x", "3.00 x", "function changed", "function changed")
 
 
 def test_the_table_says_how_much_moves_and_what_failed() -> None:

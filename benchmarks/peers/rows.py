@@ -54,12 +54,17 @@ class Row:
         return self.memory != self.memory and not self.noise and not self.failure
 
     @property
+    def is_valid(self) -> bool:
+        """Whether the weights are those of the same network, up to its running statistics."""
+        return min(self.error, self.batch_error) <= TOLERANCE
+
+    @property
     def status(self) -> str:
         if self.failure:
             return self.failure
         if self.error <= TOLERANCE:
             return "kept"
-        if self.batch_error <= TOLERANCE:
+        if self.is_valid:
             return f"statistics left behind ({self.error:.1e})"
         return f"changed by {min(self.error, self.batch_error):.1e}"
 

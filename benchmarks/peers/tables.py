@@ -101,6 +101,8 @@ def ratios(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         of_matrices = median(ours.matrix_gains) / median(other.matrix_gains)
         times = (f"{solve:.2f} x", f"{both:.2f} x")
         gains = (f"{gained:.4f} x", f"{of_matrices:.4f} x")
+        if not other.is_valid:
+            gains = ("function changed", "function changed")
         result.append((ours.model, other.method, *times, *gains))
     return result
 
