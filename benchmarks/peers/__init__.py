@@ -1,0 +1,1 @@
+"""Other ways to align two networks, as the benchmarks run them."""

@@ -1,0 +1,131 @@
+"""Run methods on a pair of networks: in turn for their time, each by itself for its memory."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks.double_precision import run_in_double_precision
+from benchmarks.isolation import run_apart
+from benchmarks.peers.checkpoints import Pair, Planted, gain, planted, random_pair
+from benchmarks.peers.limits import TimeLimitError, extra_memory, time_limit
+from benchmarks.peers.methods import METHODS, Solution
+from benchmarks.peers.rows import Row, said
+from fxrebasin.tracing import deep_copy
+
+LONG = 60
+"""Seconds after which a method is not run again."""
+GIBIBYTES = 16
+PREPARATION = 300
+"""Seconds to build two networks and to judge what comes out."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Methods to run in turn on one pair, in one process."""
+
+    rows: tuple[Row, ...]
+    """All of the same pair; nothing is measured of them yet."""
+    limit: int
+    """Seconds for each run."""
+    repeats: int
+
+
+def measure(task: Task) -> list[Row]:
+    """Run all methods in turn, in a process of their own; whatever fails becomes a row."""
+    try:
+        seconds = len(task.rows) * task.repeats * (task.limit + PREPARATION)
+        return run_apart(in_turn, task, gibibytes=GIBIBYTES, seconds=seconds)
+    except Exception as error:  # any failure is a result here
+        return [replace(row, failure=said(error)) for row in task.rows]
+
+
+def with_memory(row: Row) -> Row:
+    """Run one method once more, in a process of its own, to see what memory it takes."""
+    try:
+        seconds = 3 * int(max(row.solve)) + PREPARATION
+        memory = run_apart(memory_of, row, gibibytes=GIBIBYTES, seconds=seconds)
+    except Exception as error:  # any failure is a result here
+        return replace(row, failure=f"for memory: {said(error)}")
+    return replace(row, memory=memory)
+
+
+def in_turn(task: Task) -> list[Row]:
+    """The rows, measured with seeds 0, 1, ...; a failure ends the turns of its method."""
+    rows = list(task.rows)
+    pair, hidden = _prepared(rows[0])
+    for seed in range(task.repeats):
+        for k, row in enumerate(rows):
+            if row.failure or max(row.solve, default=0) > LONG:
+                continue
+            try:
+                with time_limit(task.limit):
+                    found = METHODS[row.method](pair, seed)
+                rows[k] = _judged(row, found, pair, hidden)
+            except (Exception, TimeLimitError) as error:  # any failure is a result here
+                rows[k] = replace(row, failure=said(error))
+            print(f"{row.key}: {rows[k].solve}, {rows[k].status}", file=sys.stderr, flush=True)
+    return rows
+
+
+def memory_of(row: Row) -> float:
+    """MiB by which this process grows at most when it runs one method."""
+    pair, _ = _prepared(row)
+    return extra_memory(lambda: METHODS[row.method](pair, 0))
+
+
+def _prepared(row: Row) -> tuple[Pair, Planted | None]:
+    torch.set_num_threads(row.threads)
+    warnings.simplefilter("ignore")  # those of other packages, about what they deprecate
+    if row.noise:
+        hidden = planted(row.model, row.noise)
+        return hidden.pair, hidden
+    return random_pair(row.model), None
+
+
+@torch.no_grad()
+def _judged(row: Row, found: Solution, pair: Pair, hidden: Planted | None) -> Row:
+    """A row with one more run in it."""
+    row = replace(
+        row,
+        discovery=(*row.discovery, found.discovery),
+        solve=(*row.solve, found.solve),
+        sweeps=(*row.sweeps, found.sweeps),
+        gains=(*row.gains, gain(pair, found.state)),
+        matrix_gains=(*row.matrix_gains, gain(pair, found.state, matrices=True)),
+        blocks=found.blocks,
+        units=found.units,
+        error=_larger(row.error, change(pair, found)),
+        batch_error=_larger(row.batch_error, change(pair, found, batch_statistics=True)),
+    )
+    if found.permutation is not None:
+        row = replace(row, movable_units=found.permutation.symmetry.movable_units)
+    if hidden is not None:
+        undone = hidden.permutation.inverse().apply(pair.b.state_dict())
+        row = replace(row, planted_gain=gain(pair, undone))
+        if found.permutation is not None:
+            left = found.permutation.compose(hidden.permutation).moved_units
+            share = 1 - left / hidden.symmetry.movable_units
+            row = replace(row, recovered=(*row.recovered, share))
+    return row
+
+
+def _larger(before: float, now: float) -> float:
+    return now if before != before else max(before, now)
+
+
+@torch.no_grad()
+def change(pair: Pair, found: Solution, *, batch_statistics: bool = False) -> float:
+    """How much an output of B changes, relative to its largest entry, in float64."""
+    model = deep_copy(pair.b).double()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(batch_statistics)
+    expected = run_in_double_precision(model, (pair.inputs,), {})
+    model.load_state_dict(found.state)
+    returned = run_in_double_precision(model, (pair.inputs,), {})
+    return float((returned - expected).abs().max() / expected.abs().max())
