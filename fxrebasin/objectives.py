@@ -195,8 +195,7 @@ def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices])
         part = select(b, 0, sources[0][begin : begin + step])
         for g, source in moved:
             part = part.index_select(g, source)
-        left = a[begin : begin + step].to(torch.float64)
-        total += torch.dot(left.reshape(-1), part.to(torch.float64).reshape(-1))
+        total += a[begin : begin + step].to(torch.float64).mul_(part).sum()
     return float(total)
 
 
