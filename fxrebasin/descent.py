@@ -45,7 +45,8 @@ class Descent:
         self.gains = dict.fromkeys(self.symmetry.blocks, 0.0)
         self._warm: list[Assignment | None] = [None] * len(self.trees)
         self._kept = self._affordable(sum(2 * t.a.nbytes for t in objective.terms))
-        self._clock = 0
+        self._values = np.zeros(len(objective.terms))
+        self._clock, self._evaluated_at = 0, 0
         self.move_to(indices)
 
     def move_to(self, indices: Mapping[str, Indices]) -> None:
@@ -53,10 +54,10 @@ class Descent:
         terms = range(len(self.objective.terms))
         self.indices = dict(indices)
         self.sources: list[Sources] = [self.objective.sources(indices, t) for t in terms]
-        self.evaluate()
         self._clock += 1
         self._moved_at = np.full(len(terms), self._clock)
         self._seen_at = [0] * len(self.trees)
+        self.evaluate()
 
     def _affordable(self, budget: int) -> list[bool]:
         """Which trees may keep their cost matrices, small ones first."""
@@ -67,9 +68,10 @@ class Descent:
         return kept
 
     def evaluate(self) -> None:
-        """Compute the objective afresh; between evaluations the gains of steps are added up."""
-        terms = range(len(self.objective.terms))
-        self._values = np.array([self.objective.value_at(t, self.sources[t]) for t in terms])
+        """Compute the objective exactly; between evaluations the gains of steps are added up."""
+        for t in np.flatnonzero(self._moved_at > self._evaluated_at).tolist():
+            self._values[t] = self.objective.value_at(t, self.sources[t])
+        self._evaluated_at = self._clock
         self.total = float(self._values.sum())
 
     @property
