@@ -195,7 +195,7 @@ def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices])
         part = select(b, 0, sources[0][begin : begin + step])
         for g, source in moved:
             part = part.index_select(g, source)
-        total += a[begin : begin + step].to(torch.float64).mul_(part).sum()
+        total += (a[begin : begin + step].to(torch.float64) * part).sum()
     return float(total)
 
 
