@@ -19,7 +19,7 @@ from .errors import InvalidArgumentError
 from .schedules import Order
 from .starts import Start, compare_signatures, hold_out, relax, restart
 
-STARTS: tuple[Start, ...] = (hold_out, relax, compare_signatures, restart)
+STARTS: tuple[Start, ...] = (hold_out, compare_signatures, restart, relax)
 EXPLORATION = 0.25
 """The share of rounds in which any start may be drawn, however little it has gained."""
 

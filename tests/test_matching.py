@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin import Alignment, Permutation, Symmetry
+from fxrebasin.assignment import assign
+from fxrebasin.descent import Descent
 from fxrebasin.errors import (
     ArchitectureMismatchError,
     ConvergenceWarning,
     InvalidArgumentError,
     InvalidParameterError,
 )
+from fxrebasin.objectives import WeightMatching
+from fxrebasin.schedules import alternating_order, graph_order, random_order
 
 torch.set_num_threads(1)
 
@@ -348,13 +352,71 @@ def test_at_least_one_sweep(bad: int) -> None:
         match(group(mlp), a, a, max_sweeps=bad)
 
 
-def test_the_state_dicts_are_not_changed() -> None:
-    a, b = weights(vision_transformer, 1), weights(vision_transformer, 2)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_state_dicts_are_not_changed(dtype: torch.dtype) -> None:
+    a, b = (
+        {k: t.to(dtype) for k, t in weights(vision_transformer, seed).items()} for seed in (1, 2)
+    )
     kept = copy.deepcopy((a, b))
     match(group(vision_transformer), b, a)
     for state, before in zip((a, b), kept, strict=True):
         assert list(state) == list(before)
         assert all(torch.equal(state[k], before[k]) for k in before)
+
+
+def test_a_second_sweep_over_settled_blocks_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    symmetry = group(vision_transformer)
+    a, b = weights(vision_transformer, 1), weights(vision_transformer, 2)
+    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    order = range(len(descent.trees))
+    while descent.sweep(order):
+        pass
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a settled block was solved again")
+
+    monkeypatch.setattr("fxrebasin.descent.assign", forbidden)
+    monkeypatch.setattr("fxrebasin.tree_solver.assign", forbidden)
+    monkeypatch.setattr("fxrebasin.cost_matrices.CostMatrix._multiply", forbidden)
+    assert not descent.sweep(order)
+
+
+def test_only_neighbours_of_what_moved_are_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a chain of layers, a change of the first block concerns the second one alone."""
+    layers = [nn.Linear(4, 8), *(nn.Linear(8, 8) for _ in range(4)), nn.Linear(8, 3)]
+    net = nn.Sequential(*layers)
+    symmetry = fr.analyze(net, args=(torch.zeros(1, 4),))
+    a, b = (dict(randomise(copy.deepcopy(net), seed).state_dict()) for seed in (1, 2))
+    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    order = range(len(descent.trees))
+    while descent.sweep(order):
+        pass
+    first = descent.trees[0].root
+    monkeypatch.setattr(descent, "_accept", lambda k, candidate: False)
+    descent._clock += 1
+    descent._put(0, {first: np.roll(descent.indices[first], 1, axis=1)})
+    solved: list[str] = []
+
+    def noted(costs: Tensor, *, name: str, **options: Any) -> Any:
+        solved.append(name)
+        return assign(costs, name=name, **options)
+
+    monkeypatch.setattr("fxrebasin.descent.assign", noted)
+    descent._seen_at[0] = descent._clock
+    descent.sweep(order)
+    assert solved == [f"the gains of {descent.trees[1].root!r}"]
+
+
+@pytest.mark.parametrize("order", [random_order, graph_order, alternating_order])
+@pytest.mark.parametrize("factory", NETS)
+def test_every_order_recovers_what_was_planted(factory: Factory, order: Any) -> None:
+    symmetry = group(factory)
+    a = weights(factory, 1)
+    planted = sample(symmetry, 3)
+    found = match(symmetry, planted.apply(a), a, order=order)
+    assert found.permutation.compose(planted).is_identity
 
 
 def test_match_gives_the_permutation_of_weight_matching() -> None:

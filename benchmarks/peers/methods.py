@@ -6,6 +6,7 @@ A new way is one more entry of ``METHODS``.
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,13 +41,15 @@ Method = Callable[[Pair, int], Solution]
 """Align a pair, with a seed for whatever is drawn at random; the pair is not changed."""
 
 
-def ours(pair: Pair, seed: int) -> Solution:
+def ours(pair: Pair, seed: int, budget: fr.Budget | None = None) -> Solution:
     """``analyze`` and ``weight_matching``."""
     clock = Clock()
     symmetry = fr.analyze(pair.b, args=(pair.inputs,))
     discovery = clock.lap()
     state = pair.b.state_dict()
-    found = fr.weight_matching(symmetry, state, to=pair.a.state_dict(), seed=seed, progress=False)
+    found = fr.weight_matching(
+        symmetry, state, to=pair.a.state_dict(), seed=seed, budget=budget, progress=False
+    )
     moved = found.permutation.apply(state)
     return Solution(
         moved,
@@ -115,4 +118,11 @@ class Clock:
         return self.last - before
 
 
-METHODS: dict[str, Method] = {"ours": ours, "plain": plain, "rebasin": rebasin}
+MINUTE = fr.Budget(seconds=60)
+
+METHODS: dict[str, Method] = {
+    "ours": ours,
+    "ours with budget": functools.partial(ours, budget=MINUTE),
+    "plain": plain,
+    "rebasin": rebasin,
+}
