@@ -8,20 +8,20 @@ none of whose neighbours moved costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from .assignment import Assignment, assign
+from .assignment import assign
+from .block_solver import BlockSolver
 from .cost_matrices import HIDDEN
 from .frank_wolfe import frank_wolfe
 from .objectives import Indices, Sources, WeightMatching
 from .permutation import Permutation
 from .schedules import colours
 from .swaps import swapped
-from .tree_solver import TreeSolver
-from .trees import Tree, sharing, trees_of
+from .trees import Tree, sharing
 
 RELATIVE_GAIN = 1e-9
 """A step must raise the objective by more than this share of what it touches, or rounding could
@@ -30,8 +30,6 @@ CERTAIN_GAIN = 1e-3
 """A gain that is a larger share than this of the entries that it is read off is no rounding error
 of a matrix product in float32."""
 QUADRATIC_STEPS = 10
-TOGETHER = 1 << 20
-"""Entries of cost matrices that are copied into one batch; larger ones are solved one by one."""
 
 
 class Descent:
@@ -40,11 +38,10 @@ class Descent:
     def __init__(self, objective: WeightMatching, indices: Mapping[str, Indices]) -> None:
         self.objective = objective
         self.symmetry = objective.symmetry
-        self.trees = trees_of(objective)
+        self.solver = BlockSolver(objective)
+        self.trees = self.solver.trees
         self.shared = sharing(self.trees)
         self.gains = dict.fromkeys(self.symmetry.blocks, 0.0)
-        self._warm: list[Assignment | None] = [None] * len(self.trees)
-        self._kept = self._affordable(sum(2 * t.a.nbytes for t in objective.terms))
         self._values = np.zeros(len(objective.terms))
         self._clock, self._evaluated_at = 0, 0
         self.move_to(indices)
@@ -58,14 +55,6 @@ class Descent:
         self._moved_at = np.full(len(terms), self._clock)
         self._seen_at = [0] * len(self.trees)
         self.evaluate()
-
-    def _affordable(self, budget: int) -> list[bool]:
-        """Which trees may keep their cost matrices, small ones first."""
-        kept = [False] * len(self.trees)
-        for k in sorted(range(len(kept)), key=lambda k: self.trees[k].nbytes):
-            budget -= self.trees[k].nbytes
-            kept[k] = budget >= 0
-        return kept
 
     def evaluate(self) -> None:
         """Compute the objective exactly; between evaluations the gains of steps are added up."""
@@ -90,7 +79,7 @@ class Descent:
         stale = [k for k in numbers if self._is_stale(k)]
         self._clock += 1
         risen = False
-        for k, candidate in self._solved(stale, {}):
+        for k, candidate in self.solver.solve(stale, self.indices, self.sources):
             rose = self._accept(k, candidate)
             if not rose and self.trees[k].bilinear and self.trees[k].is_flat:
                 rose = self._quadratic_step(k)
@@ -121,7 +110,7 @@ class Descent:
             best = max(shares.values())
             chosen = colours([k for k in sorted(remaining) if shares[k] == best], self.shared)[0]
             self._clock += 1
-            for k, candidate in self._solved(chosen, heard):
+            for k, candidate in self.solver.solve(chosen, self.indices, self.sources, heard):
                 self._put(k, candidate)
                 if len(heard[k]) == len(self.trees[k].terms) and not self.trees[k].bilinear:
                     self._seen_at[k] = self._clock
@@ -139,7 +128,8 @@ class Descent:
         root, (old,) = tree.root, self.indices[tree.root]
         for colour in colours(list(self.shared[k]), self.shared):
             self._clock += 1
-            for other, candidate in self._solved(colour, {}, self._hidden(tree, units)):
+            hidden = self._hidden(tree, units)
+            for other, candidate in self.solver.solve(colour, self.indices, hidden):
                 self._put(other, candidate)
         cost = tree.costs[root]
         cost.update(self.indices, self.sources, set(tree.terms))
@@ -147,7 +137,8 @@ class Descent:
         found = assign(cost.matrix[rows][:, columns][None], name=f"the gains of block {root!r}")
         new = old.copy()
         new[units] = old[units][found.columns[0].cpu().numpy()]
-        self._warm[k] = None
+        self.solver.forget_solution(k)
+        self.solver.release(k)
         self._clock += 1
         self._put(k, {root: new[None]})
         self.evaluate()
@@ -166,57 +157,6 @@ class Descent:
     def _is_stale(self, k: int) -> bool:
         terms = self.trees[k].terms
         return bool(terms) and self._moved_at[[*terms]].max() > self._seen_at[k]
-
-    def _solved(
-        self,
-        numbers: Sequence[int],
-        heard: Mapping[int, set[int]],
-        sources: list[Sources] | None = None,
-    ) -> Iterator[tuple[int, dict[str, Indices]]]:
-        """The best permutations of trees that share no tensor; all terms are heard by default."""
-        waiting: dict[int, list[int]] = {}
-        for k in numbers:
-            tree = self.trees[k]
-            terms = heard.get(k, set(tree.terms))
-            costs = tree.costs.values()
-            sources = self.sources if sources is None else sources
-            changed = [cost.update(self.indices, sources, terms) for cost in costs]
-            if not tree.is_flat:
-                solver = TreeSolver(self.objective, self.permutation, tree, terms)
-                yield k, solver.solve()
-                self._release(k)
-            elif not changed[0] and self._warm[k] is not None:
-                yield k, self._candidate(k)
-            else:
-                size = tree.costs[tree.root].units
-                batch = waiting.setdefault(size, [])
-                batch.append(k)
-                if (len(batch) + 1) * size**2 > TOGETHER:
-                    yield from self._assigned(waiting.pop(size))
-        for batch in waiting.values():
-            yield from self._assigned(batch)
-
-    def _assigned(self, batch: list[int]) -> Iterator[tuple[int, dict[str, Indices]]]:
-        """Flat trees with equally many units."""
-        trees = [self.trees[k] for k in batch]
-        matrices = [tree.costs[tree.root].matrix for tree in trees]
-        costs = matrices[0][None] if len(batch) == 1 else torch.stack(matrices)
-        name = "the gains of " + ", ".join(repr(tree.root) for tree in trees)
-        found = assign(costs, warm=_together([self._warm[k] for k in batch]), name=name)
-        for k, one in zip(batch, _apart(found), strict=True):
-            self._warm[k] = one
-            yield k, self._candidate(k)
-            self._release(k)
-
-    def _candidate(self, k: int) -> dict[str, Indices]:
-        warm = self._warm[k]
-        assert warm is not None
-        return {self.trees[k].root: warm.columns.cpu().numpy()}
-
-    def _release(self, k: int) -> None:
-        if not self._kept[k]:
-            for cost in self.trees[k].costs.values():
-                cost.forget()
 
     def _accept(self, k: int, candidate: dict[str, Indices]) -> bool:
         """Take a step if the objective rises by more than rounding could feign."""
@@ -264,24 +204,3 @@ class Descent:
         for t in self.trees[k].terms:
             self.sources[t] = self.objective.sources(self.indices, t)
             self._moved_at[t] = self._clock
-
-
-def _together(solutions: Sequence[Assignment | None]) -> Assignment | None:
-    """Solutions of single problems as one of their batch; None unless all are known."""
-    known = [one for one in solutions if one is not None]
-    if len(known) < len(solutions):
-        return None
-    prices = [one.prices for one in known if one.prices is not None]
-    return Assignment(
-        torch.cat([one.columns for one in known]),
-        torch.cat([one.value for one in known]),
-        torch.cat(prices) if len(prices) == len(known) else None,
-        None,
-    )
-
-
-def _apart(solved: Assignment) -> Iterator[Assignment]:
-    for k in range(len(solved.columns)):
-        one = slice(k, k + 1)
-        prices = None if solved.prices is None else solved.prices[one]
-        yield Assignment(solved.columns[one], solved.value[one], prices, None)

@@ -134,17 +134,17 @@ class WeightMatching:
         return t.weight * (sides[0] - sides[1])
 
     def pair(
-        self, permutation: Permutation, occurrence: Occurrence, free: Collection[str]
+        self, indices: Mapping[str, Indices], occurrence: Occurrence, free: Collection[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The entries of A and of B on one segment, with a dimension for each of its blocks in
         ``free`` (in order) and a last one for everything else. All other blocks of B are permuted.
         """
         term = self.terms[occurrence.term]
         parameter, segment = term.parameter, occurrence.segment
-        still = self.rows(permutation.indices, occurrence, free)
+        still = self.rows(indices, occurrence, free)
         a = select(term.a, occurrence.group, free_first(segment.positions, segment, free).ravel())
         b = select(term.b, occurrence.group, free_first(still, segment, free).ravel())
-        sources = self.sources(permutation.indices, occurrence.term)
+        sources = self.sources(indices, occurrence.term)
         for g in range(len(parameter.groups)):
             if g != occurrence.group:
                 b = select(b, g, sources[g])

@@ -7,12 +7,13 @@ columns of a grouped convolution inside its groups) are solved in turn, each hea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from .assignment import assign
 from .objectives import Indices, Occurrence, WeightMatching
-from .permutation import Permutation
 from .symmetry import Block
 from .trees import Coupling, Tree
 
@@ -28,10 +29,10 @@ class TreeSolver:
     """
 
     def __init__(
-        self, objective: WeightMatching, permutation: Permutation, tree: Tree, terms: set[int]
+        self, objective: WeightMatching, indices: Mapping[str, Indices], tree: Tree, terms: set[int]
     ) -> None:
         self.objective = objective
-        self.permutation = permutation
+        self.indices = indices
         self.blocks = objective.symmetry.blocks
         self.tree = tree
         self.tables: dict[str, Tensor] = {}
@@ -56,7 +57,7 @@ class TreeSolver:
         other = names.index(coupling.sibling)
         first, second = self.blocks[coupling.chain[-1]], self.blocks[coupling.sibling]
         shape = (first.count, first.size, second.size, -1)
-        a, b = self.objective.pair(self.permutation, occurrence, free)
+        a, b = self.objective.pair(self.indices, occurrence, free)
         dims = (*order, other, len(names))
         return a.permute(dims).reshape(shape), b.permute(dims).reshape(shape)
 

@@ -61,6 +61,7 @@ LAYERS: list[set[str]] = [
     {"cost_matrices", "schedules"},
     {"trees"},
     {"tree_solver", "frank_wolfe", "swaps", "signatures", "rewriting", "verification"},
+    {"block_solver"},
     {"descent"},
     {"starts"},
     {"search"},

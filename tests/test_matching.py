@@ -377,7 +377,7 @@ def test_a_second_sweep_over_settled_blocks_costs_nothing(
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("a settled block was solved again")
 
-    monkeypatch.setattr("fxrebasin.descent.assign", forbidden)
+    monkeypatch.setattr("fxrebasin.block_solver.assign", forbidden)
     monkeypatch.setattr("fxrebasin.tree_solver.assign", forbidden)
     monkeypatch.setattr("fxrebasin.cost_matrices.CostMatrix._multiply", forbidden)
     assert not descent.sweep(order)
@@ -403,7 +403,7 @@ def test_only_neighbours_of_what_moved_are_solved_again(monkeypatch: pytest.Monk
         solved.append(name)
         return assign(costs, name=name, **options)
 
-    monkeypatch.setattr("fxrebasin.descent.assign", noted)
+    monkeypatch.setattr("fxrebasin.block_solver.assign", noted)
     descent._seen_at[0] = descent._clock
     descent.sweep(order)
     assert solved == [f"the gains of {descent.trees[1].root!r}"]

@@ -133,7 +133,7 @@ def test_the_gains_of_one_block_say_what_each_placement_is_worth(network: str) -
         family = {block.name}
         gains = np.zeros((block.size, block.size))
         for occurrence in objective.occurrences[block.name]:
-            left, right = objective.pair(start, occurrence, family)
+            left, right = objective.pair(start.indices, occurrence, family)
             assert left.shape[0] == right.shape[0] == block.size
             if not symmetry.children(block.name):
                 left, right = left.reshape(block.size, -1), right.reshape(block.size, -1)
@@ -161,7 +161,7 @@ def test_the_gains_of_a_nested_block_under_one_parent() -> None:
     for occurrence in objective.occurrences[inner.name]:
         segment = occurrence.segment
         assert segment.blocks[-1] == inner.name
-        left, right = objective.pair(start, occurrence, {*free, str(inner.parent)})
+        left, right = objective.pair(start.indices, occurrence, {*free, str(inner.parent)})
         gains += (left.reshape(n, -1) @ right.reshape(n, -1).T).numpy()
     differences = []
     for order in permutations(range(inner.size)):
