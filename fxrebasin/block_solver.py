@@ -17,6 +17,8 @@ from .trees import trees_of
 
 TOGETHER = 1 << 20
 """Entries of cost matrices that are copied into one batch; larger ones are solved one by one."""
+TOGETHER_ON_DEVICE = 1 << 28
+"""The same where an engine works on a batch at once."""
 
 
 class BlockSolver:
@@ -66,7 +68,9 @@ class BlockSolver:
                 size = tree.costs[tree.root].units
                 batch = waiting.setdefault(size, [])
                 batch.append(k)
-                if (len(batch) + 1) * size**2 > TOGETHER:
+                on_device = tree.costs[tree.root].matrix.device.type != "cpu"
+                limit = TOGETHER_ON_DEVICE if on_device else TOGETHER
+                if (len(batch) + 1) * size**2 > limit:
                     yield from self._assigned(waiting.pop(size))
         for batch in waiting.values():
             yield from self._assigned(batch)
