@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 SLOW_TO_IMPORT = ["benchmarks.sections", "fxrebasin", "timm", "torchvision", "transformers"]
@@ -23,12 +25,19 @@ def run_apart(function: Callable[[A], R], argument: A, *, gibibytes: float, seco
     Raises:
         Exception: whatever the function raises; ``MemoryError`` or ``RuntimeError`` where it
             wants more memory.
-        BrokenProcessPool: the process was killed, or was not done in time.
+        TimeoutError: it was not done in time.
+        BrokenProcessPool: the process was killed by something else.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(SLOW_TO_IMPORT)
+    begin = time.monotonic()
     with ProcessPoolExecutor(1, context, _limit, (gibibytes, seconds)) as pool:
-        return pool.submit(function, argument).result()
+        try:
+            return pool.submit(function, argument).result()
+        except BrokenProcessPool as error:
+            if time.monotonic() - begin >= seconds:
+                raise TimeoutError(f"not done after {seconds} seconds") from error
+            raise
 
 
 def peak_memory() -> float:
