@@ -51,8 +51,15 @@ LAYERS: list[set[str]] = [
     # solving, emitting, checking
     {"assignment.problem", "objectives"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},
-    {"assignment.auction", "assignment.candidates", "assignment.chain"},
-    {"assignment.augmentation", "assignment.dead_units", "assignment.sinkhorn"},
+    {
+        "assignment.auction",
+        "assignment.candidates",
+        "assignment.chain",
+        "assignment.dead_units",
+        "assignment.device_passes",
+        "assignment.sinkhorn",
+    },
+    {"assignment.augmentation"},
     {"assignment.sparse"},
     {"assignment.sparse_engine"},
     {"assignment.choice"},
