@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -95,11 +96,11 @@ def test_an_unchanged_problem_costs_one_pass(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("best", "transform", "demand", "times", "times_transposed", "above", "take"):
         method = getattr(passes, name)
 
-        def counted(*args: object, name: str = name, method: Callable = method) -> object:
-            calls.append(name)
-            return method(*args)
+        def counted(*args: object, called: str, method: Callable, **kwargs: object) -> object:
+            calls.append(called)
+            return method(*args, **kwargs)
 
-        monkeypatch.setattr(passes, name, counted)
+        monkeypatch.setattr(passes, name, partial(counted, called=name, method=method))
     again = optimum(costs, lambda _: passes, found)
     assert calls == ["above"]
     np.testing.assert_array_equal(again.columns, found.columns)
@@ -133,8 +134,8 @@ def test_sinkhorn_settles_what_all_rows_want() -> None:
     def wanted(prices: Vector) -> int:
         return len(np.unique(passes.best(prices).columns))
 
-    assert wanted(np.zeros(400)) < 100
-    assert wanted(sinkhorn(passes, float(passes.costs.std()))) > 200
+    assert wanted(np.zeros(400)) < 120
+    assert wanted(sinkhorn(passes, float(passes.costs.std()))) > 240
 
 
 def test_chain_prices_sort_outer_products_only() -> None:
@@ -145,7 +146,9 @@ def test_chain_prices_sort_outer_products_only() -> None:
     columns = (costs - prices).argmax(axis=1)
     best = costs[linear_sum_assignment(costs, maximize=True)].sum()
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
-    assert chain_prices(HostPasses(matrix("rank8", 50), threads=1), 1.0) is None
+    others = matrix("rank8", 50)
+    rms = float(np.sqrt((others**2).mean()))
+    assert chain_prices(HostPasses(others, threads=1), rms) is None
 
 
 def test_candidates_are_as_many_as_asked_for() -> None:
