@@ -75,8 +75,11 @@ def optimum(
 
 
 def root_mean_square(costs: Tensor) -> float:
-    flat = costs.reshape(-1)
-    return math.sqrt(float(flat @ flat) / flat.numel())
+    if costs.device.type == "cpu":
+        matrix = costs.numpy()
+        squares = np.einsum("ij,ij->i", matrix, matrix)
+        return math.sqrt(squares.sum(dtype=np.float64) / matrix.size)
+    return math.sqrt(float(costs.square().sum()) / costs.numel())
 
 
 def _optimum(
