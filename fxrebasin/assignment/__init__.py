@@ -2,7 +2,16 @@
 
 from .choice import assign, suitable
 from .dense import solve_dense
+from .device_engine import solve_on_device
 from .problem import Assignment, Engine
 from .sparse_engine import solve_sparse
 
-__all__ = ["Assignment", "Engine", "assign", "solve_dense", "solve_sparse", "suitable"]
+__all__ = [
+    "Assignment",
+    "Engine",
+    "assign",
+    "solve_dense",
+    "solve_on_device",
+    "solve_sparse",
+    "suitable",
+]

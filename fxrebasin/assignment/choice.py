@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .dense import solve_dense, with_prices
+from .device_engine import solve_on_device
 from .problem import (
     Assignment,
     Engine,
@@ -20,6 +21,8 @@ from .problem import (
 from .sparse_engine import solve_sparse
 
 SPARSE_FROM = 512
+ON_DEVICE_UP_TO = 1536
+"""Rows up to which a device is expected to need fewer passes than pay for the host's share."""
 
 
 def assign(
@@ -68,7 +71,10 @@ def assign(
 
 def suitable(costs: Tensor) -> Engine:
     """The fastest engine for a batch of problems, as far as shape and device tell."""
-    return solve_dense if costs.shape[2] < SPARSE_FROM else solve_sparse
+    n = costs.shape[2]
+    if costs.device.type != "cpu":
+        return solve_on_device if n <= ON_DEVICE_UP_TO else solve_sparse
+    return solve_dense if n < SPARSE_FROM else solve_sparse
 
 
 def _only(costs: Tensor) -> Assignment:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from .passes import Passes
 from .problem import Indices, Optimum
-
-Matrix = NDArray[np.floating]
 
 LEAST_SHARE = 1 / 64
 """Fewer dead pairs than that are not worth a copy of the rest."""
@@ -30,7 +29,7 @@ class DeadPairs(NamedTuple):
     constant: float
 
 
-def dead_pairs(costs: Matrix) -> DeadPairs | None:
+def dead_pairs(costs: Tensor) -> DeadPairs | None:
     """The pairs to take out, or None where there are but few."""
     rows = _constant(costs)
     columns = _constant(costs.T) if len(rows) else rows
@@ -40,11 +39,12 @@ def dead_pairs(costs: Matrix) -> DeadPairs | None:
     return DeadPairs(rows[:count], columns[:count], float(costs[rows[0], 0]))
 
 
-def _constant(costs: Matrix) -> Indices:
+def _constant(costs: Tensor) -> Indices:
     """The rows whose entries are all the same."""
-    sample = costs[:, np.linspace(0, len(costs) - 1, SAMPLED).astype(np.int64)]
-    suspects = np.flatnonzero((sample == costs[:, :1]).all(axis=1))
-    return suspects[(costs[suspects] == costs[suspects, :1]).all(axis=1)]
+    sample = costs[:, :: max(1, len(costs) // SAMPLED)]
+    suspects = (sample == costs[:, :1]).all(dim=1).nonzero()[:, 0]
+    equal = (costs[suspects] == costs[suspects, :1]).all(dim=1)
+    return suspects[equal].cpu().numpy()
 
 
 def live(dead: Indices, n: int) -> Indices:
@@ -52,17 +52,17 @@ def live(dead: Indices, n: int) -> Indices:
     return np.delete(np.arange(n), dead)
 
 
-def with_dead(rest: Optimum, costs: Matrix, dead: DeadPairs) -> Optimum | None:
+def with_dead(rest: Optimum, passes: Passes, dead: DeadPairs) -> Optimum | None:
     """The optimum of the whole, from that of the rest; None if its prices do not prove it.
 
     Live rows must not like a dead column better than what they have, nor dead rows a live one:
     ``constant - v_dead <= min u`` and ``constant - v <= constant - v_dead``.
     """
-    n = len(costs)
+    n = passes.n
     rows, columns = live(dead.rows, n), live(dead.columns, n)
     taken = np.empty(n, dtype=np.int64)
     taken[rows], taken[dead.rows] = columns[rest.columns], dead.columns
-    utilities = costs[rows, taken[rows]].astype(np.float64) - rest.prices[rest.columns]
+    utilities = passes.values(rows, taken[rows]) - rest.prices[rest.columns]
     cheapest = rest.prices.min()
     if dead.constant - cheapest > utilities.min():
         return None

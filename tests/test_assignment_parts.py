@@ -1,0 +1,257 @@
+"""The parts of the sparse solver, each against what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from benchmarks.assignment_kinds import matrix
+from fxrebasin.assignment import passes as host
+from fxrebasin.assignment.auction import FREE, Schedule, auction, completed
+from fxrebasin.assignment.augmentation import augment
+from fxrebasin.assignment.candidates import candidates, with_keys
+from fxrebasin.assignment.chain import chain_prices
+from fxrebasin.assignment.dead_units import dead_pairs
+from fxrebasin.assignment.dense import recover_prices
+from fxrebasin.assignment.device_passes import DevicePasses
+from fxrebasin.assignment.passes import HostPasses, Passes
+from fxrebasin.assignment.problem import Indices, Optimum, Vector
+from fxrebasin.assignment.sinkhorn import sinkhorn
+from fxrebasin.assignment.sparse import solve, still_optimal, verify
+from fxrebasin.assignment.sparse_engine import optimum
+from fxrebasin.assignment.sparse_prices import raise_prices
+
+N = 37
+
+
+def in_blocks(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> HostPasses:
+    """Passes in three threads and in blocks of five rows."""
+    monkeypatch.setattr(host, "ENTRIES_PER_THREAD", 1)
+    passes = HostPasses(costs, threads=3)
+    passes.block = 5
+    return passes
+
+
+def on_device(costs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> DevicePasses:
+    passes = DevicePasses(torch.from_numpy(costs))
+    passes.block = 5
+    return passes
+
+
+@pytest.mark.parametrize("make", [in_blocks, on_device])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_passes(
+    make: Callable[[np.ndarray, pytest.MonkeyPatch], Passes],
+    dtype: type[np.floating],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs = matrix("lowr", N).astype(dtype)
+    passes = make(costs, monkeypatch)
+    exact = costs.astype(np.float64)
+    prices = matrix("gauss", N)[0].astype(np.float64)
+    rows = np.array([30, 2, 2, 17, 5, 6, 7])
+    net = exact - prices
+    np.testing.assert_allclose(passes.times(prices), exact @ prices, rtol=1e-4)
+    np.testing.assert_allclose(passes.times_transposed(prices), prices @ exact, rtol=1e-4)
+    np.testing.assert_array_equal(passes.take(rows), costs[rows].astype(np.float32))
+    np.testing.assert_array_equal(passes.values(rows, rows[::-1]), exact[rows, rows[::-1]])
+    for some in (None, rows):
+        part = net if some is None else net[some]
+        best = passes.best(prices, some)
+        np.testing.assert_array_equal(best.columns, part.argmax(axis=1))
+        np.testing.assert_allclose(best.first, np.sort(part)[:, -1], rtol=1e-5)
+        np.testing.assert_allclose(best.second, np.sort(part)[:, -2], rtol=1e-5)
+    utilities, slack = passes.transform(prices)
+    np.testing.assert_allclose(utilities, net.max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(slack, (net.max(axis=1, keepdims=True) - net).min(axis=0), atol=1e-5)
+    bounds = utilities - 5
+    keys = np.flatnonzero(net >= bounds[:, None])
+    np.testing.assert_array_equal(passes.above(prices, bounds, len(keys)), keys)
+    assert passes.above(prices, bounds, len(keys) - 1) is None
+    scores = np.exp(net[rows] / 3)
+    demand = (scores / scores.sum(axis=1, keepdims=True)).sum(axis=0)
+    np.testing.assert_allclose(passes.demand(rows, prices, 3.0), demand, rtol=0.1, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gauss", "copy1", "spec", "rank8", "dead", "dup", "rank1"])
+def test_the_solver_on_device_passes(kind: str) -> None:
+    costs = torch.from_numpy(matrix(kind, 90))
+    exact = costs.double().numpy()
+    found = optimum(costs, DevicePasses, None)
+    best = exact[linear_sum_assignment(exact, maximize=True)].sum()
+    assert exact[np.arange(90), found.columns].sum() == pytest.approx(best, rel=1e-12)
+    assert found.gap == pytest.approx(0, abs=1e-10)
+
+
+def test_an_unchanged_problem_costs_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = torch.from_numpy(matrix("spec", 100))
+    passes = HostPasses(costs.numpy(), threads=1)
+    found = optimum(costs, lambda _: passes, None)
+    calls: list[str] = []
+    for name in ("best", "transform", "demand", "times", "times_transposed", "above", "take"):
+        method = getattr(passes, name)
+
+        def counted(*args: object, called: str, method: Callable, **kwargs: object) -> object:
+            calls.append(called)
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(passes, name, partial(counted, called=name, method=method))
+    again = optimum(costs, lambda _: passes, found)
+    assert calls == ["above"]
+    np.testing.assert_array_equal(again.columns, found.columns)
+
+
+def test_many_ties_do_not_hide_that_nothing_changed() -> None:
+    costs = matrix("dup", 200)
+    found = optimum(torch.from_numpy(costs), lambda c: HostPasses(c.numpy(), 1), None)
+    assert still_optimal(HostPasses(costs, 1), found, 1e-6) == pytest.approx(0, abs=1e-6)
+    worse = Optimum(np.roll(found.columns, 1), found.prices, 0.0)
+    assert still_optimal(HostPasses(costs, 1), worse, 1e-6) is None
+
+
+def test_an_auction_leaves_rows_content_within_its_step() -> None:
+    passes = HostPasses(matrix("gauss", 100), threads=1)
+    bids = passes.best(np.zeros(100))
+    prices, columns = auction(passes, np.zeros(100), bids, 2.0, Schedule(0.05, 12, 0.1))
+    matched = np.flatnonzero(columns != FREE)
+    assert len(matched) > 70
+    assert len(set(columns[matched])) == len(matched)
+    net = passes.costs - prices
+    assert (net[matched, columns[matched]] >= net[matched].max(axis=1) - 0.1 - 1e-5).all()
+    full = completed(columns)
+    assert sorted(full) == list(range(100))
+    assert (full[matched] == columns[matched]).all()
+
+
+def test_sinkhorn_settles_what_all_rows_want() -> None:
+    passes = HostPasses(matrix("rank8", 400), threads=1)
+
+    def wanted(prices: Vector) -> int:
+        return len(np.unique(passes.best(prices).columns))
+
+    assert wanted(np.zeros(400)) < 120
+    assert wanted(sinkhorn(passes, float(passes.costs.std()))) > 200
+
+
+def test_chain_prices_sort_outer_products_only() -> None:
+    costs = matrix("rank1", 50).astype(np.float64)
+    rms = float(np.sqrt((costs**2).mean()))
+    prices = chain_prices(HostPasses(costs, threads=1), rms)
+    assert prices is not None
+    columns = (costs - prices).argmax(axis=1)
+    best = costs[linear_sum_assignment(costs, maximize=True)].sum()
+    assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
+    others = matrix("rank8", 50)
+    rms = float(np.sqrt((others**2).mean()))
+    assert chain_prices(HostPasses(others, threads=1), rms) is None
+
+
+def test_candidates_are_as_many_as_asked_for() -> None:
+    passes = HostPasses(matrix("spec", 300), threads=1)
+    utilities, slack = passes.transform(np.zeros(300))
+    required = np.random.default_rng(0).permutation(300)
+    keys = candidates(passes, utilities, -slack, required, per_row=20)
+    assert keys is not None
+    assert 10 * 300 < len(keys) < 40 * 300
+    assert (np.diff(keys) > 0).all()
+    assert np.isin(np.arange(300) * 300 + required, keys).all()
+
+
+def test_keys_are_joined_without_repetition() -> None:
+    joined = with_keys(np.array([1, 4, 9]), np.array([0, 4, 5, 12]))
+    assert joined.tolist() == [0, 1, 4, 5, 9, 12]
+
+
+def test_augmenting_paths_complete_an_assignment() -> None:
+    costs = matrix("copy1", 80)
+    passes = HostPasses(costs, threads=1)
+    bids = passes.best(np.zeros(80))
+    wanted, first = np.unique(bids.columns, return_index=True)
+    columns = np.full(80, FREE)
+    columns[first] = wanted
+    free = 80 - len(wanted)
+    assert free > 0
+    found = augment(passes, bids.first, np.zeros(80), columns, 10_000)
+    assert found is not None
+    prices, taken = found
+    verdict = verify(passes, taken, prices, 1e-10, 80 * 80)
+    assert verdict is not None and len(verdict.better) == 0
+    assert augment(passes, bids.first, np.zeros(80), columns, free - 1) is None
+
+
+def test_verification_finds_what_is_better() -> None:
+    costs = np.diag([3.0, 2.0, 1.0])
+    wrong = np.array([1, 0, 2])
+    verdict = verify(HostPasses(costs, 1), wrong, np.zeros(3), 1e-9, 9)
+    assert verdict is not None
+    assert verdict.better.tolist() == [0, 4]
+    assert verdict.gap == 5.0
+    assert verify(HostPasses(costs, 1), wrong, np.zeros(3), 1e-9, 3) is None
+
+
+def edges_of(costs: np.ndarray) -> tuple[Indices, Indices, Vector]:
+    n = len(costs)
+    return np.arange(n + 1) * n, np.tile(np.arange(n), n), costs.ravel()
+
+
+def test_prices_rise_until_rows_are_content() -> None:
+    costs = matrix("spec", 60).astype(np.float64)
+    _, columns = linear_sum_assignment(costs, maximize=True)
+    own = costs[np.arange(60), columns]
+    indptr, indices, _ = edges_of(costs)
+    gains = (costs - own[:, None]).ravel()
+    prices = raise_prices(indptr, indices, gains, columns, np.zeros(60), tolerance=1e-12, rounds=60)
+    assert prices is not None
+    net = costs - prices
+    assert (net.max(axis=1) - net[np.arange(60), columns]).max() < 1e-10
+
+
+def test_prices_of_what_is_not_optimal_rise_for_ever() -> None:
+    costs = np.eye(3)
+    columns = np.array([1, 2, 0])
+    indptr, indices, gains = edges_of(costs)
+    start = np.zeros(3)
+    assert raise_prices(indptr, indices, gains, columns, start, tolerance=0, rounds=50) is None
+
+
+def test_recovered_prices_prove_what_scipy_found() -> None:
+    costs = matrix("rank8", 120)
+    _, columns = linear_sum_assignment(costs, maximize=True)
+    prices, gap = recover_prices(costs, columns)
+    exact = costs.astype(np.float64)
+    value = exact[np.arange(120), columns].sum()
+    assert gap == pytest.approx((exact - prices).max(axis=1).sum() + prices.sum() - value, abs=1e-9)
+    assert gap < 1e-9
+
+
+def test_dead_pairs_are_found() -> None:
+    costs = torch.from_numpy(matrix("gauss", 64))
+    costs[[3, 9, 20]] = 0.5
+    costs[:, [1, 5]] = 0.5
+    dead = dead_pairs(costs)
+    assert dead is not None
+    assert dead.rows.tolist() == [3, 9] and dead.columns.tolist() == [1, 5]
+    assert dead.constant == 0.5
+    assert dead_pairs(torch.from_numpy(matrix("gauss", 64))) is None
+
+
+def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
+    costs = torch.full((64, 64), -1.0) - torch.rand(
+        64, 64, generator=torch.Generator().manual_seed(0)
+    )
+    costs[:8] = 0
+    costs[:, :8] = 0
+    exact = costs.double().numpy()
+    found = optimum(costs, lambda c: HostPasses(c.numpy(), 1), None)
+    best = exact[linear_sum_assignment(exact, maximize=True)].sum()
+    assert exact[np.arange(64), found.columns].sum() == pytest.approx(best, rel=1e-12)
+
+
+def test_repeated_rows_are_left_to_the_dense_solver() -> None:
+    costs = matrix("dup", 100)
+    assert solve(HostPasses(costs, 1), 1.0, 1.0) is None
