@@ -23,6 +23,8 @@ from fxrebasin.assignment import (
 )
 from fxrebasin.errors import InvalidArgumentError, InvalidParameterError
 
+torch.set_num_threads(1)
+
 ENGINES: list[Engine] = [solve_dense, solve_sparse, solve_on_device]
 
 

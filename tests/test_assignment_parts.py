@@ -26,6 +26,8 @@ from fxrebasin.assignment.sparse import solve, still_optimal, verify
 from fxrebasin.assignment.sparse_engine import optimum
 from fxrebasin.assignment.sparse_prices import raise_prices
 
+torch.set_num_threads(1)
+
 N = 37
 
 

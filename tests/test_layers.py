@@ -51,8 +51,8 @@ LAYERS: list[set[str]] = [
     # solving, emitting, checking
     {"assignment.problem", "assignment.fixed_point", "objectives"},
     {"assignment.augmenting_paths"},
-    {"assignment.device_engine"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},
+    {"assignment.device_engine"},
     {
         "assignment.auction",
         "assignment.candidates",

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from .augmenting_paths import solve_augmenting_paths
+from .dense import solve_dense, with_prices
 from .problem import Assignment, chosen
+
+MOST_CONTRAST = 1e5
+"""Range over the median spread of rows beyond which a problem is left to the dense solver."""
 
 
 def solve_on_device(costs: Tensor, warm: Assignment | None = None) -> Assignment:
@@ -23,7 +27,20 @@ def solve_on_device(costs: Tensor, warm: Assignment | None = None) -> Assignment
         if bool((kept.gap <= rounding).all()):
             return kept
     columns, prices = solve_augmenting_paths(costs, prices=earlier and earlier.prices)
+    wild = _dwarfed(costs)
+    if bool(wild.any()):
+        exact = with_prices(solve_dense(costs[wild]), costs[wild])
+        assert exact.prices is not None
+        columns[wild], prices[wild] = exact.columns, exact.prices
     return _certified(costs, columns, prices)
+
+
+def _dwarfed(costs: Tensor) -> Tensor:
+    """Whether a few entries are so large that fixed point numbers lose the differences of the
+    rest; ``(B,)``."""
+    contrast = costs.amax(dim=(1, 2)).double() - costs.amin(dim=(1, 2)).double()
+    spread = costs.double().std(dim=2, correction=0).median(dim=1).values
+    return contrast > MOST_CONTRAST * spread
 
 
 def _certified(costs: Tensor, columns: Tensor, prices: Tensor) -> Assignment:
