@@ -56,16 +56,20 @@ def test_passes(
     prices = matrix("gauss", N)[0].astype(np.float64)
     rows = np.array([30, 2, 2, 17, 5, 6, 7])
     net = exact - prices
+    np.testing.assert_array_equal(passes.matrix(), costs)
+    part = passes.part(rows, rows[:3])
+    np.testing.assert_array_equal(part.matrix(), costs[rows][:, rows[:3]])
+    assert passes.root_mean_square() == pytest.approx(np.sqrt((exact**2).mean()), rel=1e-5)
     np.testing.assert_allclose(passes.times(prices), exact @ prices, rtol=1e-4)
     np.testing.assert_allclose(passes.times_transposed(prices), prices @ exact, rtol=1e-4)
     np.testing.assert_array_equal(passes.take(rows), costs[rows].astype(np.float32))
     np.testing.assert_array_equal(passes.values(rows, rows[::-1]), exact[rows, rows[::-1]])
     for some in (None, rows):
-        part = net if some is None else net[some]
+        looked_at = net if some is None else net[some]
         best = passes.best(prices, some)
-        np.testing.assert_array_equal(best.columns, part.argmax(axis=1))
-        np.testing.assert_allclose(best.first, np.sort(part)[:, -1], rtol=1e-5)
-        np.testing.assert_allclose(best.second, np.sort(part)[:, -2], rtol=1e-5)
+        np.testing.assert_array_equal(best.columns, looked_at.argmax(axis=1))
+        np.testing.assert_allclose(best.first, np.sort(looked_at)[:, -1], rtol=1e-5)
+        np.testing.assert_allclose(best.second, np.sort(looked_at)[:, -2], rtol=1e-5)
     utilities, slack = passes.transform(prices)
     np.testing.assert_allclose(utilities, net.max(axis=1), rtol=1e-5)
     np.testing.assert_allclose(slack, (net.max(axis=1, keepdims=True) - net).min(axis=0), atol=1e-5)
@@ -76,6 +80,18 @@ def test_passes(
     scores = np.exp(net[rows] / 3)
     demand = (scores / scores.sum(axis=1, keepdims=True)).sum(axis=0)
     np.testing.assert_allclose(passes.demand(rows, prices, 3.0), demand, rtol=0.1, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [in_blocks, on_device])
+def test_constant_rows_and_columns(
+    make: Callable[[np.ndarray, pytest.MonkeyPatch], Passes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = matrix("gauss", N)
+    costs[[4, 20]] = 2
+    costs[:, 7] = 2
+    costs[5, :-1] = 2  # but for one entry
+    rows, columns = make(costs, monkeypatch).constant()
+    assert rows.tolist() == [4, 20] and columns.tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", ["gauss", "copy1", "spec", "rank8", "dead", "dup", "rank1"])
@@ -233,11 +249,11 @@ def test_dead_pairs_are_found() -> None:
     costs = torch.from_numpy(matrix("gauss", 64))
     costs[[3, 9, 20]] = 0.5
     costs[:, [1, 5]] = 0.5
-    dead = dead_pairs(costs)
+    dead = dead_pairs(HostPasses(costs.numpy(), 1))
     assert dead is not None
     assert dead.rows.tolist() == [3, 9] and dead.columns.tolist() == [1, 5]
     assert dead.constant == 0.5
-    assert dead_pairs(torch.from_numpy(matrix("gauss", 64))) is None
+    assert dead_pairs(HostPasses(matrix("gauss", 64), 1)) is None
 
 
 def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
