@@ -32,7 +32,7 @@ from .sparse_prices import raise_prices
 
 ROUNDING = 4e-7
 TOLERANCE = 1e-12
-COLD = Schedule(step=0.05, rounds=12, enough=0.1)
+COLD = Schedule(step=0.05, rounds=16, enough=0.05)
 WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
 PER_ROW = 20
