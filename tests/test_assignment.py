@@ -16,6 +16,7 @@ from fxrebasin.assignment import Assignment, Engine, assign, solve_dense, solve_
 from fxrebasin.errors import InvalidArgumentError, InvalidParameterError
 
 ENGINES: list[Engine] = [solve_dense, solve_sparse]
+FORMS = ["1", "1e-30", "1e32", "1e35", "1e200", "1e-200", "double", "half", "integers"]
 
 
 def assert_optimal(costs: NDArray[np.generic], found: Assignment) -> None:
@@ -43,6 +44,8 @@ def as_costs(kind: str, n: int, seed: int, form: str) -> NDArray[np.generic]:
         return np.clip(costs, -6e4, 6e4).astype(np.float16)
     if form == "double":
         return costs.astype(np.float64) * np.pi
+    if form in ("1e200", "1e-200"):
+        return costs.astype(np.float64) * float(form)
     return costs * np.float32(form)
 
 
@@ -51,7 +54,9 @@ def as_costs(kind: str, n: int, seed: int, form: str) -> NDArray[np.generic]:
     kind=st.sampled_from(sorted(KINDS)),
     n=st.integers(2, 48),
     seed=st.integers(0, 1000),
-    form=st.sampled_from(["1", "1e-30", "1e32", "1e35", "double", "half", "integers"]),
+    form=st.sampled_from(
+        ["1", "1e-30", "1e32", "1e35", "1e200", "1e-200", "double", "half", "integers"]
+    ),
     engine=st.sampled_from(ENGINES),
 )
 def test_value_and_certificate(kind: str, n: int, seed: int, form: str, engine: Engine) -> None:

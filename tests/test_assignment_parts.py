@@ -15,7 +15,7 @@ from fxrebasin.assignment import passes as host
 from fxrebasin.assignment.auction import FREE, Schedule, auction, completed
 from fxrebasin.assignment.augmentation import augment
 from fxrebasin.assignment.candidates import candidates, with_keys
-from fxrebasin.assignment.chain import chain_prices
+from fxrebasin.assignment.chain import chain_prices, is_outer_product
 from fxrebasin.assignment.dead_units import dead_pairs
 from fxrebasin.assignment.dense import recover_prices
 from fxrebasin.assignment.device_passes import DevicePasses
@@ -139,7 +139,7 @@ def test_an_auction_leaves_rows_content_within_its_step() -> None:
     assert len(set(columns[matched])) == len(matched)
     net = passes.costs - prices
     assert (net[matched, columns[matched]] >= net[matched].max(axis=1) - 0.1 - 1e-5).all()
-    full = completed(columns)
+    full = completed(passes, prices, columns)
     assert sorted(full) == list(range(100))
     assert (full[matched] == columns[matched]).all()
 
@@ -154,17 +154,16 @@ def test_sinkhorn_settles_what_all_rows_want() -> None:
     assert wanted(sinkhorn(passes, float(passes.costs.std()))) > 200
 
 
-def test_chain_prices_sort_outer_products_only() -> None:
-    costs = matrix("rank1", 50).astype(np.float64)
-    rms = float(np.sqrt((costs**2).mean()))
-    prices = chain_prices(HostPasses(costs, threads=1), rms)
-    assert prices is not None
-    columns = (costs - prices).argmax(axis=1)
+def test_chain_prices_sort_outer_products() -> None:
+    rng = np.random.default_rng(0)
+    constants = rng.standard_normal((50, 1)) + rng.standard_normal(50)
+    costs = matrix("rank1", 50) + constants
+    assert is_outer_product(costs[::5].astype(np.float32))
+    columns = (costs - chain_prices(HostPasses(costs, threads=1))).argmax(axis=1)
     best = costs[linear_sum_assignment(costs, maximize=True)].sum()
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
-    others = matrix("rank8", 50)
-    rms = float(np.sqrt((others**2).mean()))
-    assert chain_prices(HostPasses(others, threads=1), rms) is None
+    for kind in ("rank8", "gauss", "spec"):
+        assert not is_outer_product(matrix(kind, 50)[::5])
 
 
 def test_candidates_are_as_many_as_asked_for() -> None:
@@ -249,11 +248,12 @@ def test_dead_pairs_are_found() -> None:
     costs = torch.from_numpy(matrix("gauss", 64))
     costs[[3, 9, 20]] = 0.5
     costs[:, [1, 5]] = 0.5
-    dead = dead_pairs(HostPasses(costs.numpy(), 1))
+    passes = HostPasses(costs.numpy(), 1)
+    dead = dead_pairs(passes, *passes.constant())
     assert dead is not None
     assert dead.rows.tolist() == [3, 9] and dead.columns.tolist() == [1, 5]
     assert dead.constant == 0.5
-    assert dead_pairs(HostPasses(matrix("gauss", 64), 1)) is None
+    assert dead_pairs(passes, dead.rows[:1], dead.columns) is None
 
 
 def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
@@ -270,4 +270,4 @@ def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
 
 def test_repeated_rows_are_left_to_the_dense_solver() -> None:
     costs = matrix("dup", 100)
-    assert solve(HostPasses(costs, 1), 1.0, 1.0) is None
+    assert solve(HostPasses(costs, 1), 1.0) is None

@@ -26,9 +26,8 @@ class DeadPairs(NamedTuple):
     constant: float
 
 
-def dead_pairs(passes: Passes) -> DeadPairs | None:
-    """The pairs to take out, or None where there are but few."""
-    rows, columns = passes.constant()
+def dead_pairs(passes: Passes, rows: Indices, columns: Indices) -> DeadPairs | None:
+    """The pairs of constant rows and columns to take out, or None where there are but few."""
     count = min(len(rows), len(columns))
     if count <= LEAST_SHARE * passes.n:
         return None

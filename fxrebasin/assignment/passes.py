@@ -87,7 +87,8 @@ class HostPasses:
 
     def __init__(self, costs: NDArray[np.floating], threads: int) -> None:
         self.costs = costs
-        self.work = np.ascontiguousarray(costs, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            self.work = np.ascontiguousarray(costs, dtype=np.float32)
         self.n = len(costs)
         self.threads = threads
         self.block = max(1, BLOCK_ENTRIES // self.n)

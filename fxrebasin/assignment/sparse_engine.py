@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .chain import chain_prices, is_outer_product
 from .dead_units import dead_pairs, live, with_dead
 from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
@@ -26,6 +27,7 @@ SAFE = 1e-10, 1e10
 MOST_CONTRAST = 1e5
 """Root mean square over spread: beyond, single precision no longer tells entries apart."""
 SAMPLED_ROWS = 16
+MOST_LEFT_DEAD = 1 / 16
 
 
 def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
@@ -65,8 +67,8 @@ def optimum(
     rms = passes.root_mean_square()
     if SAFE[0] < rms < SAFE[1]:
         return _optimum(passes, rms, warm)
-    # Of powers that single precision holds; those of two lose nothing.
-    exponent = min(max(math.frexp(float(costs.abs().max()))[1], -126), 126)
+    largest = 126 if costs.dtype == torch.float32 else 1000  # of powers that the costs can hold
+    exponent = min(max(math.frexp(float(costs.abs().max()))[1], -largest), largest)
     scaled = make_passes(costs * 2.0**-exponent)
     if warm is not None:
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
@@ -81,14 +83,19 @@ def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     scale = float(np.median(sample.std(axis=1, dtype=np.float64)))
     if not rms < MOST_CONTRAST * scale:
         return _by_dense_solver(passes, None)
-    dead = dead_pairs(passes)
+    if is_outer_product(sample):
+        return _by_dense_solver(passes, chain_prices(passes))
+    rows, columns = passes.constant()
+    if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
+        return _by_dense_solver(passes, None)  # too many ties that no pairing takes away
+    dead = dead_pairs(passes, rows, columns)
     if dead is not None:
         rest = passes.part(live(dead.rows, n), live(dead.columns, n))
         whole = with_dead(_optimum(rest, rest.root_mean_square(), None), passes, dead)
         if whole is not None:
             return whole
-    found = solve(passes, rms, scale, None if warm is None else warm.prices)
-    return found if isinstance(found, Optimum) else _by_dense_solver(passes, found)
+    found = solve(passes, scale, None if warm is None else warm.prices)
+    return _by_dense_solver(passes, None) if found is None else found
 
 
 def _by_dense_solver(passes: Passes, prices: Vector | None) -> Optimum:
