@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=(*KINDS, *TRAINED))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--budget", type=float, default=4.0, help="seconds per matrix")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds per matrix")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--table", type=Path, help="write the Markdown tables here")
     options = parser.parse_args()

@@ -26,6 +26,7 @@ from fxrebasin.errors import InvalidArgumentError, InvalidParameterError
 torch.set_num_threads(1)
 
 ENGINES: list[Engine] = [solve_dense, solve_sparse, solve_on_device]
+FORMS = ["1", "1e-30", "1e32", "1e35", "1e200", "1e-200", "double", "half", "integers"]
 
 
 def assert_optimal(costs: NDArray[np.generic], found: Assignment) -> None:
@@ -53,6 +54,8 @@ def as_costs(kind: str, n: int, seed: int, form: str) -> NDArray[np.generic]:
         return np.clip(costs, -6e4, 6e4).astype(np.float16)
     if form == "double":
         return costs.astype(np.float64) * np.pi
+    if form in ("1e200", "1e-200"):
+        return costs.astype(np.float64) * float(form)
     return costs * np.float32(form)
 
 
@@ -61,7 +64,9 @@ def as_costs(kind: str, n: int, seed: int, form: str) -> NDArray[np.generic]:
     kind=st.sampled_from(sorted(KINDS)),
     n=st.integers(2, 48),
     seed=st.integers(0, 1000),
-    form=st.sampled_from(["1", "1e-30", "1e32", "1e35", "double", "half", "integers"]),
+    form=st.sampled_from(
+        ["1", "1e-30", "1e32", "1e35", "1e200", "1e-200", "double", "half", "integers"]
+    ),
     engine=st.sampled_from(ENGINES),
 )
 def test_value_and_certificate(kind: str, n: int, seed: int, form: str, engine: Engine) -> None:

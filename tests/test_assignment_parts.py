@@ -15,7 +15,7 @@ from fxrebasin.assignment import passes as host
 from fxrebasin.assignment.auction import FREE, Schedule, auction, completed
 from fxrebasin.assignment.augmentation import augment
 from fxrebasin.assignment.candidates import candidates, with_keys
-from fxrebasin.assignment.chain import chain_prices
+from fxrebasin.assignment.chain import chain_prices, is_outer_product
 from fxrebasin.assignment.dead_units import dead_pairs
 from fxrebasin.assignment.dense import recover_prices
 from fxrebasin.assignment.device_passes import DevicePasses
@@ -58,16 +58,20 @@ def test_passes(
     prices = matrix("gauss", N)[0].astype(np.float64)
     rows = np.array([30, 2, 2, 17, 5, 6, 7])
     net = exact - prices
+    np.testing.assert_array_equal(passes.matrix(), costs)
+    part = passes.part(rows, rows[:3])
+    np.testing.assert_array_equal(part.matrix(), costs[rows][:, rows[:3]])
+    assert passes.root_mean_square() == pytest.approx(np.sqrt((exact**2).mean()), rel=1e-5)
     np.testing.assert_allclose(passes.times(prices), exact @ prices, rtol=1e-4)
     np.testing.assert_allclose(passes.times_transposed(prices), prices @ exact, rtol=1e-4)
     np.testing.assert_array_equal(passes.take(rows), costs[rows].astype(np.float32))
     np.testing.assert_array_equal(passes.values(rows, rows[::-1]), exact[rows, rows[::-1]])
     for some in (None, rows):
-        part = net if some is None else net[some]
+        looked_at = net if some is None else net[some]
         best = passes.best(prices, some)
-        np.testing.assert_array_equal(best.columns, part.argmax(axis=1))
-        np.testing.assert_allclose(best.first, np.sort(part)[:, -1], rtol=1e-5)
-        np.testing.assert_allclose(best.second, np.sort(part)[:, -2], rtol=1e-5)
+        np.testing.assert_array_equal(best.columns, looked_at.argmax(axis=1))
+        np.testing.assert_allclose(best.first, np.sort(looked_at)[:, -1], rtol=1e-5)
+        np.testing.assert_allclose(best.second, np.sort(looked_at)[:, -2], rtol=1e-5)
     utilities, slack = passes.transform(prices)
     np.testing.assert_allclose(utilities, net.max(axis=1), rtol=1e-5)
     np.testing.assert_allclose(slack, (net.max(axis=1, keepdims=True) - net).min(axis=0), atol=1e-5)
@@ -78,6 +82,18 @@ def test_passes(
     scores = np.exp(net[rows] / 3)
     demand = (scores / scores.sum(axis=1, keepdims=True)).sum(axis=0)
     np.testing.assert_allclose(passes.demand(rows, prices, 3.0), demand, rtol=0.1, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [in_blocks, on_device])
+def test_constant_rows_and_columns(
+    make: Callable[[np.ndarray, pytest.MonkeyPatch], Passes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = matrix("gauss", N)
+    costs[[4, 20]] = 2
+    costs[:, 7] = 2
+    costs[5, :-1] = 2  # but for one entry
+    rows, columns = make(costs, monkeypatch).constant()
+    assert rows.tolist() == [4, 20] and columns.tolist() == [7]
 
 
 @pytest.mark.parametrize("kind", ["gauss", "copy1", "spec", "rank8", "dead", "dup", "rank1"])
@@ -125,7 +141,7 @@ def test_an_auction_leaves_rows_content_within_its_step() -> None:
     assert len(set(columns[matched])) == len(matched)
     net = passes.costs - prices
     assert (net[matched, columns[matched]] >= net[matched].max(axis=1) - 0.1 - 1e-5).all()
-    full = completed(columns)
+    full = completed(passes, prices, columns)
     assert sorted(full) == list(range(100))
     assert (full[matched] == columns[matched]).all()
 
@@ -140,17 +156,16 @@ def test_sinkhorn_settles_what_all_rows_want() -> None:
     assert wanted(sinkhorn(passes, float(passes.costs.std()))) > 200
 
 
-def test_chain_prices_sort_outer_products_only() -> None:
-    costs = matrix("rank1", 50).astype(np.float64)
-    rms = float(np.sqrt((costs**2).mean()))
-    prices = chain_prices(HostPasses(costs, threads=1), rms)
-    assert prices is not None
-    columns = (costs - prices).argmax(axis=1)
+def test_chain_prices_sort_outer_products() -> None:
+    rng = np.random.default_rng(0)
+    constants = rng.standard_normal((50, 1)) + rng.standard_normal(50)
+    costs = matrix("rank1", 50) + constants
+    assert is_outer_product(costs[::5].astype(np.float32))
+    columns = (costs - chain_prices(HostPasses(costs, threads=1))).argmax(axis=1)
     best = costs[linear_sum_assignment(costs, maximize=True)].sum()
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
-    others = matrix("rank8", 50)
-    rms = float(np.sqrt((others**2).mean()))
-    assert chain_prices(HostPasses(others, threads=1), rms) is None
+    for kind in ("rank8", "gauss", "spec"):
+        assert not is_outer_product(matrix(kind, 50)[::5])
 
 
 def test_candidates_are_as_many_as_asked_for() -> None:
@@ -235,11 +250,12 @@ def test_dead_pairs_are_found() -> None:
     costs = torch.from_numpy(matrix("gauss", 64))
     costs[[3, 9, 20]] = 0.5
     costs[:, [1, 5]] = 0.5
-    dead = dead_pairs(costs)
+    passes = HostPasses(costs.numpy(), 1)
+    dead = dead_pairs(passes, *passes.constant())
     assert dead is not None
     assert dead.rows.tolist() == [3, 9] and dead.columns.tolist() == [1, 5]
     assert dead.constant == 0.5
-    assert dead_pairs(torch.from_numpy(matrix("gauss", 64))) is None
+    assert dead_pairs(passes, dead.rows[:1], dead.columns) is None
 
 
 def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
@@ -256,4 +272,4 @@ def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
 
 def test_repeated_rows_are_left_to_the_dense_solver() -> None:
     costs = matrix("dup", 100)
-    assert solve(HostPasses(costs, 1), 1.0, 1.0) is None
+    assert solve(HostPasses(costs, 1), 1.0) is None

@@ -13,11 +13,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from .passes import Best, Passes
 from .problem import Indices, Vector
 
 FREE = -1
+MOST_LEFT = 500
+"""Rows left over that are worth an assignment of their own."""
 
 
 class Schedule(NamedTuple):
@@ -78,10 +81,16 @@ def _serve(
     prices[wanted] += raises[winning]
 
 
-def completed(columns: Indices) -> Indices:
-    """A permutation: free rows take the free columns in order."""
-    full = columns.copy()
+def completed(passes: Passes, prices: Vector, columns: Indices) -> Indices:
+    """A permutation: free rows share the free columns as well as they can among themselves."""
+    rows = np.flatnonzero(columns == FREE)
     taken = np.zeros(len(columns), dtype=bool)
     taken[columns[columns != FREE]] = True
-    full[columns == FREE] = np.flatnonzero(~taken)
+    left = np.flatnonzero(~taken)
+    if 0 < len(rows) <= MOST_LEFT:
+        costs = passes.values(np.repeat(rows, len(left)), np.tile(left, len(rows)))
+        net = costs.reshape(len(rows), len(left)) - prices[left]
+        left = left[linear_sum_assignment(net, maximize=True)[1]]
+    full = columns.copy()
+    full[rows] = left
     return full

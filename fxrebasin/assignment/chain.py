@@ -1,34 +1,50 @@
-"""Start prices where the costs are nearly an outer product: sorting solves the problem.
+"""Prices where the costs are nearly an outer product: sorting solves the problem.
 
-``sum_i x_i y_p(i)`` is largest when the k-th largest x meets the k-th largest y. Such a chain of
-rows is what search by augmenting paths is worst at. Its prices rise from one column to the next
-by what the row between the two would pay: ``(x_k + x_k+1) / 2 (y_k+1 - y_k)``.
+Constants on rows and columns, which change no assignment, are taken away first; so squared
+distances on a line are outer products too. ``sum_i x_i y_p(i)`` is largest when the k-th largest x
+meets the k-th largest y. Such a chain of rows is what search by augmenting paths is worst at. Its
+prices rise from one column to the next by what the row between the two would pay:
+``(x_k + x_k+1) / 2 (y_k+1 - y_k)``.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .passes import Passes
+from .passes import Block, Passes
 from .problem import Vector
 
 LEAST_SHARE = 0.99
-"""Of the sum of squares, what the outer product must explain."""
+"""Of the sum of squares, about what the outer product must explain."""
 
 
-def chain_prices(passes: Passes, rms: float) -> Vector | None:
-    """Prices ``(n,)``, or None unless the costs are nearly an outer product."""
+def is_outer_product(sample: Block) -> bool:
+    """Whether some rows ``(m, n)`` of a matrix are, nearly and up to constants.
+
+    The squared eigenvalues of the Gram matrix add up to the square of their sum only for one.
+    """
+    rest = sample - sample.mean(axis=1, keepdims=True, dtype=np.float64)
+    rest -= rest.mean(axis=0)
+    gram = rest @ rest.T
+    return bool((gram**2).sum() > LEAST_SHARE**2 * np.trace(gram) ** 2)
+
+
+def chain_prices(passes: Passes) -> Vector:
+    """Prices ``(n,)`` of a matrix that is nearly an outer product, up to constants."""
     n = passes.n
-    right = np.random.default_rng(0).standard_normal(n)
-    left = passes.times(right)
+    of_columns = passes.times_transposed(np.full(n, 1 / n))
+    right = _centred(np.random.default_rng(0).standard_normal(n))
+    left = _centred(passes.times(right))
     for _ in range(2):
-        right = passes.times_transposed(left / np.linalg.norm(left))
+        right = _centred(passes.times_transposed(left / np.linalg.norm(left)))
         right /= np.linalg.norm(right)
-        left = passes.times(right)
-    if not np.linalg.norm(left) ** 2 > LEAST_SHARE * (n * rms) ** 2:
-        return None
+        left = _centred(passes.times(right))
     order = np.argsort(right)
     x, y = np.sort(left), right[order]
     prices = np.zeros(n)
     prices[order[1:]] = np.cumsum((x[1:] + x[:-1]) / 2 * np.diff(y))
-    return prices - prices.mean()
+    return prices - prices.mean() + of_columns
+
+
+def _centred(vector: Vector) -> Vector:
+    return vector - vector.mean()

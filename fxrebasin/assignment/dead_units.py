@@ -10,15 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from .passes import Passes
 from .problem import Indices, Optimum
 
 LEAST_SHARE = 1 / 64
 """Fewer dead pairs than that are not worth a copy of the rest."""
-SAMPLED = 8
-"""Entries of a row to compare before all of them."""
 
 
 class DeadPairs(NamedTuple):
@@ -29,22 +26,13 @@ class DeadPairs(NamedTuple):
     constant: float
 
 
-def dead_pairs(costs: Tensor) -> DeadPairs | None:
-    """The pairs to take out, or None where there are but few."""
-    rows = _constant(costs)
-    columns = _constant(costs.T) if len(rows) else rows
+def dead_pairs(passes: Passes, rows: Indices, columns: Indices) -> DeadPairs | None:
+    """The pairs of constant rows and columns to take out, or None where there are but few."""
     count = min(len(rows), len(columns))
-    if count <= LEAST_SHARE * len(costs):
+    if count <= LEAST_SHARE * passes.n:
         return None
-    return DeadPairs(rows[:count], columns[:count], float(costs[rows[0], 0]))
-
-
-def _constant(costs: Tensor) -> Indices:
-    """The rows whose entries are all the same."""
-    sample = costs[:, :: max(1, len(costs) // SAMPLED)]
-    suspects = (sample == costs[:, :1]).all(dim=1).nonzero()[:, 0]
-    equal = (costs[suspects] == costs[suspects, :1]).all(dim=1)
-    return suspects[equal].cpu().numpy()
+    constant = float(passes.values(rows[:1], columns[:1])[0])
+    return DeadPairs(rows[:count], columns[:count], constant)
 
 
 def live(dead: Indices, n: int) -> Indices:

@@ -6,8 +6,11 @@ are reduced there, and vectors and the few candidates are all that travels.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .passes import Best, Block
@@ -25,6 +28,21 @@ class DevicePasses:
         self.work = costs.float()
         self.n = len(costs)
         self.block = max(1, BLOCK_ENTRIES // self.n)
+
+    def matrix(self) -> NDArray[np.floating]:
+        return self.costs.cpu().numpy()
+
+    def part(self, rows: Indices, columns: Indices) -> DevicePasses:
+        return DevicePasses(self.costs[self._indices(rows)][:, self._indices(columns)])
+
+    def constant(self) -> tuple[Indices, Indices]:
+        rows, columns = (
+            (c == c[:, :1]).all(dim=1).nonzero()[:, 0] for c in (self.costs, self.costs.T)
+        )
+        return rows.cpu().numpy(), columns.cpu().numpy()
+
+    def root_mean_square(self) -> float:
+        return math.sqrt(float(self.work.square().sum())) / self.n
 
     def times(self, vector: Vector) -> Vector:
         return _to_host(self.work @ self._floats(vector))

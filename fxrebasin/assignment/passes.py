@@ -6,6 +6,7 @@ cache. It works in float32, whatever the costs are; only single entries are read
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -39,6 +40,18 @@ class Passes(Protocol):
     """Passes over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
 
     n: int
+
+    def matrix(self) -> NDArray[np.floating]:
+        """C, in the memory of the processor."""
+
+    def part(self, rows: Indices, columns: Indices) -> Passes:
+        """Passes over some rows and columns of C."""
+
+    def constant(self) -> tuple[Indices, Indices]:
+        """The rows, and the columns, whose entries are all the same."""
+
+    def root_mean_square(self) -> float:
+        """Of all entries; infinite or zero where single precision cannot hold their squares."""
 
     def times(self, vector: Vector) -> Vector:
         """``C x``."""
@@ -74,10 +87,25 @@ class HostPasses:
 
     def __init__(self, costs: NDArray[np.floating], threads: int) -> None:
         self.costs = costs
-        self.work = np.ascontiguousarray(costs, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            self.work = np.ascontiguousarray(costs, dtype=np.float32)
         self.n = len(costs)
         self.threads = threads
         self.block = max(1, BLOCK_ENTRIES // self.n)
+
+    def matrix(self) -> NDArray[np.floating]:
+        return self.costs
+
+    def part(self, rows: Indices, columns: Indices) -> Passes:
+        return HostPasses(self.costs[np.ix_(rows, columns)], self.threads)
+
+    def constant(self) -> tuple[Indices, Indices]:
+        return _constant_rows(self.costs), _constant_rows(self.costs.T)
+
+    def root_mean_square(self) -> float:
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", self.work, self.work)
+        return math.sqrt(squares.sum(dtype=np.float64)) / self.n
 
     def times(self, vector: Vector) -> Vector:
         product = np.einsum("ij,j->i", self.work, vector.astype(np.float32))
@@ -191,3 +219,9 @@ class HostPasses:
         with ThreadPoolExecutor(count - 1) as pool:
             others = pool.map(work, edges[1:-1], edges[2:])
             return [work(0, edges[1]), *others]
+
+
+def _constant_rows(costs: NDArray[np.floating]) -> Indices:
+    few = costs[:, :: max(1, len(costs) // 8)]
+    suspects = np.flatnonzero((few == costs[:, :1]).all(axis=1))
+    return suspects[(costs[suspects] == costs[suspects, :1]).all(axis=1)]

@@ -24,22 +24,23 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from .auction import FREE, Schedule, auction, completed
 from .augmentation import augment
 from .candidates import candidates, with_keys
-from .chain import chain_prices
 from .passes import Passes
 from .problem import Indices, Optimum, Vector
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
 
 ROUNDING = 4e-7
+"""What single precision may lose in a reduced cost, relative to utilities and prices."""
 TOLERANCE = 1e-12
-COLD = Schedule(step=0.05, rounds=12, enough=0.1)
+"""What counts as rounding in double precision, relative to the spread of the costs."""
+COLD = Schedule(step=0.05, rounds=16, enough=0.05)
 WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
 PER_ROW = 20
 FEW_CONFLICTS = 1 / 50
+MOST_TIES = 1 / 4
 MOST_ROUNDS = 9
 MOST_RISES = 300
-"""What single precision may lose in a reduced cost, relative to utilities and prices."""
 
 
 class Verdict(NamedTuple):
@@ -83,21 +84,20 @@ def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None
     return verdict.gap if verdict is not None and verdict.gap <= allowed else None
 
 
-def solve(
-    passes: Passes, rms: float, scale: float, warm: Vector | None = None
-) -> Optimum | Vector | None:
-    """An optimal assignment; where that does not pay, prices to start another solver from, if any.
+def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum | None:
+    """An optimal assignment, or None where the dense solver is the better one.
 
     Args:
         passes: the matrix.
-        rms: the root mean square of the costs.
-        scale: their spread within a row.
+        scale: the spread of the costs within a row.
         warm: prices of an earlier solution.
     """
     n = passes.n
     tolerance = TOLERANCE * scale
     prices = np.zeros(n) if warm is None else warm
     bids = passes.best(prices)
+    if (bids.first == bids.second).sum() > MOST_TIES * n:
+        return None
     wanted, first = np.unique(bids.columns, return_index=True)
     conflicts = n - len(wanted)
     if conflicts <= FEW_CONFLICTS * n:
@@ -112,37 +112,35 @@ def solve(
     if conflicts > n // 2:
         if len(np.unique(bids.first)) < n // 2:
             return None  # rows repeat each other
-        chained = chain_prices(passes, rms)
-        if chained is not None:
-            return chained
         prices = sinkhorn(passes, scale)
         bids = passes.best(prices)
         schedule = BALANCED
     prices, columns = auction(passes, prices, bids, scale, schedule)
     utilities, slack = passes.transform(prices)
     prices = prices - slack
-    keys = candidates(passes, utilities, prices, completed(columns), per_row=PER_ROW)
-    return prices if keys is None else refine(passes, keys, utilities, prices, tolerance)
+    required = completed(passes, prices, columns)
+    keys = candidates(passes, utilities, prices, required, per_row=PER_ROW)
+    return None if keys is None else refine(passes, keys, utilities, prices, tolerance)
 
 
 def refine(
     passes: Passes, keys: Indices, utilities: Vector, prices: Vector, tolerance: float
-) -> Optimum | Vector:
-    """Solve on the candidates, and add what is missing, until nothing is."""
+) -> Optimum | None:
+    """Solve on the candidates, and add what is missing, until nothing is or that takes long."""
     rows = np.arange(passes.n)
     for _ in range(MOST_ROUNDS):
         columns, raised = match(keys, passes, utilities, prices, tolerance)
         if raised is None:
-            break
+            return None
         prices = raised
         verdict = verify(passes, columns, prices, tolerance, 16 * passes.n)
         if verdict is None:
-            break
+            return None
         if not len(verdict.better):
             return Optimum(columns, prices, verdict.gap)
         keys = with_keys(keys, verdict.better)
         utilities = passes.values(rows, columns) - prices[columns]
-    return prices
+    return None
 
 
 def match(
@@ -154,7 +152,9 @@ def match(
     indptr = np.searchsorted(keys, np.arange(n + 1) * n)
     costs = passes.values(rows, indices)
     weights = utilities[rows] + prices[indices] - costs
-    weights += 0.01 * weights.mean() - weights.min() + tolerance  # an edge of weight zero is none
+    weights += (
+        0.01 * np.abs(weights).mean() - weights.min() + tolerance
+    )  # an edge of weight zero is none
     graph = csr_array((weights, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     matched, columns = min_weight_full_bipartite_matching(graph)
     columns = columns[np.argsort(matched)].astype(np.int64)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .chain import chain_prices, is_outer_product
 from .dead_units import dead_pairs, live, with_dead
 from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
@@ -26,6 +27,7 @@ SAFE = 1e-10, 1e10
 MOST_CONTRAST = 1e5
 """Root mean square over spread: beyond, single precision no longer tells entries apart."""
 SAMPLED_ROWS = 16
+MOST_LEFT_DEAD = 1 / 16
 
 
 def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
@@ -56,55 +58,47 @@ def optimum(
     costs: Tensor, make_passes: Callable[[Tensor], Passes], warm: Optimum | None
 ) -> Optimum:
     """The optimum of one matrix ``(n, n)`` at any scale."""
+    passes = make_passes(costs)
     if warm is not None:
-        passes = make_passes(costs)
         paid = passes.values(np.arange(len(costs)), warm.columns)
         gap = still_optimal(passes, warm, torch.finfo(costs.dtype).eps * float(np.abs(paid).sum()))
         if gap is not None:
             return warm._replace(gap=gap)
-    rms = root_mean_square(costs)
+    rms = passes.root_mean_square()
     if SAFE[0] < rms < SAFE[1]:
-        return _optimum(costs, rms, make_passes, warm)
-    # Of powers that single precision holds; those of two lose nothing.
-    exponent = min(max(math.frexp(float(costs.abs().max()))[1], -126), 126)
-    scaled = costs * 2.0**-exponent
+        return _optimum(passes, rms, warm)
+    largest = 126 if costs.dtype == torch.float32 else 1000  # of powers that the costs can hold
+    exponent = min(max(math.frexp(float(costs.abs().max()))[1], -largest), largest)
+    scaled = make_passes(costs * 2.0**-exponent)
     if warm is not None:
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
-    found = _optimum(scaled, root_mean_square(scaled), make_passes, warm)
+    found = _optimum(scaled, scaled.root_mean_square(), warm)
     return Optimum(found.columns, np.ldexp(found.prices, exponent), found.gap * 2.0**exponent)
 
 
-def root_mean_square(costs: Tensor) -> float:
-    if costs.device.type == "cpu":
-        matrix = costs.numpy()
-        squares = np.einsum("ij,ij->i", matrix, matrix)
-        return math.sqrt(squares.sum(dtype=np.float64) / matrix.size)
-    return math.sqrt(float(costs.square().sum()) / costs.numel())
-
-
-def _optimum(
-    costs: Tensor, rms: float, make_passes: Callable[[Tensor], Passes], warm: Optimum | None
-) -> Optimum:
+def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix whose squares are finite."""
-    n = len(costs)
-    passes = make_passes(costs)
+    n = passes.n
     sample = passes.take(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
     scale = float(np.median(sample.std(axis=1, dtype=np.float64)))
     if not rms < MOST_CONTRAST * scale:
-        return _by_dense_solver(costs, None)
-    dead = dead_pairs(costs)
+        return _by_dense_solver(passes, None)
+    if is_outer_product(sample):
+        return _by_dense_solver(passes, chain_prices(passes))
+    rows, columns = passes.constant()
+    if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
+        return _by_dense_solver(passes, None)  # too many ties that no pairing takes away
+    dead = dead_pairs(passes, rows, columns)
     if dead is not None:
-        rows, columns = (torch.from_numpy(live(x, n)) for x in (dead.rows, dead.columns))
-        rest = costs[rows.to(costs.device)][:, columns.to(costs.device)].contiguous()
-        solved = _optimum(rest, root_mean_square(rest), make_passes, None)
-        whole = with_dead(solved, passes, dead)
+        rest = passes.part(live(dead.rows, n), live(dead.columns, n))
+        whole = with_dead(_optimum(rest, rest.root_mean_square(), None), passes, dead)
         if whole is not None:
             return whole
-    found = solve(passes, rms, scale, None if warm is None else warm.prices)
-    return found if isinstance(found, Optimum) else _by_dense_solver(costs, found)
+    found = solve(passes, scale, None if warm is None else warm.prices)
+    return _by_dense_solver(passes, None) if found is None else found
 
 
-def _by_dense_solver(costs: Tensor, prices: Vector | None) -> Optimum:
-    matrix = costs.cpu().numpy()
-    columns = dense_columns(matrix, prices)
-    return Optimum(columns, *recover_prices(matrix, columns, prices))
+def _by_dense_solver(passes: Passes, prices: Vector | None) -> Optimum:
+    costs = passes.matrix()
+    columns = dense_columns(costs, prices)
+    return Optimum(columns, *recover_prices(costs, columns, prices))
