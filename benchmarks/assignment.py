@@ -126,8 +126,8 @@ def cells(kind: str, n: int, t: Times) -> tuple[str, ...]:
 def page(tables: str, options: argparse.Namespace) -> str:
     notes = provenance([commit()], [options.threads])
     legend = (
-        f"Medians of up to {options.runs} runs in turn, fewer where {options.budget:g} seconds have "
-        "passed, on float32 matrices. `lapx` (its `lapjvr`), `ratio` (fxrebasin) and `unchanged` "
+        f"Medians of up to {options.runs} runs in turn, fewer where {options.budget:g} seconds "
+        "have passed, on float32 matrices. `lapx` (its `lapjvr`), `ratio` (ours), `unchanged` "
         "are how many times faster than `scipy.optimize.linear_sum_assignment(costs, "
         "maximize=True)`. The second table says how long it takes to read such a matrix once, and "
         "to compute it as a product of two n x n matrices. `python -m benchmarks.assignment` "
