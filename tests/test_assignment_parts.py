@@ -166,6 +166,9 @@ def test_chain_prices_sort_outer_products() -> None:
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
     for kind in ("rank8", "gauss", "spec"):
         assert not is_outer_product(matrix(kind, 50)[::5])
+    outlier = matrix("gauss", 50)
+    outlier[5, 7] = 1e6
+    assert not is_outer_product(outlier[::5])
 
 
 def test_candidates_are_as_many_as_asked_for() -> None:
