@@ -102,9 +102,7 @@ def test_a_budget_of_no_time_is_one_descent() -> None:
 
 
 def test_a_budget_needs_a_limit() -> None:
-    with pytest.raises(
-        InvalidArgumentError, match="needs a limit: pass seconds="
-    ):
+    with pytest.raises(InvalidArgumentError, match="needs a limit: pass seconds="):
         Budget()
     with pytest.raises(InvalidArgumentError, match="from 0 upwards"):
         Budget(seconds=-1)
