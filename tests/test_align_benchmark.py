@@ -15,8 +15,6 @@ import torch
 from networks import NETWORKS
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind an installed fxrebasin
-
 import fxrebasin as fr
 from benchmarks import align
 from benchmarks.peers import checkpoints, git_rebasin, runs, tables

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind an installed fxrebasin
 
 from benchmarks.architectures_transformers import build_transformer
 from benchmarks.coverage import CONTROLS, median_control

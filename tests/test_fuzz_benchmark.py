@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind an installed fxrebasin
-
 from benchmarks import fuzz
 from benchmarks.fuzz import Row, cells, failures_of, measure, read, report
 from benchmarks.pool import Lost, work_off

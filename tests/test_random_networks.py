@@ -9,16 +9,12 @@ from __future__ import annotations
 import ast
 import math
 import random
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind an installed fxrebasin
 
 from benchmarks import soundness
 from benchmarks.random_networks import (
