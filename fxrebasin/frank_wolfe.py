@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .assignment import assign
+from .assignment import Assignment, assign
 from .objectives import Indices, Occurrence, WeightMatching, select
 from .permutation import source_of
 from .trees import Tree
@@ -53,9 +53,11 @@ def frank_wolfe(
     }
     best: tuple[float, dict[str, Indices]] | None = None
     value = problem.value(weights)
+    solved: dict[str, Assignment] = {}
     for _ in range(steps):
         gradient = problem.gradient(weights)
-        corner = {name: _rounded(g, name) for name, g in gradient.items()}
+        solved = {name: _assigned(g, name, solved.get(name)) for name, g in gradient.items()}
+        corner = {name: one.columns.cpu().numpy() for name, one in solved.items()}
         towards = {name: _matrix(i, problem.like) - weights[name] for name, i in corner.items()}
         slope = sum(float((gradient[n] * towards[n]).sum(dtype=torch.float64)) for n in towards)
         there = problem.value_at(corner)
@@ -66,7 +68,7 @@ def frank_wolfe(
         share = _best_share(value, slope, there)
         value += share * slope + share**2 * (there - value - slope)
         weights = {name: w + share * towards[name] for name, w in weights.items()}
-    end = {name: _rounded(w, name) for name, w in weights.items()}
+    end = {name: _assigned(w, name).columns.cpu().numpy() for name, w in weights.items()}
     if best is None or problem.value_at(end) >= best[0]:
         return end
     return best[1]
@@ -84,11 +86,8 @@ def _matrix(indices: Indices, like: Tensor) -> Tensor:
     return torch.zeros(n, n, dtype=like.dtype, device=like.device).scatter_(1, columns, 1.0)
 
 
-def _rounded(matrix: Tensor, name: str) -> Indices:
-    result: Indices = (
-        assign(matrix[None], name=f"the gradient of block {name!r}").columns.cpu().numpy()
-    )
-    return result
+def _assigned(matrix: Tensor, name: str, warm: Assignment | None = None) -> Assignment:
+    return assign(matrix[None], warm=warm, name=f"the gradient of block {name!r}")
 
 
 class _Relaxed:
