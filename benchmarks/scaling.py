@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> list[Curve]:
     now = commit()
     with options.results.open("a") as file:
         for key in tqdm(sorted(missing, key=lambda key: key[1] ** 3 * key[2]), unit="network"):
-            done[key] = measure(Row(*key, now, options.threads))
+            done[key] = measure(Row(key[0], key[1], key[2], now, options.threads))
             print(dumps(done[key]), file=file, flush=True)
     return [Curve(w.family, w.axis, tuple(done[key] for key in w.keys)) for w in wanted]
 

@@ -48,13 +48,23 @@ class Estimate:
 
 
 class Extrapolation:
-    """Estimates for a model, from all rows; rates are those of the row with most FLOPs."""
+    """Estimates for a model, from all rows; rates are those of the row with most FLOPs.
+
+    Raises:
+        ValueError: the rows are of networks too small to tell how assignment grows.
+    """
 
     def __init__(self, rows: Sequence[Row], model: Llama) -> None:
         self.model = model
         self.largest = max(rows, key=lambda row: row.flops)
         self.measured = seconds_per_problem(rows)
-        self.law = fit({n: s for n, s in self.measured.items() if n >= SPARSE_FROM})
+        law = fit({n: s for n, s in self.measured.items() if n >= SPARSE_FROM})
+        if law is None:
+            raise ValueError(
+                f"to extrapolate, assignment problems of two sizes from {SPARSE_FROM} on must have "
+                f"been measured, got {list(self.measured)}; measure larger widths"
+            )
+        self.law = law
 
     @property
     def rate(self) -> float:

@@ -29,28 +29,28 @@ class PowerLaw(NamedTuple):
 
 
 def upper_half(sizes: Sequence[int]) -> list[int]:
-    """The larger half of the sizes, the middle one included, in order.
+    """The larger half of the sizes, the middle one included, but two at least, in order.
 
     >>> upper_half([8, 1, 2, 4, 16])
     [4, 8, 16]
     """
     ordered = sorted(sizes)
-    return ordered[len(ordered) // 2 :]
+    return ordered[-max((len(ordered) + 1) // 2, 2) :]
 
 
-def fit(values: Mapping[int, float]) -> PowerLaw:
+def fit(values: Mapping[int, float]) -> PowerLaw | None:
     """By least squares of logarithms, over the upper half of the sizes.
 
     Args:
-        values: per size a positive figure, of two sizes at least in the upper half.
+        values: a figure per size.
 
-    Raises:
-        ValueError: there are too few sizes, or a figure is not positive.
+    Returns:
+        None where there is only one size, or a figure of the upper half is not positive.
     """
     sizes = upper_half(list(values))
     figures = [values[size] for size in sizes]
     if len(sizes) < 2 or not min(figures) > 0:
-        raise ValueError(f"a fit needs two positive figures in its upper half, got {dict(values)}")
+        return None
     exponent, intercept = np.polyfit(np.log(sizes), np.log(figures), 1)
     return PowerLaw(float(np.exp(intercept)), float(exponent))
 
@@ -68,8 +68,8 @@ class Curve:
     def sizes(self) -> list[int]:
         return [getattr(row, self.axis) for row in self.rows]
 
-    def fits(self) -> dict[str, PowerLaw]:
-        """How each step grows along the axis."""
+    def fits(self) -> dict[str, PowerLaw | None]:
+        """How each step grows along the axis, where that can be told."""
         return {
             step: fit({n: getattr(row, step) for n, row in zip(self.sizes, self.rows, strict=True)})
             for step in STEPS

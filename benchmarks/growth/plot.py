@@ -42,10 +42,12 @@ def _draw(panel: Axes, curve: Curve) -> None:
     symbol = "w" if curve.axis == "width" else "d"
     for step, (colour, marker) in STYLES.items():
         seconds = [getattr(row, step) for row in curve.rows]
-        label = rf"{step} $\sim {symbol}^{{{laws[step].exponent:.2f}}}$"
+        law = laws[step]
+        label = step if law is None else rf"{step} $\sim {symbol}^{{{law.exponent:.2f}}}$"
         panel.plot(sizes, seconds, color=colour, marker=marker, ms=5, lw=0, label=label)
         panel.plot(sizes, seconds, color=colour, lw=0.8, alpha=0.4)
-        panel.plot(half, [laws[step].at(size) for size in half], color=colour, lw=2, ls="--")
+        if law is not None:
+            panel.plot(half, [law.at(size) for size in half], color=colour, lw=2, ls="--")
     fixed = curve.rows[0].depth if curve.axis == "width" else curve.rows[0].width
     other = "depth" if curve.axis == "width" else "width"
     name = curve.family.replace("_", " ")
