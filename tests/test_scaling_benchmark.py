@@ -201,7 +201,7 @@ def test_curves_end_at_the_largest_width_of_a_family() -> None:
 
 def test_document_and_picture_have_the_exponents() -> None:
     text = document((*CURVES, Curve("mlp", "width", LARGE)))
-    assert " 3.00 |" in next(r for r in text.splitlines() if r.startswith("| mlp, width at depth"))
+    assert " 3.00 |" in next(r for r in text.splitlines() if r.startswith("| MLP, width at depth"))
     figure = draw(CURVES)
     legend = figure.axes[1].get_legend()
     assert legend is not None

@@ -43,7 +43,7 @@ def _assumptions(found: Extrapolation) -> str:
         f"taken to compute every cost matrix in full and to solve every problem once, "
         f"{model.flops / 1e12:,.0f} TFLOP of products; later sweeps only multiply what moved, and "
         "how many it takes depends on the weights. Products, evaluation and rest run at the rates "
-        f"of the largest measured run ({row.family.replace('_', ' ')}, width {row.width:,}, depth "
+        f"of the largest measured run ({row.title}, width {row.width:,}, depth "
         f"{row.depth}): {found.rate / 1e9:,.0f} GFLOP/s, and "
         f"{row.evaluation / row.parameters * 1e9:.1f} and "
         f"{row.rest / row.parameters * 1e9:.1f} ns per parameter. Assignment problems were "
@@ -105,9 +105,7 @@ def _streaming(model: Llama) -> str:
 
 def _dominance(cpu: Estimate) -> str:
     part = getattr(cpu, cpu.dominant) / cpu.total
-    return f"On this CPU {cpu.dominant} take most of a sweep, {part:.0%}.".replace(
-        "assignment take", "assignment problems take"
-    )
+    return f"On this CPU, most of a sweep is {cpu.dominant}, {part:.0%}."
 
 
 def _on_gpu(found: Extrapolation, gpu: Gpu, cpu: Estimate, modelled: Estimate) -> str:

@@ -50,8 +50,7 @@ def _draw(panel: Axes, curve: Curve) -> None:
             panel.plot(half, [law.at(size) for size in half], color=colour, lw=2, ls="--")
     fixed = curve.rows[0].depth if curve.axis == "width" else curve.rows[0].width
     other = "depth" if curve.axis == "width" else "width"
-    name = curve.family.replace("_", " ")
-    panel.set_title(f"{name}, {other} {fixed}", loc="left", color=INK)
+    panel.set_title(f"{curve.rows[0].title}, {other} {fixed}", loc="left", color=INK)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.set_xticks(sizes, [str(size) for size in sizes])

@@ -46,6 +46,10 @@ class Row:
         return (self.family, self.width, self.depth)
 
     @property
+    def title(self) -> str:
+        return self.family.replace("_", " ").replace("mlp", "MLP")
+
+    @property
     def total(self) -> float:
         return self.products + self.assignment + self.evaluation + self.rest
 

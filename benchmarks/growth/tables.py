@@ -42,7 +42,7 @@ def document(curves: Sequence[Curve]) -> str:
     ]
     parts = [
         f"# How weight matching scales\n\n{notes}\n{LEGEND}",
-        "![Seconds per step against width and depth](scaling.png)",
+        "![Seconds per step against width and depth](scaling.png)\n\nDashed: the fits.",
         "## Exponents",
         markdown_table(("curve", *STEPS), exponents),
     ]
@@ -56,17 +56,16 @@ def document(curves: Sequence[Curve]) -> str:
 
 
 def _title(curve: Curve) -> str:
-    name = curve.family.replace("_", " ")
     row = curve.rows[0]
     if curve.axis == "width":
-        return f"{name}, width at depth {row.depth}"
-    return f"{name}, depth at width {row.width}"
+        return f"{row.title}, width at depth {row.depth}"
+    return f"{row.title}, depth at width {row.width}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     steps = (row.discovery, row.products, row.assignment, row.evaluation, row.rest, row.total)
     return (
         *(f"{row.parameters:,}", f"{row.blocks:,}", *(f"{seconds:.3f}" for seconds in steps)),
-        *(str(row.sweeps), str(row.runs), f"{row.flops / row.products / 1e9:,.0f}"),
+        *(str(row.sweeps), str(row.runs), f"{row.flops / row.products / 1e9:.3g}"),
         *(f"{row.memory / 2**20:,.0f}", f"{row.matrix_bytes / 2**20:,.0f}"),
     )
