@@ -7,7 +7,8 @@ those, and from arithmetic, follows what a model of 7 billion parameters would t
     python -m benchmarks.scaling --table benchmarks/scaling.md --plot benchmarks/scaling.png
     python -m benchmarks.scaling --families transformer --widths 64 128 256 512
 
-Rows that were measured before are kept, and a second run measures what is missing.
+Rows that were measured before are kept, and a second run measures what is missing. Networks that
+take minutes on a slow machine are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.growth.families import FAMILIES
 from benchmarks.growth.fits import Curve
-from benchmarks.growth.measuring import measure
+from benchmarks.growth.measuring import LIMIT, measure
 from benchmarks.growth.plot import draw
 from benchmarks.growth.rows import Key, Row, dumps, loads
 from benchmarks.growth.tables import document
@@ -72,9 +74,15 @@ def run(options: argparse.Namespace) -> list[Curve]:
     now = commit()
     with options.results.open("a") as file:
         for key in tqdm(sorted(missing, key=lambda key: key[1] ** 3 * key[2]), unit="network"):
-            done[key] = measure(Row(key[0], key[1], key[2], now, options.threads))
+            try:
+                done[key] = measure(Row(key[0], key[1], key[2], now, options.threads))
+            except BrokenProcessPool:
+                tqdm.write(f"{key}: left out, not done after {LIMIT} s", file=sys.stderr)
+                continue
             print(dumps(done[key]), file=file, flush=True)
-    return [Curve(w.family, w.axis, tuple(done[key] for key in w.keys)) for w in wanted]
+    return [
+        Curve(w.family, w.axis, tuple(done[key] for key in w.keys if key in done)) for w in wanted
+    ]
 
 
 def main() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -207,3 +209,31 @@ def test_document_and_picture_have_the_exponents() -> None:
     assert legend is not None
     labels = [label.get_text() for label in legend.get_texts()]
     assert r"assignment $\sim d^{1.00}$" in labels
+
+
+def test_what_takes_too_long_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured_widths = []
+
+    def measure(wanted: Row) -> Row:
+        measured_widths.append(wanted.width)
+        if wanted.width > 256:
+            raise BrokenProcessPool
+        return replace(row(wanted.width), family=wanted.family, depth=wanted.depth)
+
+    monkeypatch.setattr(scaling, "measure", measure)
+    options = Namespace(
+        families=("transformer",),
+        widths=SIZES,
+        depths=(2, 4),
+        threads=1,
+        results=tmp_path / "rows.jsonl",
+        fresh=False,
+    )
+    for again in ([64, 128, 128, 256, 512], [512]):
+        width, depth = scaling.run(options)
+        assert (width.sizes, depth.sizes) == ([64, 128, 256], [2, 4])
+        assert measured_widths == again
+        measured_widths.clear()
+    assert "('transformer', 512, 2): left out" in capsys.readouterr().err
