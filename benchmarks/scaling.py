@@ -80,9 +80,8 @@ def run(options: argparse.Namespace) -> list[Curve]:
                 tqdm.write(f"{key}: left out, not done after {LIMIT} s", file=sys.stderr)
                 continue
             print(dumps(done[key]), file=file, flush=True)
-    return [
-        Curve(w.family, w.axis, tuple(done[key] for key in w.keys if key in done)) for w in wanted
-    ]
+    rows = [(w, tuple(done[key] for key in w.keys if key in done)) for w in wanted]
+    return [Curve(w.family, w.axis, measured) for w, measured in rows if measured]
 
 
 def main() -> int:
