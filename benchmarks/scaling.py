@@ -55,8 +55,8 @@ def wanted_curves(
     curves = []
     for family in families:
         largest = FAMILIES[family].largest_width
-        over_widths = tuple((family, w, SHALLOW) for w in widths if w <= largest)
-        over_depths = tuple((family, NARROW, d) for d in depths)
+        over_widths = tuple((family, w, SHALLOW) for w in sorted(set(widths)) if w <= largest)
+        over_depths = tuple((family, NARROW, d) for d in sorted(set(depths)))
         curves += [Wanted(family, "width", over_widths), Wanted(family, "depth", over_depths)]
     return curves
 
