@@ -19,14 +19,14 @@ def solve_on_device(costs: Tensor, warm: Assignment | None = None) -> Assignment
     Earlier solutions that are still optimal at their prices, to the rounding of the costs, cost
     one pass over the matrices.
     """
-    earlier = None if warm is None or warm.prices is None else warm
-    if earlier is not None and earlier.prices is not None:
-        kept = _certified(costs, earlier.columns, earlier.prices)
+    earlier = None if warm is None else warm.prices
+    if warm is not None and earlier is not None:
+        kept = _certified(costs, warm.columns, earlier)
         assert kept.gap is not None
         rounding = torch.finfo(costs.dtype).eps * chosen(costs, kept.columns).abs().sum(dim=1)
         if bool((kept.gap <= rounding).all()):
             return kept
-    columns, prices = solve_augmenting_paths(costs, prices=earlier and earlier.prices)
+    columns, prices = solve_augmenting_paths(costs, prices=earlier)
     wild = _dwarfed(costs)
     if bool(wild.any()):
         exact = with_prices(solve_dense(costs[wild]), costs[wild])
