@@ -59,6 +59,11 @@ class CostMatrix:
     def nbytes(self) -> int:
         return self.units**2 * (8 if self._dtype == torch.float64 else 4)
 
+    @property
+    def is_kept(self) -> bool:
+        """Has it been computed, and not been forgotten since?"""
+        return self._matrix is not None
+
     def forget(self) -> None:
         """Free the matrix; the next update computes it afresh."""
         self._matrix = None

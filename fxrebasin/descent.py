@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .assignment import assign
 from .block_solver import BlockSolver
@@ -41,7 +42,6 @@ class Descent:
         self.solver = BlockSolver(objective)
         self.trees = self.solver.trees
         self.shared = sharing(self.trees)
-        self.gains = dict.fromkeys(self.symmetry.blocks, 0.0)
         self._values = np.zeros(len(objective.terms))
         self._clock, self._evaluated_at = 0, 0
         self.move_to(indices)
@@ -154,6 +154,21 @@ class Descent:
             result[t] = (*result[t][:g], hidden, *result[t][g + 1 :])
         return result
 
+    def gains(self) -> dict[str, float]:
+        """Per root of a tree, what the objective would lose if the tree alone went back to where
+        it is in B."""
+        result = {}
+        for k, tree in enumerate(self.trees):
+            blocks = (self.symmetry.blocks[name] for name in tree.names)
+            unmoved = {b.name: np.tile(np.arange(b.size), (b.count, 1)) for b in blocks}
+            cost = tree.costs[tree.root]
+            if tree.is_flat and not tree.bilinear and cost.is_kept and not self._is_stale(k):
+                loss = _difference(cost.matrix, self.indices[tree.root], unmoved[tree.root])[0]
+            else:
+                loss = self._exact_gain(tree, unmoved)
+            result[tree.root] = -float(loss)
+        return result
+
     def _is_stale(self, k: int) -> bool:
         terms = self.trees[k].terms
         return bool(terms) and self._moved_at[[*terms]].max() > self._seen_at[k]
@@ -169,7 +184,6 @@ class Descent:
             if not gain > RELATIVE_GAIN * np.abs(self._values[[*tree.terms]]).sum():
                 return False
         self._put(k, candidate)
-        self.gains[tree.root] += gain
         self.total += gain
         return True
 
@@ -185,11 +199,7 @@ class Descent:
     def _certain_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float | None:
         """Read off the cost matrix, which is exact but for rounding; None if that is too much."""
         matrix = tree.costs[tree.root].matrix
-        old, new = self.indices[tree.root][0], candidate[tree.root][0]
-        moved = np.flatnonzero(old != new)
-        rows, *columns = (torch.from_numpy(i).to(matrix.device) for i in (moved, old, new))
-        before, after = (matrix[rows, c[rows]].to(torch.float64) for c in columns)
-        gain, scale = torch.stack([(after - before).sum(), (after.abs() + before.abs()).sum()])
+        gain, scale = _difference(matrix, self.indices[tree.root], candidate[tree.root])
         return float(gain) if gain > CERTAIN_GAIN * scale else None
 
     def _exact_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float:
@@ -204,3 +214,12 @@ class Descent:
         for t in self.trees[k].terms:
             self.sources[t] = self.objective.sources(self.indices, t)
             self._moved_at[t] = self._clock
+
+
+def _difference(matrix: Tensor, old: Indices, new: Indices) -> Tensor:
+    """What a block's new indices gain by its cost matrix, and the size of the entries read."""
+    moved = np.flatnonzero(old[0] != new[0])
+    sides = (moved, old[0, moved], new[0, moved])
+    rows, *columns = (torch.from_numpy(side).to(matrix.device) for side in sides)
+    before, after = (matrix[rows, c].to(torch.float64) for c in columns)
+    return torch.stack([(after - before).sum(), (after.abs() + before.abs()).sum()])

@@ -41,8 +41,8 @@ class Alignment:
     converged: bool
     seconds: float
     gains: Mapping[str, float]
-    """Per block without parent, what its own steps added to the objective since the start of the
-    last descent."""
+    """Per block without parent, what the objective would lose if that block, and what is nested in
+    it, alone went back to where it is in B."""
     rounds: tuple[Round, ...] = ()
     """What a budget was spent on."""
     upper_bound: float | None = None
@@ -163,7 +163,7 @@ def weight_matching(
         tuple(history),
         converged,
         time.perf_counter() - begin,
-        dict(descent.gains),
+        descent.gains(),
         tuple(rounds),
         limit,
     )

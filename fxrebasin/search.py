@@ -2,7 +2,7 @@
 
 Coordinate descent ends where no block alone can improve. A budget of time or rounds is spent on
 leaving such an optimum in several ways (:mod:`fxrebasin.starts`) and climbing again; those ways
-that have gained most per second are tried more often.
+that have gained most are tried more often.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def search(
 
     Deterministic for a generator if the budget is one of rounds.
     """
-    best, value, gains = descent.indices, descent.total, dict(descent.gains)
+    best, value = descent.indices, descent.total
     rounds: list[Round] = []
     begin = time.perf_counter()
     while len(rounds) < budget.rounds and time.perf_counter() - begin < budget.seconds:
@@ -80,12 +80,11 @@ def search(
         descent.evaluate()
         gained = max(descent.total - value, 0.0)
         if gained:
-            best, value, gains = descent.indices, descent.total, dict(descent.gains)
+            best, value = descent.indices, descent.total
         seconds = time.perf_counter() - since
         rounds.append(Round(start.__name__, descent.total, gained, seconds))
         announce(rounds[-1])
     descent.move_to(best)
-    descent.gains = gains
     return rounds
 
 
