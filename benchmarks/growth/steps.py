@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 from torch import Tensor
 
-from fxrebasin import descent, frank_wolfe, tree_solver
+from fxrebasin import block_solver, descent, frank_wolfe, tree_solver
 from fxrebasin.assignment import Assignment, assign
 from fxrebasin.cost_matrices import CostMatrix
 from fxrebasin.objectives import WeightMatching
@@ -88,7 +88,8 @@ def steps_timed() -> Iterator[Steps]:
         (WeightMatching, "change", steps.timed(EVALUATION, WeightMatching.change)),
     ]
     solver = steps.timed(ASSIGNMENT, steps.assign)
-    wrapped += [(module, "assign", solver) for module in (descent, frank_wolfe, tree_solver)]
+    solving = (block_solver, descent, frank_wolfe, tree_solver)
+    wrapped += [(module, "assign", solver) for module in solving]
     with ExitStack() as stack:
         for owner, name, wrapper in wrapped:
             stack.enter_context(patch.object(owner, name, wrapper))
