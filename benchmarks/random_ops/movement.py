@@ -251,6 +251,6 @@ def half_twice(shape: Shape) -> nn.Module:
     return Call(forward)
 
 
-@odd(only(1, lambda shape: [(n, s) for n in (2, 3, 4) for s in (1, 2, n)]))
+@odd(only(1, lambda shape: [(n, s) for n in (2, 3, 4) if n <= shape[0] for s in (1, 2, n)]))
 def windows(shape: Shape, n: int, step: int) -> nn.Module:
     return Call(lambda h: h.unfold(1, n, step).amax(2))
