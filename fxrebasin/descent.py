@@ -163,11 +163,11 @@ class Descent:
             unmoved = {b.name: np.tile(np.arange(b.size), (b.count, 1)) for b in blocks}
             cost = tree.costs[tree.root]
             if tree.is_flat and not tree.bilinear and cost.is_kept and not self._is_stale(k):
-                change = _difference(cost.matrix, self.indices[tree.root], unmoved[tree.root])
-                loss = float(change[0])
+                read = _difference(cost.matrix, self.indices[tree.root], unmoved[tree.root])
+                change = float(read[0])
             else:
-                loss = self._exact_gain(tree, unmoved)
-            result[tree.root] = -loss
+                change = self._exact_gain(tree, unmoved)
+            result[tree.root] = -change
         return result
 
     def _is_stale(self, k: int) -> bool:
