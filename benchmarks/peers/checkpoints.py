@@ -64,14 +64,19 @@ def residual_mlp() -> nn.Module:
 
 
 def build(name: str, seed: int) -> tuple[nn.Module, Tensor]:
-    """A network as its constructor leaves it, in eval mode, and two inputs."""
+    """A network as its constructor leaves it, but for matrices of zeros, such as the head of
+    torchvision's ViT, which would hide all that comes before; in eval mode, and two inputs."""
     torch.manual_seed(seed)
     if name in ("mlp", "residual_mlp"):
         model = mlp() if name == "mlp" else residual_mlp()
         return model.eval(), torch.randn(2, 784)
     transformer = name.startswith(("vit", "swin"))
     size = TRANSFORMER_SIZE if transformer else CONVOLUTION_SIZE
-    return models.get_model(name, weights=None).eval(), torch.randn(2, 3, size, size)
+    model = models.get_model(name, weights=None)
+    for parameter in model.parameters():
+        if parameter.ndim == 2 and not parameter.any():
+            nn.init.normal_(parameter, std=0.02)
+    return model.eval(), torch.randn(2, 3, size, size)
 
 
 def random_pair(name: str) -> Pair:
