@@ -158,9 +158,9 @@ class Descent:
         """Per root of a tree, what the objective would lose if the tree alone went back to where
         it is in B."""
         result = {}
+        identity = self.symmetry.identity().indices
         for k, tree in enumerate(self.trees):
-            blocks = (self.symmetry.blocks[name] for name in tree.names)
-            unmoved = {b.name: np.tile(np.arange(b.size), (b.count, 1)) for b in blocks}
+            unmoved = {name: identity[name] for name in tree.names}
             cost = tree.costs[tree.root]
             if tree.is_flat and not tree.bilinear and cost.is_kept and not self._is_stale(k):
                 read = _difference(cost.matrix, self.indices[tree.root], unmoved[tree.root])

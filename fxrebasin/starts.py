@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from .descent import Descent
 from .frank_wolfe import frank_wolfe
@@ -43,13 +44,9 @@ def relax(descent: Descent, best: dict[str, Indices], generator: np.random.Gener
 
 def restart(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
     """A random permutation, every block its own."""
-    indices = {
-        block.name: generator.permuted(
-            np.tile(np.arange(block.size, dtype=np.int64), (block.count, 1)), axis=1
-        )
-        for block in descent.symmetry
-    }
-    descent.move_to(indices)
+    seed = int(generator.integers(2**63))
+    sample = descent.symmetry.sample(torch.Generator().manual_seed(seed))
+    descent.move_to(sample.indices)
 
 
 def compare_signatures(
