@@ -61,20 +61,19 @@ def _forbid(
     involved = [c for c in classes.classes if np.isin(c.units, wrong).any()]
     suspects = {b: None for c in involved for block, _ in c.atoms for b in block.ancestors()}
     alone = permutation.symmetry.identity().indices
-    culprits = False
+    facts = units.pins + len(units.labels)
     for block in suspects:
         if block.name not in alone:
             continue
         only = {**alone, block.name: permutation.indices[block.name]}
         failures = trials.failures(Permutation(permutation.symmetry, only), True)
-        culprits |= bool(failures)
         if failures and block.parent:
             for c in classes.classes:
                 if len(c.atoms) == 1 and c.atoms[0][0] is block:
                     units.label(c.units, mix(c.atoms[0][1] % block.size))
         else:
             _pin(units, failures)
-    if not culprits:
+    if units.pins + len(units.labels) == facts:
         _pin(units, found)
 
 
@@ -105,8 +104,16 @@ class _Trials:
                 found += _misplaced(parameter, described, permutation, self.names, names)
         if not found:
             return []
-        moved = np.flatnonzero(sources != np.arange(self.units.count))
-        return [(site, np.intersect1d(self.units.find(ids), moved)) for site, ids in found]
+        moved = sources != np.arange(self.units.count)
+        shown = [(site, self._at_fault(ids, moved)) for site, ids in found]
+        return [(site, ids) for site, ids in shown if ids.size]
+
+    def _at_fault(self, ids: Ids, moved: NDArray[np.bool_]) -> Ids:
+        """The units that moved, or all that could where none did: then a table contradicts itself,
+        since units that it told apart have been united."""
+        roots = np.unique(self.units.find(ids))
+        at_fault = roots[moved[roots]]
+        return at_fault if at_fault.size else roots[~self.units.is_pinned(roots)]
 
 
 def source_units(units: Units, classes: Classes, permutation: Permutation) -> Ids:

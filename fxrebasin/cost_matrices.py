@@ -44,7 +44,7 @@ class CostMatrix:
         terms = [objective.terms[occurrence.term].a for occurrence, _ in parts]
         double = any(a.dtype == torch.float64 for a in terms)
         self._dtype = torch.float64 if double else torch.float32
-        self._device = terms[0].device if terms else torch.device("cpu")
+        self._device = objective.device
         self._matrix: torch.Tensor | None = None
 
     @property

@@ -32,7 +32,11 @@ from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
 from .units import Ids, Units
 
-UNDECLARED = {torch.ops.aten.native_batch_norm.default: (3, 4)}
+UNDECLARED = {
+    torch.ops.aten.cudnn_batch_norm.default: (3, 4),
+    torch.ops.aten.miopen_batch_norm.default: (3, 4),
+    torch.ops.aten.native_batch_norm.default: (3, 4),
+}
 """Arguments that an op writes to though its schema does not say so."""
 
 

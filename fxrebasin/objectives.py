@@ -98,6 +98,11 @@ class WeightMatching:
                     for name in set(segment.blocks):
                         self.occurrences[name].append(Occurrence(t, g, segment))
 
+    @property
+    def device(self) -> torch.device:
+        """Where all terms are."""
+        return self.terms[0].a.device if self.terms else torch.device("cpu")
+
     def touched(self, names: set[str]) -> list[int]:
         """The terms that some of the blocks move."""
         return [t for t, term in enumerate(self.terms) if term.blocks & names]

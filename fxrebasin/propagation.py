@@ -110,9 +110,12 @@ def _without_fused_recurrence() -> Iterator[None]:
         warnings.simplefilter("ignore")  # torch warns of an unrelated setting that it restores
         flags = torch.backends.mkldnn.flags(enabled=False)
         flags.__enter__()
+    cudnn = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
     try:
         yield
     finally:
+        torch.backends.cudnn.enabled = cudnn
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             flags.__exit__(None, None, None)

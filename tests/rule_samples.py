@@ -86,6 +86,45 @@ def flash_attention(
     return efficient_attention(query, key, value, None, True, dropout_p, is_causal)
 
 
+def native_batch_norm(*args: Any) -> Any:
+    return aten.native_batch_norm(*args)
+
+
+def bilinear_grid_sampler(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    return aten.grid_sampler_2d(image, grid, 0, 0, True)
+
+
+def lstm_cell(
+    input_gates: torch.Tensor,
+    hidden_gates: torch.Tensor,
+    cell: torch.Tensor,
+    *biases: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """What the fused step computes on GPUs: the new state, and what its gradient needs."""
+    sums = torch.stack(torch.broadcast_tensors(input_gates, hidden_gates, *biases)).sum(0)
+    entry, forget, new, output = sums.chunk(4, dim=1)
+    entry, forget, new, output = entry.sigmoid(), forget.sigmoid(), new.tanh(), output.sigmoid()
+    cell = forget * cell + entry * new
+    return output * cell.tanh(), cell, torch.cat((entry, forget, new, output), dim=1)
+
+
+def gru_cell(
+    input_gates: torch.Tensor,
+    hidden_gates: torch.Tensor,
+    state: torch.Tensor,
+    input_bias: torch.Tensor | None = None,
+    hidden_bias: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, ...]:
+    if input_bias is not None and hidden_bias is not None:
+        input_gates, hidden_gates = input_gates + input_bias, hidden_gates + hidden_bias
+    reset, update, new = input_gates.chunk(3, dim=1)
+    hidden = hidden_gates.chunk(3, dim=1)
+    reset, update = (reset + hidden[0]).sigmoid(), (update + hidden[1]).sigmoid()
+    new = (new + reset * hidden[2]).tanh()
+    kept = torch.cat((reset, update, new, state, hidden[2]), dim=1)
+    return new + update * (state - new), kept
+
+
 def both_true(condition: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """An op on booleans, as one on the numbers that they come from."""
     return lambda values, *args: condition(values > 0, *args).double()
@@ -179,6 +218,17 @@ CONTRACTIONS = [
     ),
 ]
 
+RECURRENT = [
+    *(
+        Sample(op, (x(2, n), x(2, n), x(2, 3), *biases), stand_in=step)
+        for op, step, n in (
+            (aten._thnn_fused_gru_cell, gru_cell, 9),
+            (aten._thnn_fused_lstm_cell, lstm_cell, 12),
+        )
+        for biases in ((), (x(n), x(n)))
+    ),
+]
+
 NORMS = [
     call(aten._batch_norm_no_update, x(2, 3, 5), x(3), x(3), x(3), positive(3), 0.1, 1e-5),
     call(aten._fused_rms_norm, x(2, 3, 4), [4], x(4), 1e-5),
@@ -199,6 +249,14 @@ NORMS = [
     call(aten._safe_softmax, x(2, 3, 4), 1),
     call(aten._softmax, x(2, 3, 4), -1, False),
     call(aten._softmax, x(2, 3, 4), 1, False),
+    *(
+        Sample(
+            op,
+            (x(2, 3, 5), x(3), x(3), x(3), positive(3), False, 0.1, 1e-5),
+            stand_in=native_batch_norm,
+        )
+        for op in (aten.cudnn_batch_norm, aten.miopen_batch_norm)
+    ),
     call(aten.native_batch_norm, x(2, 3, 5), x(3), x(3), x(3), positive(3), False, 0.1, 1e-5),
     call(aten.native_batch_norm, x(2, 3, 5), x(3), x(3), None, None, True, 0.1, 1e-5),
     call(aten.native_group_norm, x(2, 6, 5), x(6), x(6), 2, 6, 5, 3, 1e-5),
@@ -350,6 +408,9 @@ RESAMPLING = [
     call(aten.avg_pool2d, x(3, 5, 7), [2, 3]),
     call(aten.avg_pool3d, x(2, 3, 4, 5, 7), [2, 2, 2], [1, 2, 2]),
     call(aten.col2im, x(2, 12, 6), [3, 4], [2, 2], [1, 1], [0, 0], [1, 1]),
+    Sample(
+        aten.cudnn_grid_sampler, (x(2, 3, 4, 5), x(2, 3, 7, 2)), stand_in=bilinear_grid_sampler
+    ),
     call(aten.grid_sampler_2d, x(2, 3, 4, 5), x(2, 3, 7, 2), 0, 0, False),
     call(aten.grid_sampler_3d, x(2, 4, 3, 5, 3), x(2, 7, 5, 3, 3), 0, 0, False),
     call(aten.max_pool2d_with_indices, x(2, 3, 5, 7), [2, 2], [1, 2]),
@@ -494,6 +555,7 @@ SAMPLES = [
     call(aten.view_as_complex, x(3, 5, 2)),
     call(aten.view_as_real, torch.complex(x(3, 5), x(3, 5))),
     *CONTRACTIONS,
+    *RECURRENT,
     *NORMS,
     *REDUCTIONS,
     *ORDERS,

@@ -19,6 +19,7 @@ from . import (
     normalisation,
     order,
     places,
+    recurrent,
     spatial,
     writing,
 )
@@ -55,6 +56,9 @@ RULES: dict[Any, Rule] = {
     aten._scaled_dot_product_efficient_attention: contraction.biased_attention,
     aten._scaled_dot_product_flash_attention: contraction.attention,
     aten._scaled_dot_product_flash_attention_for_cpu: contraction.attention,
+    # steps of recurrent layers
+    aten._thnn_fused_gru_cell: recurrent.fused_cell(gates=3, kept=5),
+    aten._thnn_fused_lstm_cell: recurrent.fused_cell(gates=4, kept=4),
     # norms
     aten._batch_norm_no_update: normalisation.batch_norm,
     aten._fused_rms_norm: normalisation.rms_norm,
@@ -62,6 +66,8 @@ RULES: dict[Any, Rule] = {
     aten._native_batch_norm_legit_no_training: normalisation.batch_norm,
     aten._safe_softmax: normalisation.softmax,
     aten._softmax: normalisation.softmax,
+    aten.cudnn_batch_norm: normalisation.batch_norm,
+    aten.miopen_batch_norm: normalisation.batch_norm,
     aten.native_batch_norm: normalisation.batch_norm,
     aten.native_group_norm: normalisation.group_norm,
     aten.native_layer_norm: normalisation.layer_norm,
@@ -125,6 +131,7 @@ RULES: dict[Any, Rule] = {
     aten.avg_pool2d: POOL_2D,
     aten.avg_pool3d: POOL_3D,
     aten.col2im: spatial.folded,
+    aten.cudnn_grid_sampler: spelled("n c _ _, n h w _ -> n c h w"),
     aten.grid_sampler_2d: spelled("n c _ _, n h w _ -> n c h w"),
     aten.grid_sampler_3d: spelled("n c _ _ _, n d h w _ -> n c d h w"),
     aten.max_pool2d_with_indices: POOL_2D,
