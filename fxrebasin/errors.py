@@ -66,3 +66,7 @@ class RefutedWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """A solver stopped at its iteration limit."""
+
+
+class SlowerWarning(UserWarning):
+    """Something that would be faster does not work here, and the same is done by other means."""

@@ -408,9 +408,7 @@ RESAMPLING = [
     call(aten.avg_pool2d, x(3, 5, 7), [2, 3]),
     call(aten.avg_pool3d, x(2, 3, 4, 5, 7), [2, 2, 2], [1, 2, 2]),
     call(aten.col2im, x(2, 12, 6), [3, 4], [2, 2], [1, 1], [0, 0], [1, 1]),
-    Sample(
-        aten.cudnn_grid_sampler, (x(2, 3, 4, 5), x(2, 3, 7, 2)), stand_in=bilinear_grid_sampler
-    ),
+    Sample(aten.cudnn_grid_sampler, (x(2, 3, 4, 5), x(2, 3, 7, 2)), stand_in=bilinear_grid_sampler),
     call(aten.grid_sampler_2d, x(2, 3, 4, 5), x(2, 3, 7, 2), 0, 0, False),
     call(aten.grid_sampler_3d, x(2, 4, 3, 5, 3), x(2, 7, 5, 3, 3), 0, 0, False),
     call(aten.max_pool2d_with_indices, x(2, 3, 5, 7), [2, 2], [1, 2]),

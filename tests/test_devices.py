@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
+from networks import NETWORKS, Network
+from randomise import randomise
 from torch import nn
 
 import fxrebasin as fr
+from benchmarks.assignment_kinds import KINDS, matrix
+from fxrebasin.assignment import Engine, assign, solve_dense, solve_on_device, solve_sparse
 from fxrebasin.errors import InvalidParameterError
 
 pytestmark = pytest.mark.skipif(
@@ -67,3 +74,55 @@ def test_a_model_on_several_devices_is_refused() -> None:
     b[0].cpu()
     with pytest.raises(InvalidParameterError, match="several devices"):
         fr.analyze(b, args=(torch.randn(1, 3, 4, 4),))
+
+
+@pytest.mark.parametrize("engine", [solve_on_device, solve_sparse, None])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize(("batch", "n"), [(5, 7), (3, 64), (1, 300)])
+def test_assignment_on_the_accelerator(
+    kind: str, batch: int, n: int, engine: Engine | None
+) -> None:
+    costs = torch.stack([torch.from_numpy(matrix(kind, n, seed=s)) for s in range(batch)])
+    expected = assign(costs, engine=solve_dense)
+    found = assign(costs.cuda(), engine=engine, certify=True)
+    assert found.columns.is_cuda
+    assert found.columns.sort(dim=1).values.tolist() == [list(range(n))] * batch
+    scale = costs.double().abs().sum(dim=(1, 2)) / n
+    assert found.gap is not None
+    assert bool(((found.value.cpu() - expected.value).abs() <= 1e-12 * scale).all())
+    assert bool((found.gap.cpu() <= 1e-12 * scale).all())
+    again = assign(costs.cuda(), engine=engine, warm=found)
+    assert torch.equal(again.columns, found.columns)
+
+
+EVERY = [pytest.param(n, id=n.name) for n in NETWORKS.values()]
+
+
+def on_accelerator(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(x.cuda() for x in inputs)
+
+
+@pytest.mark.parametrize("network", EVERY)
+def test_the_group_is_that_of_the_processor(network: Network) -> None:
+    torch.manual_seed(0)
+    model = network.factory()
+    here = fr.analyze(model, args=network.inputs(2))
+    there = fr.analyze(model.cuda(), args=on_accelerator(network.inputs(2)))
+    assert (there.unknown_ops, there.log_order) == (here.unknown_ops, here.log_order)
+    assert there == here
+
+
+@pytest.mark.parametrize("network", EVERY)
+def test_aligning_on_the_accelerator(network: Network) -> None:
+    torch.manual_seed(0)
+    b = network.factory()
+    symmetry = fr.analyze(b, args=network.inputs(2))
+    b, a = (randomise(copy.deepcopy(b), seed) for seed in (1, 2))
+    states = {"state_dict": b.state_dict(), "to": a.state_dict()}
+    options: dict[str, Any] = {"budget": fr.Budget(rounds=5), "bound": True, "progress": False}
+    here = fr.weight_matching(symmetry, **states, **options)
+    there = fr.weight_matching(symmetry, **states, **options, device="cuda")
+    assert there.objective_before == pytest.approx(here.objective_before)
+    assert there.upper_bound == pytest.approx(here.upper_bound)
+    assert there.history[0] == pytest.approx(here.history[0])
+    assert there.objective_after >= there.history[-1] - 1e-9 * abs(there.history[-1])

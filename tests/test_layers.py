@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"rules.contraction", "rules.movement", "rules.normalisation"},
     {"rules.order"},
     {"rules.indexing"},
-    {"rules.complex_numbers", "rules.places", "rules.spatial", "rules.writing"},
+    {"rules.complex_numbers", "rules.places", "rules.recurrent", "rules.spatial", "rules.writing"},
     {"rules.table"},
     {"rules.book"},
     # running a model on units
@@ -50,6 +50,8 @@ LAYERS: list[set[str]] = [
     {"testing"},
     # solving, emitting, checking
     {"assignment.problem", "assignment.fixed_point", "objectives"},
+    {"assignment.fused_passes"},
+    {"assignment.kernels"},
     {"assignment.augmenting_paths"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},
     {"assignment.device_engine"},

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .dense import solve_dense, with_prices
 from .device_engine import solve_on_device
+from .kernels import fused_passes
 from .problem import (
     Assignment,
     Engine,
@@ -21,8 +22,12 @@ from .problem import (
 from .sparse_engine import solve_sparse
 
 SPARSE_FROM = 512
-ON_DEVICE_UP_TO = 1536
-"""Rows up to which a device is expected to need fewer passes than pay for the host's share."""
+ON_HOST_UP_TO = 2**18
+"""Entries of a batch that are solved by the processor before a device has begun."""
+ON_DEVICE_UP_TO = 1024
+FUSED_UP_TO = 4096
+"""Rows up to which augmenting paths are faster than the sparse engine on a device, without and
+with kernels; see ``benchmarks/accelerator.md``."""
 
 
 def assign(
@@ -72,9 +77,20 @@ def assign(
 def suitable(costs: Tensor) -> Engine:
     """The fastest engine for a batch of problems, as far as shape and device tell."""
     n = costs.shape[2]
-    if costs.device.type != "cpu":
-        return solve_on_device if n <= ON_DEVICE_UP_TO else solve_sparse
-    return solve_dense if n < SPARSE_FROM else solve_sparse
+    if costs.device.type == "cpu":
+        return solve_dense if n < SPARSE_FROM else solve_sparse
+    if costs.numel() <= ON_HOST_UP_TO:
+        return solve_on_host
+    most = FUSED_UP_TO if fused_passes(costs.device) else ON_DEVICE_UP_TO
+    return solve_on_device if n <= most else solve_sparse
+
+
+def solve_on_host(costs: Tensor, warm: Assignment | None = None) -> Assignment:
+    """The engine for small problems on a device, which is all overhead: copied, solved, copied
+    back."""
+    here = costs.cpu()
+    found = suitable(here)(here, None if warm is None else warm.to(here.device))
+    return found.to(costs.device)
 
 
 def _only(costs: Tensor) -> Assignment:

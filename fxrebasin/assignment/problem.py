@@ -37,6 +37,11 @@ class Assignment:
     """``(B,)`` float64: ``sum_i max_j (C_ij - v_j) + sum_j v_j - value``, never negative but for
     rounding, and zero, but for rounding, for an optimum; None without prices."""
 
+    def to(self, device: torch.device) -> Assignment:
+        """The same on a device."""
+        prices, gap = (x if x is None else x.to(device) for x in (self.prices, self.gap))
+        return Assignment(self.columns.to(device), self.value.to(device), prices, gap)
+
 
 Engine = Callable[[Tensor, Assignment | None], Assignment]
 """Solves checked costs ``(B, n, n)``, n > 1, float32 or float64; an earlier solution may help."""
