@@ -20,8 +20,10 @@ NEGATE_FROM = 128
 
 def solve_dense(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     """The engine for small problems: exact, without prices, and the same at any start."""
-    matrices = costs.cpu().numpy()
-    columns = np.stack([dense_columns(matrix) for matrix in matrices])
+    matrices = costs.numpy() if costs.device.type == "cpu" else costs.cpu().numpy()
+    columns = np.empty(matrices.shape[:2], dtype=np.int64)
+    for b, matrix in enumerate(matrices):
+        columns[b] = dense_columns(matrix)
     batch, n = columns.shape
     taken = matrices[np.arange(batch)[:, None], np.arange(n), columns]
     value = taken.sum(axis=1, dtype=np.float64)

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from ..errors import InvalidArgumentError, InvalidParameterError
 
+FEW = 2**15
+"""Entries that are looked at faster than a context for their sum is entered."""
+
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -74,13 +77,7 @@ def checked(costs: Tensor | NDArray[np.generic], name: str) -> Tensor:
 
 def require_finite(costs: Tensor, name: str) -> None:
     """Raise :class:`InvalidParameterError`, saying where, unless all of ``(B, n, n)`` is finite."""
-    # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
-    if costs.device.type == "cpu":  # by numpy: torch waits for all its threads, even for little
-        with np.errstate(over="ignore", invalid="ignore"):
-            finite = bool(np.isfinite(costs.numpy().sum()))
-    else:
-        finite = bool(torch.isfinite(costs.sum()))
-    if finite:
+    if _is_finite(costs):
         return
     for b, i, j in (~torch.isfinite(costs)).nonzero()[:1].tolist():
         raise InvalidParameterError(
@@ -88,6 +85,18 @@ def require_finite(costs: Tensor, name: str) -> None:
             f"{j}; look for overflow where the costs are computed, or for parameters that are not "
             "finite"
         )
+
+
+def _is_finite(costs: Tensor) -> bool:
+    """Are all entries finite? False also where only their sum is not."""
+    if costs.device.type != "cpu":
+        return bool(torch.isfinite(costs.sum()))
+    matrices = costs.numpy()  # torch waits for all its threads, even for little
+    if costs.numel() < FEW:
+        return bool(np.isfinite(matrices).all())
+    # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(matrices.sum()))
 
 
 def require_like(warm: Assignment, costs: Tensor, name: str) -> None:
@@ -111,6 +120,8 @@ def prefer_earlier(result: Assignment, warm: Assignment, costs: Tensor) -> Assig
     among them.
     """
     columns = warm.columns.to(result.columns.device)
+    if torch.equal(columns, result.columns):
+        return result
     taken = chosen(costs, columns)
     value = taken.sum(dim=1)
     rounding = torch.finfo(costs.dtype).eps * taken.abs().sum(dim=1)
