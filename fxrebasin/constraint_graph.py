@@ -14,12 +14,13 @@ pinned    the units of an axis were pinned there
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import networkx as nx
 import numpy as np
+from scipy.sparse import csr_array
 
 from .layout import Layout, varies_on
 from .units import Ids, Units, sorted_set
@@ -73,37 +74,76 @@ def pinned_axes(name: str, layout: Layout, units: Units, since: int) -> list[Axi
     return sorted(found)
 
 
+class Sharing:
+    """Which of some axes hold units together, known without comparing every two of them.
+
+    Many axes hold the very same units, as those of a residual stream do: what is compared is the
+    different sets of units that there are.
+    """
+
+    def __init__(self, axes: Sequence[AxisUnits]) -> None:
+        numbers: dict[bytes, int] = {}
+        self.sets = [[numbers.setdefault(u.tobytes(), len(numbers)) for u in x.units] for x in axes]
+        self._holders: list[list[int]] = [[] for _ in numbers]
+        distinct: dict[int, Ids] = {}
+        for k, (axis, sets) in enumerate(zip(axes, self.sets, strict=True)):
+            for number, ids in zip(sets, axis.units, strict=True):
+                self._holders[number].append(k)
+                distinct[number] = ids
+        lengths = [len(distinct[k]) for k in range(len(numbers))]
+        self._units, column = np.unique(
+            np.concatenate([*distinct.values(), np.empty(0, dtype=np.int64)]), return_inverse=True
+        )
+        row = np.repeat(np.arange(len(numbers)), lengths)
+        shape = (len(numbers), len(self._units))
+        self._incidence = csr_array((np.ones(len(row), dtype=np.int64), (row, column)), shape)
+        self._overlaps = csr_array(self._incidence @ self._incidence.T)
+
+    def overlapping(self, number: int) -> Ids:
+        """The sets that have units in common with one, itself included."""
+        found: Ids = self._overlaps.indices[slice(*self._overlaps.indptr[[number, number + 1]])]
+        return found
+
+    def partners(self, k: int) -> list[int]:
+        """The axes that have units in common with one, itself included."""
+        sets = {s for number in self.sets[k] for s in self.overlapping(number).tolist()}
+        return sorted({holder for s in sets for holder in self._holders[s]})
+
+    def holders(self, ids: Ids) -> list[int]:
+        """The axes with any of some units."""
+        is_wanted = np.isin(self._units, ids).astype(np.int64)
+        sets = np.flatnonzero(self._incidence @ is_wanted)
+        return sorted({holder for s in sets.tolist() for holder in self._holders[s]})
+
+
 def connect(
-    graph: nx.MultiGraph, node: str, axes: list[AxisUnits], others: list[AxisUnits]
-) -> None:
-    """Add an edge for every two axes that share units at a node of the traced graph."""
-    for one in axes:
-        for other in others:
-            kind = _kind(one, other)
-            if kind is not None and one.axis != other.axis:
-                graph.add_edge(one.axis, other.axis, node=node, kind=kind)
-
-
-def _kind(one: AxisUnits, other: AxisUnits) -> Kind | None:
-    best: Kind | None = None
-    for a in one.units:
-        for b in other.units:
-            if a[-1] < b[0] or b[-1] < a[0]:
-                continue
-            if len(a) == len(b) and np.array_equal(a, b):
-                return "equal" if one.alone and other.alone else "product"
-            if np.isin(a, b, assume_unique=True).any():
-                best = "part"
-    return best
+    graph: nx.MultiGraph, node: str, results: list[AxisUnits], inputs: list[AxisUnits]
+) -> Sharing:
+    """Add an edge for every two axes, not both of results, that share units at a node of the
+    traced graph."""
+    axes = [*results, *inputs]
+    sharing = Sharing(axes)
+    for k, one in enumerate(axes):
+        for other in sharing.partners(k):
+            if other > k and other >= len(results) and one.axis != axes[other].axis:
+                same = not set(sharing.sets[k]).isdisjoint(sharing.sets[other])
+                alone = one.alone and axes[other].alone
+                kind: Kind = "part" if not same else "equal" if alone else "product"
+                graph.add_edge(one.axis, axes[other].axis, node=node, kind=kind)
+    return sharing
 
 
 def connect_parents(
-    graph: nx.MultiGraph, node: str, axes: list[AxisUnits], child: Ids, parent: Ids
+    graph: nx.MultiGraph,
+    node: str,
+    axes: list[AxisUnits],
+    sharing: Sharing,
+    child: Ids,
+    parent: Ids,
 ) -> None:
     """Add an edge for every two axes of which one holds parents of units of the other."""
-    below = [x for x in axes if any(np.isin(u, child).any() for u in x.units)]
-    above = [x for x in axes if any(np.isin(u, parent).any() for u in x.units)]
-    for one in below:
+    above = [axes[k] for k in sharing.holders(parent)]
+    for one in (axes[k] for k in sharing.holders(child)):
         for other in above:
             if one.axis != other.axis:
                 graph.add_edge(one.axis, other.axis, node=node, kind="parent")

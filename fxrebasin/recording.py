@@ -65,11 +65,10 @@ class Record:
             inputs += self.mode.axes(name, value)
         for name, layout in self._touched():
             inputs += axes_of(name, layout, found.units)
-        connect(found.graph, self.site, results, inputs)
-        for k, one in enumerate(inputs):
-            connect(found.graph, self.site, [one], inputs[k + 1 :])
+        sharing = connect(found.graph, self.site, results, inputs)
         for child, parent, _ in found.units.parents[self.known_parents :]:
-            connect_parents(found.graph, self.site, results + inputs, child, parent)
+            axes = results + inputs
+            connect_parents(found.graph, self.site, axes, sharing, child, parent)
 
     def _mark_pinned(self, layouts: list[tuple[str, Layout]], since: int) -> None:
         """A loop at every axis with units that were pinned for a cause from ``since`` on."""
