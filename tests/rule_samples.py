@@ -483,6 +483,7 @@ MOVEMENT = [
     call(aten.cat, [x(0), x(2, 3), x(2, 3)], -1),
     call(aten.channel_shuffle, x(2, 6, 5), 2),
     call(aten.constant_pad_nd, x(2, 3), [1, 2]),
+    call(aten.constant_pad_nd, x(3, 1), [0, 1]),
     call(aten.constant_pad_nd, x(2, 5), [-1, 2, 0, 1], 1.0),
     call(aten.copy, x(2, 3), x(3)),
     call(aten.copy_, x(2, 3), x(2, 1)),

@@ -92,15 +92,15 @@ def pad(call: Call, x: Layout, amounts: Sequence[int], value: float = 0.0) -> La
     for d, amount in enumerate(per_dim):
         if amount == (0, 0):
             continue
-        if not any(c.shape[d] > 1 for c in coordinates):
-            coordinates.append(along(call.units.positions(d, x.shape[d]), d, x.ndim))
-        coordinates = [_pad_along(c, d, amount) for c in coordinates]
+        there = [c for c in coordinates if c.shape[d] > 1]
+        if not there:  # nothing tells the only entry, or many that are alike, from the padding
+            there = [along(call.units.positions(d, x.shape[d]), d, x.ndim)]
+        along_others = [c for c in coordinates if c.shape[d] == 1]
+        coordinates = [*along_others, *(_pad_along(c, d, amount) for c in there)]
     return Layout(call.shape, tuple(coordinates))
 
 
 def _pad_along(coordinate: Ids, dim: int, amount: tuple[int, int]) -> Ids:
-    if coordinate.shape[dim] == 1:
-        return coordinate
     before, after = amount
     n = coordinate.shape[dim]
     cropped = coordinate.take(range(max(-before, 0), n - max(-after, 0)), axis=dim)
