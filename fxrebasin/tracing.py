@@ -41,9 +41,13 @@ def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
     if isinstance(model, fx.GraphModule):
         return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
     try:
-        return copy.deepcopy(model, dict(memo))
+        copied = copy.deepcopy(model, dict(memo))
     except TypeError:  # what Python says of that which it cannot copy
-        return copy.deepcopy(model, {**memo, **_uncopiable(model, memo)})
+        copied = copy.deepcopy(model, {**memo, **_uncopiable(model, memo)})
+    for module in copied.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()  # into one piece again, as accelerators want them
+    return copied
 
 
 def _uncopiable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:

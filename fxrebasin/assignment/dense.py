@@ -24,7 +24,7 @@ def solve_dense(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     columns = np.empty(matrices.shape[:2], dtype=np.int64)
     for b, matrix in enumerate(matrices):
         columns[b] = dense_columns(matrix)
-    batch, n = columns.shape
+    batch, n, _ = costs.shape
     taken = matrices[np.arange(batch)[:, None], np.arange(n), columns]
     value = taken.sum(axis=1, dtype=np.float64)
     at, total = (torch.from_numpy(x).to(costs.device) for x in (columns, value))

@@ -31,7 +31,7 @@ def gather(call: Call, x: Layout, dim: int, index: Layout, **kwargs: Any) -> Lay
     places = index.value
     if places is not None and _is_constant(index) and x.value is None and x.ndim:
         moved = [
-            collapse(as_tensor(c).expand(x.shape).gather(dim, places).numpy())
+            collapse(as_tensor(c).expand(x.shape).gather(dim, places.cpu()).numpy())
             if dim in varies_on(c)
             else _narrowed(c, call.shape)
             for c in x.coordinates

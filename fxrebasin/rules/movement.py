@@ -113,7 +113,8 @@ def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
     given = [i for i in indices if i is not None]
     if x.value is not None or any(i.value is None for i in given):
         return call.pinned(x, *given, reason="is indexed by values that depend on the input")[0]
-    tensors = [None if i is None else i.value for i in indices]
+    values = [None if i is None else i.value for i in indices]
+    tensors = [None if v is None else v.cpu() for v in values]
     dims: list[int] = []
     d = 0
     for i in tensors:
@@ -127,7 +128,7 @@ def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
 def index_select(call: Call, x: Layout, dim: int, index: Layout) -> Layout:
     if x.value is not None or index.value is None:
         return call.pinned(x, index, reason="is indexed by values that depend on the input")[0]
-    positions = index.value
+    positions = index.value.cpu()
     return _gather(x, [dim % x.ndim], lambda t: t.index_select(dim, positions), call)
 
 
