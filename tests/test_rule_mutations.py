@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from rule_samples import SAMPLES, Sample
+from torchvision_samples import SAMPLES as OF_TORCHVISION
 
 from fxrebasin import layout, primitives, rules, signature
 from fxrebasin.layout import Layout, varies_on
@@ -258,7 +259,7 @@ def rule_of(sample: Sample) -> Rule:
 def samples_by_rule() -> dict[str, list[Sample]]:
     """Ops that share a rule are mutated together; named after the first name."""
     groups: dict[Rule, list[Sample]] = {}
-    for sample in SAMPLES:
+    for sample in [*SAMPLES, *OF_TORCHVISION]:
         groups.setdefault(rule_of(sample), []).append(sample)
     return {min(s.name.rstrip("_") for s in samples): samples for samples in groups.values()}
 
