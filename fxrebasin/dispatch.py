@@ -76,7 +76,7 @@ class Stored:
     names: list[str]
     is_buffer: bool
     is_statistic: bool = False
-    """A buffer next to running statistics, as BatchNorm has them: it belongs to units."""
+    """Running statistics, as of BatchNorm, and singular vectors of weights belong to units."""
 
 
 def stored_by_identity(model: nn.Module) -> list[Stored]:
@@ -86,11 +86,16 @@ def stored_by_identity(model: nn.Module) -> list[Stored]:
         found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
     for name, tensor in model.named_buffers(remove_duplicate=False):
         owner = model.get_submodule(name.rpartition(".")[0])
-        statistic = tensor.is_floating_point() and (
-            "running_mean" in owner._buffers or "running_var" in owner._buffers
-        )
+        statistic = tensor.is_floating_point() and _is_statistic(owner, name.rpartition(".")[2])
         found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
     return list(found.values())
+
+
+def _is_statistic(owner: nn.Module, name: str) -> bool:
+    """Is a buffer one of running statistics, or a singular vector that spectral norm follows?"""
+    stem = name[:-1] if name.endswith(("_u", "_v")) else None
+    pair = {f"{stem}u", f"{stem}v"} <= owner._buffers.keys()
+    return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
 
 
 def unnamed_parameters(stored: list[Stored], units: Units) -> list[Parameter]:

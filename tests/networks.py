@@ -519,14 +519,9 @@ def weight_normalised_mlp() -> nn.Module:
     return nn.Sequential(normalised(nn.Linear(3, 6)), nn.ReLU(), normalised(nn.Linear(6, 2)))
 
 
-@network(
-    FLAT,
-    f(6),
-    S(6),
-    incomplete="the power iteration's vectors are constant buffers",
-)
+@network(FLAT, f(6), S(6))
 def spectrally_normalised_mlp() -> nn.Module:
-    """The group needs the buffers u and v to move along."""
+    """The buffers u and v of the power iteration move along."""
     normalised = nn.utils.parametrizations.spectral_norm
     return nn.Sequential(nn.Linear(3, 6), nn.ReLU(), normalised(nn.Linear(6, 2)))
 

@@ -174,14 +174,22 @@ def test_weight_norm_of_grouped_convolutions() -> None:
     check(model, SIGNAL, f(2) + 2 * f(3, 2))
 
 
-def test_spectral_norm_keeps_the_vectors_of_its_iteration_in_place() -> None:
-    """They are buffers: in eval mode the largest singular value is taken from where they are.
-
-    A weight that moved under them would be divided by another number, so nothing that they meet
-    may move; what does not meet them may.
-    """
+@pytest.mark.parametrize("normalised", [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_spectral_norm_moves_the_vectors_of_its_iteration(
+    normalised: Callable[[nn.Module], nn.Module],
+) -> None:
+    """They are buffers: in eval mode the largest singular value is taken from where they are."""
     model = nn.Sequential(
         nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(),
-        parametrizations.spectral_norm(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 2),
+        normalised(nn.Linear(5, 4)), nn.Tanh(), nn.Linear(4, 2),
     )  # fmt: skip
-    check(model, X, f(6))
+    check(model, X, f(6, 5, 4))
+
+
+def test_spectral_norm_of_a_convolution() -> None:
+    """Its right vector has an entry per channel and place of the kernel."""
+    model = nn.Sequential(
+        nn.Conv1d(3, 6, 1), nn.Tanh(),
+        parametrizations.spectral_norm(nn.Conv1d(6, 4, 3)), nn.Tanh(), nn.Conv1d(4, 2, 1),
+    )  # fmt: skip
+    check(model, SIGNAL, f(6, 4))

@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 
 @triton.jit
-def add_and_clip(x, shift, out, n, width: tl.constexpr):  # type: ignore[no-untyped-def]
+def add_and_clip(x, shift, out, n, width: tl.constexpr):  # type: ignore[no-untyped-def,name-defined]
     places = tl.program_id(0) * width + tl.arange(0, width)
     inside = places < n
     total = tl.load(x + places, mask=inside) + tl.load(shift + places, mask=inside)
