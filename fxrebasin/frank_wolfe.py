@@ -11,7 +11,7 @@ Sources: J. T. Vogelstein et al., "Fast Approximate Quadratic Programming for Gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ def frank_wolfe(
     *,
     steps: int = 20,
     spread: float = 0.0,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, Indices]:
     """Better indices of the flat trees, all other blocks being where they are.
 
@@ -40,6 +41,7 @@ def frank_wolfe(
         trees: trees of one block each, with their terms.
         steps: at most so many; each costs as much as a sweep.
         spread: the share of the uniform matrix in the start, from 0 to 1.
+        is_over: asked after every step whether to stop.
 
     Returns:
         The best indices that were met: of the directions taken, and of the end, rounded. They
@@ -68,6 +70,8 @@ def frank_wolfe(
         share = _best_share(value, slope, there)
         value += share * slope + share**2 * (there - value - slope)
         weights = {name: w + share * towards[name] for name, w in weights.items()}
+        if is_over():
+            break
     end = {name: _assigned(w, name).columns.cpu().numpy() for name, w in weights.items()}
     if best is None or problem.value_at(end) >= best[0]:
         return end

@@ -28,6 +28,8 @@ EXPLORATION = 0.25
 class Budget:
     """How much to spend on better optima after the first descent: whatever ends first.
 
+    Time is looked at between the sweeps of a descent and the steps of a relaxation.
+
     >>> Budget(rounds=8)
     Budget(seconds=inf, rounds=8)
     """
@@ -71,12 +73,16 @@ def search(
     """
     best, value = descent.indices, descent.total
     rounds: list[Round] = []
-    begin = time.perf_counter()
-    while len(rounds) < budget.rounds and time.perf_counter() - begin < budget.seconds:
-        start = _draw(rounds, generator)
+    end = time.perf_counter() + budget.seconds
+
+    def is_over() -> bool:
+        return time.perf_counter() >= end
+
+    while len(rounds) < budget.rounds and not is_over():
+        start = _draw(rounds, generator, timed=math.isfinite(budget.seconds))
         since = time.perf_counter()
-        start(descent, best, generator)
-        climb(descent, order=order, generator=generator, max_sweeps=max_sweeps)
+        start(descent, best, generator, is_over)
+        climb(descent, order=order, generator=generator, max_sweeps=max_sweeps, is_over=is_over)
         descent.evaluate()
         gained = max(descent.total - value, 0.0)
         if gained:
@@ -95,10 +101,11 @@ def climb(
     generator: np.random.Generator,
     max_sweeps: int,
     announce: Callable[[], None] = lambda: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> tuple[list[float], bool]:
     """Sweep until nothing changes; the objective after each sweep, and whether it converged."""
     history: list[float] = []
-    while len(history) < max_sweeps:
+    while len(history) < max_sweeps and not is_over():
         risen = descent.sweep(order(len(descent.trees), len(history), generator))
         history.append(descent.total)
         announce()
@@ -107,13 +114,14 @@ def climb(
     return history, False
 
 
-def _draw(rounds: list[Round], generator: np.random.Generator) -> Start:
-    """Each start once, then more often those that gained most, a fixed share of rounds apart."""
+def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Start:
+    """Each start once, then more often those that gained most, per round or per second, a fixed
+    share of rounds apart."""
     if len(rounds) < len(STARTS):
         return STARTS[len(rounds)]
-    gained = np.array(
-        [sum(r.gained for r in rounds if r.start == start.__name__) for start in STARTS]
-    )
+    tried = [[r for r in rounds if r.start == start.__name__] for start in STARTS]
+    spent = [sum(r.seconds for r in some) if timed else len(some) for some in tried]
+    gained = np.array([sum(r.gained for r in some) for some in tried]) / np.array(spent)
     even = np.full(len(STARTS), 1 / len(STARTS))
     shares = gained / gained.sum() if gained.any() else even
     drawn = generator.choice(len(STARTS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)

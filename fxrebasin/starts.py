@@ -1,7 +1,7 @@
 """Where else a descent can start: what a search for better optima tries in turn.
 
 Each function moves a descent away from the best permutation known so far; the descent then climbs
-again, and the better of the two results is kept.
+again, and the better of the two results is kept. One that takes long looks whether time is over.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from .frank_wolfe import frank_wolfe
 from .objectives import Indices
 from .signatures import match_signatures
 
-Start = Callable[[Descent, dict[str, Indices], np.random.Generator], None]
+IsOver = Callable[[], bool]
+Start = Callable[[Descent, dict[str, Indices], np.random.Generator, IsOver], None]
 
 
-def hold_out(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
+def hold_out(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
+) -> None:
     """A joint move of a tree and its neighbours: each half of its units is placed by neighbours
     that have only heard the other half."""
     flat = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
@@ -32,17 +35,21 @@ def hold_out(descent: Descent, best: dict[str, Indices], generator: np.random.Ge
             descent.hold_out(k, half)
 
 
-def relax(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
+def relax(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
+) -> None:
     """Frank-Wolfe over all blocks that are not nested, from a mixture of the best permutation and
     the uniform matrix."""
     flat = [tree for tree in descent.trees if tree.is_flat and tree.terms]
     if flat:
         spread = float(generator.uniform())
-        found = frank_wolfe(descent.objective, best, flat, spread=spread)
+        found = frank_wolfe(descent.objective, best, flat, spread=spread, is_over=is_over)
         descent.move_to({**best, **found})
 
 
-def restart(descent: Descent, best: dict[str, Indices], generator: np.random.Generator) -> None:
+def restart(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
+) -> None:
     """A random permutation, every block its own."""
     seed = int(generator.integers(2**63))
     sample = descent.symmetry.sample(torch.Generator().manual_seed(seed))
@@ -50,7 +57,7 @@ def restart(descent: Descent, best: dict[str, Indices], generator: np.random.Gen
 
 
 def compare_signatures(
-    descent: Descent, best: dict[str, Indices], generator: np.random.Generator
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
 ) -> None:
     """Match the units of one tree by what no other permutation changes, and rebuild the rest."""
     trees = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]

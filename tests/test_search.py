@@ -19,7 +19,7 @@ from fxrebasin.descent import Descent
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.frank_wolfe import frank_wolfe
 from fxrebasin.objectives import WeightMatching
-from fxrebasin.search import STARTS
+from fxrebasin.search import STARTS, climb
 from fxrebasin.signatures import match_signatures, upper_bound
 
 torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def test_a_budget_needs_a_limit() -> None:
 def test_a_start_leaves_a_valid_permutation_and_its_value(name: str, start: Any) -> None:
     descent = descent_of(name)
     best = dict(descent.indices)
-    start(descent, best, np.random.default_rng(0))
+    start(descent, best, np.random.default_rng(0), lambda: False)
     assert best.keys() == descent.permutation.indices.keys()  # which checks every row
     assert descent.total == pytest.approx(value(descent.objective, descent.indices), rel=1e-9)
 
@@ -210,3 +210,24 @@ def test_the_gain_of_a_block_is_what_would_be_lost_without_it(
         back = {**found.permutation.indices, **{n: identity[n] for n in family}}
         loss = found.objective_after - value(objective, back)
         assert found.gains[root] == pytest.approx(loss, rel=1e-4, abs=1e-4)
+
+
+def test_time_is_looked_at_between_steps_and_sweeps() -> None:
+    descent = descent_of("mlp")
+    asked: list[bool] = []
+
+    def is_over() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    found = frank_wolfe(descent.objective, descent.indices, descent.trees, spread=1.0)
+    stopped = frank_wolfe(
+        descent.objective, descent.indices, descent.trees, spread=1.0, is_over=is_over
+    )
+    assert len(asked) == 2
+    assert value(descent.objective, stopped) <= value(descent.objective, found) + 1e-9
+    generator, order = np.random.default_rng(0), fr.schedules.random_order
+    history, converged = climb(
+        descent, order=order, generator=generator, max_sweeps=9, is_over=lambda: True
+    )
+    assert (history, converged) == ([], False)
