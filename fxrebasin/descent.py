@@ -117,6 +117,20 @@ class Descent:
             remaining.difference_update(chosen)
         self.evaluate()
 
+    def disturb(self, k: int, noise: float, generator: torch.Generator) -> None:
+        """Solve a flat tree with noise on its gains, of a share of their deviation. The objective
+        may fall."""
+        tree = self.trees[k]
+        cost = tree.costs[tree.root]
+        cost.update(self.indices, self.sources, set(tree.terms))
+        drawn = torch.randn(cost.matrix.shape, generator=generator).to(cost.matrix)
+        noisy = cost.matrix + noise * cost.matrix.std() * drawn
+        found = assign(noisy[None], name=f"the gains of block {tree.root!r}")
+        self.solver.forget_solution(k)
+        self.solver.release(k)
+        self._clock += 1
+        self._put(k, {tree.root: found.columns.cpu().numpy()})
+
     def hold_out(self, k: int, units: Indices) -> None:
         """Solve the neighbours of a flat tree without hearing some of its units, and then those
         units by what the neighbours say. The objective may fall.

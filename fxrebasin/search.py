@@ -17,9 +17,9 @@ import numpy as np
 from .descent import Descent
 from .errors import InvalidArgumentError
 from .schedules import Order
-from .starts import Start, compare_signatures, hold_out, relax, restart
+from .starts import Start, anneal, compare_signatures, hold_out, relax, restart
 
-STARTS: tuple[Start, ...] = (hold_out, compare_signatures, restart, relax)
+STARTS: tuple[Start, ...] = (hold_out, compare_signatures, anneal, relax, restart)
 EXPLORATION = 0.25
 """The share of rounds in which any start may be drawn, however little it has gained."""
 

@@ -20,6 +20,36 @@ IsOver = Callable[[], bool]
 Start = Callable[[Descent, dict[str, Indices], np.random.Generator, IsOver], None]
 
 
+ANNEALING_SWEEPS = (20, 80, 320)
+MOST_NOISE = (0.05, 0.2)
+"""In standard deviations of the gains: more only forgets, less finds nothing else."""
+
+
+def anneal(
+    descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
+) -> None:
+    """Sweeps in which gains carry noise, less and less of it: simulated annealing with
+    assignments for moves.
+
+    Source: S. Kirkpatrick, C. D. Gelatt and M. P. Vecchi, "Optimization by simulated annealing",
+    Science 220 (1983).
+    """
+    descent.move_to(best)
+    drawn = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    sweeps = int(generator.choice(ANNEALING_SWEEPS))
+    most = float(generator.uniform(*MOST_NOISE))
+    for noise in np.linspace(most, 0, sweeps, endpoint=False).tolist():
+        for k in generator.permutation(len(descent.trees)).tolist():
+            tree = descent.trees[k]
+            if tree.is_flat and tree.terms and not tree.bilinear:
+                descent.disturb(k, noise, drawn)
+            else:
+                descent.visit([k])
+        if is_over():
+            break
+    descent.evaluate()
+
+
 def hold_out(
     descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
 ) -> None:
