@@ -5,15 +5,19 @@ from __future__ import annotations
 from functools import cache
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fxrebasin.constraint_graph import Axis
+from fxrebasin.constraint_graph import Axis, AxisUnits, Sharing
 from fxrebasin.graph_module import META
 from fxrebasin.passes import Propagate
 from fxrebasin.report import State, state_of
 from fxrebasin.tracing import trace
+from fxrebasin.units import Ids
 
 torch.set_num_threads(1)
 
@@ -194,3 +198,24 @@ def test_what_pins_an_axis_is_recorded(name: str, axis: Axis, node: str) -> None
 def test_all_kinds_occur() -> None:
     found = set().union(*(kinds(graph_of(name)[2]) for name in NETS))
     assert found == {"equal", "part", "product", "parent", "pinned"}
+
+
+UNIT_SETS = st.lists(
+    st.sets(st.integers(0, 9), min_size=1, max_size=4).map(lambda s: np.array(sorted(s))),
+    min_size=1,
+    max_size=2,
+)
+
+
+@given(sets=st.lists(UNIT_SETS, max_size=7), some=st.sets(st.integers(0, 9)))
+@settings(deadline=None)
+def test_axes_that_share_units_are_found_without_comparing_all(
+    sets: list[list[Ids]], some: set[int]
+) -> None:
+    axes = [AxisUnits((f"t{k}", 0), tuple(units), False) for k, units in enumerate(sets)]
+    held = [set(np.concatenate(units).tolist()) for units in sets]
+    sharing = Sharing(axes)
+    for k, mine in enumerate(held):
+        assert sharing.partners(k) == [j for j, other in enumerate(held) if mine & other]
+    wanted = np.array(sorted(some), dtype=np.int64)
+    assert sharing.holders(wanted) == [j for j, other in enumerate(held) if other & some]
