@@ -101,13 +101,20 @@ class CostMatrix:
             along = self._moved_groups(occurrence, old, new)
             if not along and np.array_equal(old.rows, new.rows):
                 return False
-            if len(along) == 1 and np.array_equal(old.rows, new.rows):
+            apart = [self._hidden_group(occurrence, heard) for heard in (old, new)]
+            if (
+                len(along) == 1
+                and np.array_equal(old.rows, new.rows)
+                and {*apart} <= {None, along[0]}
+            ):
                 where = np.flatnonzero(old.sources[along[0]] != new.sources[along[0]])
                 self._add(occurrence, place, new, along[0], where, minus=old)
                 return True
         for heard, sign in ((old, -1.0), (new, 1.0)):
             if heard is not None:
-                self._add(occurrence, place, heard, self._widest_group(occurrence), None, sign=sign)
+                hidden = self._hidden_group(occurrence, heard)
+                along_group = self._widest_group(occurrence) if hidden is None else hidden
+                self._add(occurrence, place, heard, along_group, None, sign=sign)
         return old is not None or new is not None
 
     def _moved_groups(self, occurrence: Occurrence, old: _Heard, new: _Heard) -> list[int]:
@@ -116,6 +123,11 @@ class CostMatrix:
             for g in range(len(new.sources))
             if g != occurrence.group and not np.array_equal(old.sources[g], new.sources[g])
         ]
+
+    def _hidden_group(self, occurrence: Occurrence, heard: _Heard) -> int | None:
+        """The other axis on which positions are not heard, if there is one."""
+        others = (g for g in range(len(heard.sources)) if g != occurrence.group)
+        return next((g for g in others if (heard.sources[g] == HIDDEN).any()), None)
 
     def _widest_group(self, occurrence: Occurrence) -> int | None:
         sizes = self.objective.terms[occurrence.term].a.shape

@@ -89,33 +89,67 @@ class Descent:
         return risen
 
     def rebuild(self, numbers: Collection[int]) -> None:
-        """Solve trees anew, whatever they were, those first that share most with tensors whose
-        other blocks are settled, each hearing only those tensors. The objective may fall.
+        """Solve trees anew, whatever they were, those first that share most with what is settled,
+        each hearing only that. The objective may fall.
         """
-        remaining = set(numbers)
-        sizes = np.array([term.a.numel() for term in self.objective.terms])
-        while remaining:
-            open_blocks = {name for k in remaining for name in self.trees[k].names}
-            heard = {}
-            for k in remaining:
-                unknown = open_blocks.difference(self.trees[k].names)
-                terms = self.trees[k].terms
-                heard[k] = {t for t in terms if not self.objective.terms[t].blocks & unknown}
-            shares = {
-                k: sizes[[*heard[k]]].sum() / max(sizes[[*self.trees[k].terms]].sum(), 1)
-                if heard[k]
-                else 0.0
-                for k in remaining
-            }
+        unsettled = set(numbers)
+        shares: dict[int, float] = {}
+        heard: dict[int, dict[int, Sources]] = {}
+        while unsettled:
+            for k in unsettled - shares.keys():
+                heard[k] = self._settled(k, unsettled)
+                shares[k] = self._share(k, heard[k])
             best = max(shares.values())
-            chosen = colours([k for k in sorted(remaining) if shares[k] == best], self.shared)[0]
+            equal = [k for k in sorted(unsettled) if shares[k] == best]
+            chosen = colours(equal, self.shared)[0]
+            sources = list(self.sources)
+            for k in chosen:
+                for t, known in heard[k].items():
+                    sources[t] = known
             self._clock += 1
-            for k, candidate in self.solver.solve(chosen, self.indices, self.sources, heard):
+            terms = {k: set(heard[k]) for k in chosen}
+            for k, candidate in self.solver.solve(chosen, self.indices, sources, terms):
                 self._put(k, candidate)
-                if len(heard[k]) == len(self.trees[k].terms) and not self.trees[k].bilinear:
+                if shares[k] == 1 and not self.trees[k].bilinear:
                     self._seen_at[k] = self._clock
-            remaining.difference_update(chosen)
+            unsettled.difference_update(chosen)
+            for k in chosen:
+                for other in (k, *self.shared[k]):
+                    shares.pop(other, None)
         self.evaluate()
+
+    def _settled(self, k: int, unsettled: set[int]) -> dict[int, Sources]:
+        """The terms of a tree that hold anything settled, and their sources without the rest."""
+        own = set(self.trees[k].names)
+        unknown = {n for j in self.shared[k] if j in unsettled for n in self.trees[j].names} - own
+        known = {t: self._known(t, own, unknown) for t in self.trees[k].terms}
+        return {t: sources for t, sources in known.items() if sources is not None}
+
+    def _known(self, t: int, own: set[str], unknown: set[str]) -> Sources | None:
+        """The sources of a term without those of unknown blocks, on the axes that are not a tree's
+        own; None if they are all unknown on one, or some on several."""
+        groups = self.objective.terms[t].parameter.groups
+        blocks = [{name for s in group.segments for name in s.blocks} for group in groups]
+        holding = [g for g, names in enumerate(blocks) if names & own]
+        result, partly = list(self.sources[t]), 0
+        for g, group in enumerate(groups):
+            if holding == [g] or not blocks[g] & unknown:
+                continue
+            source = result[g].copy()
+            for segment in group.segments:
+                if unknown.intersection(segment.blocks):
+                    source[segment.positions] = HIDDEN
+            result[g] = source
+            partly += 1
+            if partly > 1 or (source == HIDDEN).all():
+                return None
+        return tuple(result)
+
+    def _share(self, k: int, heard: Mapping[int, Sources]) -> float:
+        """How much of the entries that a tree shares with others is heard."""
+        entries = {t: self.objective.terms[t].a.numel() for t in self.trees[k].terms}
+        known = (entries[t] * min((s != HIDDEN).mean() for s in heard[t]) for t in heard)
+        return float(sum(known) / max(sum(entries.values()), 1))
 
     def disturb(self, k: int, noise: float, generator: torch.Generator) -> None:
         """Solve a flat tree with noise on its gains, of a share of their deviation. The objective

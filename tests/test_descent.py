@@ -1,0 +1,75 @@
+"""The start of a descent: every tree hears what is settled of each tensor, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from randomise import randomise
+from torch import Tensor, nn
+
+import fxrebasin as fr
+from fxrebasin.cost_matrices import HIDDEN
+from fxrebasin.descent import Descent
+from fxrebasin.objectives import Sources, WeightMatching
+
+torch.set_num_threads(1)
+
+
+class Dense(nn.Module):
+    """A layer that reads the two before it side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 5)
+        self.third, self.leave = nn.Linear(9, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.first(x).tanh()
+        second = self.second(first).tanh()
+        return self.leave(self.third(torch.cat([first, second], 1)).tanh())
+
+
+def descent() -> Descent:
+    symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
+    a, b = (randomise(Dense(), seed).state_dict() for seed in (1, 2))
+    return Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+
+
+def term(found: Descent, name: str) -> int:
+    return next(t for t, term in enumerate(found.objective.terms) if term.parameter.name == name)
+
+
+def heard_by_third(found: Descent, *unknown: str) -> Sources | None:
+    return found._known(term(found, "third.weight"), {"third.weight[0]"}, set(unknown))
+
+
+def test_what_is_settled_of_a_concatenation_is_heard() -> None:
+    found = descent()
+    sources = heard_by_third(found, "second.weight[0]")
+    assert sources is not None
+    assert sources[1].tolist() == [0, 1, 2, 3, *[HIDDEN] * 5]
+    whole = heard_by_third(found)
+    assert whole is not None and whole[1].tolist() == list(range(9))
+
+
+def test_what_is_not_settled_at_all_is_not_heard() -> None:
+    assert heard_by_third(descent(), "first.weight[0]", "second.weight[0]") is None
+
+
+def test_others_on_the_own_axis_do_not_matter() -> None:
+    found = descent()
+    t = term(found, "third.weight")
+    sources = found._known(t, {"first.weight[0]"}, {"second.weight[0]"})
+    assert sources is not None
+    assert all(np.array_equal(s, whole) for s, whole in zip(sources, found.sources[t], strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_undoes_a_planted_permutation(seed: int) -> None:
+    symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
+    a = randomise(Dense(), 1).state_dict()
+    planted = symmetry.sample(torch.Generator().manual_seed(seed))
+    found = Descent(WeightMatching(symmetry, planted.apply(a), a), symmetry.identity().indices)
+    found.rebuild(range(len(found.trees)))
+    assert found.permutation == planted.inverse()
