@@ -6,9 +6,10 @@ trees with equally many units go to the assignment solver in one batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from .assignment import Assignment, assign
 from .objectives import Indices, Sources, WeightMatching
@@ -28,6 +29,7 @@ class BlockSolver:
         self.objective = objective
         self.trees = trees_of(objective)
         self._warm: list[Assignment | None] = [None] * len(self.trees)
+        self.tables: list[dict[str, Tensor]] = [{} for _ in self.trees]
         self._kept = self._affordable(sum(2 * t.a.nbytes for t in objective.terms))
 
     def _affordable(self, budget: int) -> list[bool]:
@@ -44,6 +46,7 @@ class BlockSolver:
         indices: Mapping[str, Indices],
         sources: list[Sources],
         heard: Mapping[int, set[int]] | None = None,
+        within: Collection[int] = (),
     ) -> Iterator[tuple[int, dict[str, Indices]]]:
         """The best indices of trees that share no tensor, one tree after another.
 
@@ -51,6 +54,7 @@ class BlockSolver:
             indices, sources: of all blocks and terms; they may change between two trees, as long
                 as only trees that were returned move.
             heard: per tree, its terms that are heard; all by default.
+            within: trees, solved before, of which only the innermost blocks are to move.
         """
         waiting: dict[int, list[int]] = {}
         for k in numbers:
@@ -59,8 +63,11 @@ class BlockSolver:
             costs = tree.costs.values()
             changed = [cost.update(indices, sources, terms) for cost in costs]
             if not tree.is_flat:
-                solver = TreeSolver(self.objective, indices, tree, terms)
-                yield k, solver.solve()
+                tables = self.tables[k] if heard is None else {}
+                solver = TreeSolver(self.objective, indices, tree, terms, tables)
+                found = solver.solve_within() if k in within else solver.solve()
+                self.tables[k] = solver.tables
+                yield k, found
                 self.release(k)
             elif not changed[0] and self._warm[k] is not None:
                 yield k, self._candidate(k)

@@ -75,15 +75,24 @@ class Descent:
         return risen
 
     def visit(self, numbers: Sequence[int]) -> bool:
-        """Solve trees that share no tensor; True if the objective rose."""
+        """Solve trees that share no tensor; True if the objective rose.
+
+        A tree of nested blocks that was solved before is first solved within its parents, which
+        is far cheaper, and as a whole only where that gains nothing.
+        """
         stale = [k for k in numbers if self._is_stale(k)]
         self._clock += 1
         risen = False
-        for k, candidate in self.solver.solve(stale, self.indices, self.sources):
+        within = {k for k in stale if self.solver.tables[k]}
+        for k, candidate in self.solver.solve(stale, self.indices, self.sources, within=within):
             rose = self._accept(k, candidate)
+            if not rose and k in within:
+                within.remove(k)
+                ((_, candidate),) = self.solver.solve([k], self.indices, self.sources)
+                rose = self._accept(k, candidate)
             if not rose and self.trees[k].bilinear and self.trees[k].is_flat:
                 rose = self._quadratic_step(k)
-            if not (rose and self.trees[k].bilinear):
+            if not (rose and (self.trees[k].bilinear or k in within)):
                 self._seen_at[k] = self._clock
             risen |= rose
         return risen

@@ -7,7 +7,7 @@ columns of a grouped convolution inside its groups) are solved in turn, each hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -26,16 +26,23 @@ class TreeSolver:
     Args:
         tree: its cost matrices are up to date.
         terms: the terms that are heard.
+        tables: per block, where it puts its units for every pair of parents, as an earlier step
+            found it: what siblings hear of each other at first.
     """
 
     def __init__(
-        self, objective: WeightMatching, indices: Mapping[str, Indices], tree: Tree, terms: set[int]
+        self,
+        objective: WeightMatching,
+        indices: Mapping[str, Indices],
+        tree: Tree,
+        terms: set[int],
+        tables: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.objective = objective
         self.indices = indices
         self.blocks = objective.symmetry.blocks
         self.tree = tree
-        self.tables: dict[str, Tensor] = {}
+        self.tables: dict[str, Tensor] = dict(tables or {})
         self.bilinear: list[tuple[Coupling, Pair]] = [
             (coupling, self._shared_entries(coupling))
             for coupling in tree.couplings
@@ -44,9 +51,44 @@ class TreeSolver:
 
     def solve(self) -> dict[str, Indices]:
         """The indices of the tree's blocks."""
-        for _ in range(2 if self.bilinear else 1):
+        for _ in range(2 if self.bilinear and not self.tables else 1):
             self._sweep()
         return self._chosen()
+
+    def solve_within(self) -> dict[str, Indices]:
+        """The indices of the innermost blocks, while all that they are nested in stays in place."""
+        found: dict[str, Indices] = {}
+        for name in self.tree.innermost:
+            block = self.blocks[name]
+            q, n = block.count, block.size
+            above = self._flat_indices(block.parent)
+            pairs = torch.arange(q), above
+            gains = self.tree.costs[name].matrix.reshape(q, n, q, n)[pairs[0], :, pairs[1]]
+            for sibling, (a, b) in self._couplings_of(name):
+                local = torch.from_numpy({**self.indices, **found}[sibling]).to(b.device)
+                moved = b[above].gather(2, local[:, None, :, None].expand(-1, n, -1, b.shape[3]))
+                gains = gains + torch.einsum("qisr,qjsr->qij", a, moved)
+            assigned = assign(gains, name=f"the gains of block {name!r}")
+            found[name] = assigned.columns.cpu().numpy()
+            self.tables[name][pairs] = assigned.columns
+        return found
+
+    def _flat_indices(self, name: str | None) -> Tensor:
+        """Where every unit of a block is, among all of its units."""
+        if name is None:
+            return torch.zeros(1, dtype=torch.int64)
+        block = self.blocks[name]
+        above = self._flat_indices(block.parent)
+        return (above[:, None] * block.size + torch.from_numpy(self.indices[name])).ravel()
+
+    def _couplings_of(self, name: str) -> Iterator[tuple[str, Pair]]:
+        """The siblings that a block shares entries with, which have the block's units first."""
+        for coupling, (a, b) in self.bilinear:
+            first, second = coupling.chain[-1], coupling.sibling
+            if name == first:
+                yield second, (a, b)
+            elif name == second:
+                yield first, (a.transpose(1, 2), b.transpose(1, 2))
 
     def _shared_entries(self, coupling: Coupling) -> Pair:
         """The entries of both models on a shared segment, as (parents, first, second, rest)."""
@@ -87,13 +129,9 @@ class TreeSolver:
     def _coupling(self, block: Block) -> Tensor | float:
         """What the siblings of a block say, given the assignments found for them so far."""
         total: Tensor | float = 0.0
-        for coupling, (a, b) in self.bilinear:
-            first, second = coupling.chain[-1], coupling.sibling
-            if block.name == first and second in self.tables:
-                total = total + _coupled(a, b, self.tables[second])
-            elif block.name == second and first in self.tables:
-                swapped = a.transpose(1, 2), b.transpose(1, 2)
-                total = total + _coupled(*swapped, self.tables[first])
+        for sibling, (a, b) in self._couplings_of(block.name):
+            if sibling in self.tables:
+                total = total + _coupled(a, b, self.tables[sibling])
         return total
 
     def _chosen(self) -> dict[str, Indices]:
@@ -111,10 +149,12 @@ class TreeSolver:
 
 def _coupled(a: Tensor, b: Tensor, table: Tensor) -> Tensor:
     """Gains (parents, parents, n, n) with the siblings (the third dimension) assigned."""
-    q, n, _, rest = a.shape
-    left = a.reshape(q, n, -1)
-    result = []
+    q, n, siblings, rest = a.shape
+    left = a.reshape(q, n, siblings * rest)
+    right = b.permute(0, 2, 3, 1).reshape(q * siblings, rest * n)
+    begins = siblings * torch.arange(q, device=table.device)[:, None]
+    result = torch.empty(q, q, n, n, dtype=a.dtype, device=a.device)
     for k in range(q):
-        moved = b.gather(2, table[k][:, None, :, None].expand(-1, n, -1, rest))
-        result.append(torch.einsum("ir,qjr->qij", left[k], moved.reshape(q, n, -1)))
-    return torch.stack(result)
+        moved = right.index_select(0, (begins + table[k]).ravel())
+        torch.matmul(left[k], moved.reshape(q, siblings * rest, n), out=result[k])
+    return result

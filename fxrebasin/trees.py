@@ -39,6 +39,8 @@ class Tree:
     costs: dict[str, CostMatrix]
     """What the segments say to the innermost block that they hold, linearly."""
     couplings: tuple[Coupling, ...]
+    innermost: tuple[str, ...]
+    """The nested blocks in which no others are nested."""
     bilinear: bool
     """Some tensor holds blocks of the tree on two of its axes: cost matrices are gradients."""
 
@@ -86,7 +88,10 @@ def _tree(objective: WeightMatching, root: str) -> Tree:
                 parts[name].append((occurrence, frozenset(chain)))
     terms = tuple(objective.touched(set(names)))
     costs = {name: CostMatrix(objective, name, parts[name]) for name in names}
-    return Tree(root, names, terms, costs, tuple(couplings), _is_bilinear(objective, names, terms))
+    parents = {objective.symmetry.blocks[name].parent for name in names}
+    innermost = tuple(name for name in names if name != root and name not in parents)
+    bilinear = _is_bilinear(objective, names, terms)
+    return Tree(root, names, terms, costs, tuple(couplings), innermost, bilinear)
 
 
 def _bottom_up(symmetry: Symmetry, name: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from fxrebasin.cost_matrices import HIDDEN
 from fxrebasin.descent import Descent
-from fxrebasin.objectives import Sources, WeightMatching
+from fxrebasin.objectives import Indices, Sources, WeightMatching
 
 torch.set_num_threads(1)
 
@@ -28,6 +30,18 @@ class Dense(nn.Module):
         first = self.first(x).tanh()
         second = self.second(first).tanh()
         return self.leave(self.third(torch.cat([first, second], 1)).tanh())
+
+
+class Grouped(nn.Module):
+    """Groups whose kernel has free channels on both of its sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.grouped = nn.Conv2d(2, 9, 1), nn.Conv2d(9, 9, 1, groups=3)
+        self.leave = nn.Conv2d(9, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.grouped(self.enter(x).tanh()).tanh())
 
 
 def descent() -> Descent:
@@ -73,3 +87,47 @@ def test_a_start_undoes_a_planted_permutation(seed: int) -> None:
     found = Descent(WeightMatching(symmetry, planted.apply(a), a), symmetry.identity().indices)
     found.rebuild(range(len(found.trees)))
     assert found.permutation == planted.inverse()
+
+
+def grouped(seed: int) -> Descent:
+    """With tables of a first step."""
+    symmetry = fr.analyze(Grouped(), args=(torch.zeros(1, 2, 1, 1),))
+    a, b = (randomise(Grouped(), n).state_dict() for n in (2 * seed, 2 * seed + 1))
+    found = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    assert len(found.trees) == 1
+    list(found.solver.solve([0], found.indices, found.sources))
+    found.move_to(symmetry.sample(torch.Generator().manual_seed(seed)).indices)
+    return found
+
+
+def within(found: Descent) -> dict[str, Indices]:
+    ((_, moved),) = found.solver.solve([0], found.indices, found.sources, within=[0])
+    return moved
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_within_its_parents_a_tree_only_rises(seed: int) -> None:
+    found = grouped(seed)
+    moved = within(found)
+    assert set(moved) == set(found.trees[0].innermost) and found.trees[0].root not in moved
+    assert found._exact_gain(found.trees[0], moved) >= -1e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_within_its_parents_no_other_order_is_better(seed: int) -> None:
+    found = grouped(seed)
+    for _ in range(20):
+        found._put(0, within(found))
+    for name in found.trees[0].innermost:
+        for parent, order in itertools.product(range(3), itertools.permutations(range(3))):
+            other = found.indices[name].copy()
+            other[parent] = order
+            assert found._exact_gain(found.trees[0], {name: other}) <= 1e-6
+
+
+def test_a_descent_ends_where_the_whole_tree_gains_nothing() -> None:
+    found = grouped(0)
+    while found.sweep([0]):
+        pass
+    ((_, whole),) = found.solver.solve([0], found.indices, found.sources)
+    assert found._exact_gain(found.trees[0], whole) <= 1e-6
