@@ -27,7 +27,7 @@ ON_HOST_UP_TO = 2**18
 ON_DEVICE_UP_TO = 1024
 FUSED_UP_TO = 4096
 """Rows up to which augmenting paths are faster than the sparse engine on a device, without and
-with kernels; see ``benchmarks/accelerator.md``."""
+with kernels, as ``benchmarks/accelerator.py`` measures."""
 
 
 def assign(
