@@ -118,10 +118,10 @@ def _unite_twins(units: Units, edges: Edges) -> None:
         if np.intersect1d(units.find(families[r1]), units.find(families[r2])).size:
             continue
         here = twins[(pairs[0] == r1) & (pairs[1] == r2)]
-        a, b = parent[first[here]], parent[here]
+        a, b = units.find(parent[first[here]]), units.find(parent[here])
         pinned = units.is_pinned(a) | units.is_pinned(b)
         units.pin(np.concatenate([a[pinned], b[pinned]]), "has the same units as a pinned unit")
-        if len(np.unique(a)) == len(a):
+        if len(np.unique(a)) == len(a) == len(np.unique(b)):
             units.equate(a[~pinned], b[~pinned])
 
 

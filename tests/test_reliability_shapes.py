@@ -9,13 +9,14 @@ import torch
 from networks import Apply, f, real
 from test_reliability import Case, Cases, X, check
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 import fxrebasin as fr
 from fxrebasin.errors import InvalidInputError
 
 torch.set_num_threads(1)
 
-ONE, ZERO, BATCH, TWICE = Cases(), Cases(), Cases(), Cases()
+ONE, ZERO, PADDED, BATCH, TWICE = Cases(), Cases(), Cases(), Cases(), Cases()
 
 
 # axes of size one
@@ -140,6 +141,34 @@ def test_inputs_that_nothing_can_be_concluded_from_are_refused(shape: tuple[int,
     net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
     with pytest.raises(InvalidInputError, match="no entries"):
         fr.analyze(net, args=(torch.zeros(shape),))
+
+
+# constants beside units, which nothing names
+
+
+@PADDED.hidden(f(6) + 2 * f(2), m=10)
+def padded_twice_with_two_values(h: Tensor) -> Tensor:
+    return pad(pad(h, (2, 0), value=1.0), (2, 0))
+
+
+@PADDED.hidden(f(6) + 2 * f(2), m=10)
+def padded_before_and_after_an_exponential(h: Tensor) -> Tensor:
+    return pad(pad(h, (2, 0)).exp(), (2, 0))
+
+
+@PADDED.hidden(f(6) + 2 * f(2), m=10)
+def padded_beside_ones(h: Tensor) -> Tensor:
+    return pad(torch.cat([h, torch.ones(len(h), 2)], 1), (0, 2))
+
+
+@PADDED.hidden(f(6) + f(2), m=9)
+def padded_beside_their_sum(h: Tensor) -> Tensor:
+    return pad(torch.cat([h, h.sum(1, keepdim=True)], 1), (0, 2))
+
+
+@pytest.mark.parametrize("case", PADDED.each())
+def test_padding(case: Case) -> None:
+    check(case)
 
 
 # batches; that of every network in ``networks`` is one and two as well

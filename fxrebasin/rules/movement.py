@@ -93,11 +93,21 @@ def pad(call: Call, x: Layout, amounts: Sequence[int], value: float = 0.0) -> La
         if amount == (0, 0):
             continue
         there = [c for c in coordinates if c.shape[d] > 1]
-        if not there:  # nothing tells the only entry, or many that are alike, from the padding
-            there = [along(call.units.positions(d, x.shape[d]), d, x.ndim)]
+        if _has_nameless(there):  # like what is padded now, which may have another value
+            there.append(along(call.units.positions(-1, 1).repeat(x.shape[d]), d, x.ndim))
         along_others = [c for c in coordinates if c.shape[d] == 1]
         coordinates = [*along_others, *(_pad_along(c, d, amount) for c in there)]
     return Layout(call.shape, tuple(coordinates))
+
+
+def _has_nameless(coordinates: Sequence[Ids]) -> bool:
+    """Are there entries that no coordinate names?"""
+    if not all((c == NOWHERE).any() for c in coordinates):
+        return False
+    nameless = np.ones((), dtype=bool)
+    for c in coordinates:
+        nameless = nameless & (c == NOWHERE)
+    return bool(nameless.any())
 
 
 def _pad_along(coordinate: Ids, dim: int, amount: tuple[int, int]) -> Ids:
