@@ -1,8 +1,9 @@
 """The sparse engine on batches: units, scales and leftovers that its algorithm does not suit.
 
 Costs of extreme size are rescaled by a power of two, which loses nothing. Constant rows and
-columns, which dead units leave, are paired with each other. Costs of which a few dwarf the rest go
-to the dense solver, and so does what the sparse one gives up.
+columns, which dead units leave, are paired with each other. Rows or columns that repeat a few are
+solved kind by kind. Costs of which a few dwarf the rest go to the dense solver, and so does what
+the sparse one gives up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .chain import chain_prices, is_outer_product
 from .dead_units import dead_pairs, live, with_dead
 from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
+from .duplicates import solve_repeated
 from .passes import HostPasses, Passes
 from .problem import Assignment, Optimum, Vector, chosen
 from .sparse import solve, still_optimal
@@ -79,6 +81,9 @@ def optimum(
 def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix whose squares are finite."""
     n = passes.n
+    repeated = solve_repeated(passes)
+    if repeated is not None:
+        return repeated
     sample = passes.take(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
     scale = float(np.median(sample.std(axis=1, dtype=np.float64)))
     if not rms < MOST_CONTRAST * scale:
