@@ -1801,13 +1801,7 @@ def embedded_tokens() -> nn.Module:
     )
 
 
-@network(
-    TOKENS,
-    f(5),
-    S(5),
-    unknown=("aten._embedding_bag.default",),
-    incomplete="embedding bags are not understood, and pin",
-)
+@network(TOKENS, f(5), S(5))
 def embedding_bag() -> nn.Module:
     return nn.Sequential(nn.EmbeddingBag(7, 5), nn.Linear(5, 2))
 

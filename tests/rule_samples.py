@@ -171,6 +171,12 @@ CONTRACTIONS = [
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0)),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0), 2),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0, 4, 3).reshape(2, 3)),
+    *(
+        call(op, x(5, 3), ints(1, 2, 2, 0, 4), ints(0, 2), False, mode)
+        for op in (aten._embedding_bag, aten._embedding_bag_forward_only)
+        for mode in (0, 1, 2)
+    ),
+    call(aten._embedding_bag, x(5, 3), ints(1, 2, 2, 0, 4), ints(0, 2), False, 0, False, x(5)),
     call(aten._trilinear, x(2, 3), x(5, 3, 4), x(2, 4), [1, 3], [0], [1, 2], [2, 3]),
     call(
         aten._scaled_dot_product_flash_attention_for_cpu,

@@ -66,6 +66,20 @@ def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: A
     return _chosen(call, weight, [0], [index], 0, index.ndim)
 
 
+def embedding_bag(
+    call: Call, weight: Layout, index: Layout, offsets: Layout, *args: Any, **kwargs: Any
+) -> list[Layout]:
+    """Rows that are chosen, and summed bag by bag; what is returned beside them counts rows."""
+    others = [x for x in (*args, *kwargs.values()) if isinstance(x, Layout)]
+    bags = _chosen(call, weight, [0], [index, offsets, *others], 0, 1)
+    return [
+        Layout(shape, bags.coordinates)
+        if shape == call.shape  # also the rows that are the largest, feature by feature
+        else Layout(shape, tuple(positional(call.units, shape)))
+        for shape in call.shapes
+    ]
+
+
 def _chosen(
     call: Call, x: Layout, dims: Sequence[int], given: list[Layout], at: int, width: int
 ) -> Layout:

@@ -50,6 +50,8 @@ RULES: dict[Any, Rule] = {
     aten.vdot: spelled("k, k ->"),
     aten.convolution: contraction.convolution,
     aten.embedding: order.Orderly(indexing.embedding),
+    aten._embedding_bag: indexing.embedding_bag,
+    aten._embedding_bag_forward_only: indexing.embedding_bag,
     aten._trilinear: contraction.trilinear,
     aten._cdist_forward: spelled("... n d, ... m d -> ... n m"),
     aten._scaled_dot_product_cudnn_attention: contraction.biased_attention,
