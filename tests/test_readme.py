@@ -37,6 +37,10 @@ def test_the_commands_are_the_ones_that_are_tested() -> None:
     assert "pip install -e '.[test]' && pytest" in text
 
 
-def test_pictures_exist() -> None:
-    for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README.read_text()):
+def test_what_it_shows_and_names_exists() -> None:
+    text = README.read_text()
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    files = re.findall(r"`((?:benchmarks|tests|fxrebasin)/[\w/.]+)`", text)
+    assert pictures and files
+    for target in (*pictures, *files):
         assert (README.parent / target).exists(), target
