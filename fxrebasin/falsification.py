@@ -11,7 +11,7 @@ the exchange of two neighbours on that cycle. They generate its whole symmetric 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -82,6 +82,25 @@ def _largest_error(expected: list[torch.Tensor], found: list[torch.Tensor]) -> f
     return max((relative_error(e, f) for e, f in zip(expected, found, strict=True)), default=0.0)
 
 
+class Trials:
+    """Ways to test a model: the quickest first, the one that decides last; none if it never runs.
+
+    Each is prepared when it is first asked for: the last is seldom needed.
+    """
+
+    def __init__(self, prepared: Iterator[Trial]) -> None:
+        self._prepared, self._ready = prepared, list[Trial]()
+
+    def __iter__(self) -> Iterator[Trial]:
+        yield from self._ready
+        for trial in self._prepared:
+            self._ready.append(trial)
+            yield trial
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+
 def trials(
     model: nn.Module,
     args: Sequence[Any],
@@ -89,24 +108,27 @@ def trials(
     *,
     random_weights: bool,
     seed: int = 0,
-) -> list[Trial]:
-    """Ways to test a model: the quickest first, the one that decides last; none if it never runs.
+) -> Trials:
+    """The trials of a model.
 
     Where ``random_weights`` is False the model keeps its own: for models whose control flow
     depends on values, other weights may mean another path.
     """
-    count = sum(p.numel() for p in model.parameters())
-    is_small = count <= DOUBLE
-    found: list[Trial] = []
+    return Trials(_prepared(model, args, kwargs, random_weights, seed))
+
+
+def _prepared(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    random_weights: bool,
+    seed: int,
+) -> Iterator[Trial]:
+    is_small = sum(p.numel() for p in model.parameters()) <= DOUBLE
     for double in (is_small, not is_small):
-        if is_small and found:
-            break
         for random_inputs in (True, False):
             try:
-                found.append(
-                    _trial(model, args, kwargs, double, random_weights, random_inputs, seed)
-                )
-                break
+                trial = _trial(model, args, kwargs, double, random_weights, random_inputs, seed)
             except (
                 ArithmeticError,
                 FxrebasinError,
@@ -116,7 +138,10 @@ def trials(
                 ValueError,
             ):
                 continue
-    return found
+            yield trial
+            if is_small:
+                return
+            break
 
 
 def _trial(
@@ -180,9 +205,10 @@ def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.
     return _noise(tensor, generator) if is_uniform else tensor
 
 
-def offenders(symmetry: Symmetry, trials: Sequence[Trial], *, seed: int = 0) -> list[Block]:
-    """The blocks whose permutations change what the model computes; empty if none are found."""
-    if not trials or not symmetry.blocks:
+def offenders(symmetry: Symmetry, trials: Iterable[Trial], *, seed: int = 0) -> list[Block]:
+    """The blocks whose permutations change what the model computes; empty if none are found, or
+    nothing can be tried."""
+    if not any(True for _ in trials) or not symmetry.blocks:
         return []
     generators = _generators(symmetry, np.random.default_rng(seed))
     return _search(symmetry, trials, generators, list(symmetry))
@@ -204,7 +230,7 @@ def _generators(
 
 def _search(
     symmetry: Symmetry,
-    trials: Sequence[Trial],
+    trials: Iterable[Trial],
     generators: tuple[dict[str, Indices], dict[str, Indices]],
     blocks: list[Block],
 ) -> list[Block]:
@@ -223,7 +249,7 @@ def _search(
 
 
 def _refuted(
-    symmetry: Symmetry, trials: Sequence[Trial], moves: Mapping[str, Indices], blocks: list[Block]
+    symmetry: Symmetry, trials: Iterable[Trial], moves: Mapping[str, Indices], blocks: list[Block]
 ) -> bool:
     indices = {**symmetry.identity().indices, **{b.name: moves[b.name] for b in blocks}}
     permutation = Permutation(symmetry, indices)
