@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,10 @@ def test_passes(
     keys = np.flatnonzero(net >= bounds[:, None])
     np.testing.assert_array_equal(passes.above(prices, bounds, len(keys)), keys)
     assert passes.above(prices, bounds, len(keys) - 1) is None
+    some = np.unique(rows)
+    keys = keys[np.isin(keys // N, some)]
+    np.testing.assert_array_equal(passes.above(prices, bounds[some], len(keys), some), keys)
+    assert passes.is_exact == (costs.dtype == np.float32)
     scores = np.exp(net[rows] / 3)
     demand = (scores / scores.sum(axis=1, keepdims=True)).sum(axis=0)
     np.testing.assert_allclose(passes.demand(rows, prices, 3.0), demand, rtol=0.1, atol=1e-9)
@@ -122,6 +127,40 @@ def test_an_unchanged_problem_costs_one_pass(monkeypatch: pytest.MonkeyPatch) ->
     again = optimum(costs, lambda _: passes, found)
     assert calls == ["above"]
     np.testing.assert_array_equal(again.columns, found.columns)
+
+
+def test_rows_that_take_what_they_like_best_need_no_second_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs = matrix("copy0.3", 100)
+    costs[3] = costs[4] - 0.5
+    passes = HostPasses(costs, threads=1)
+    asked: list[Any] = []
+    above = passes.above
+
+    def counted(*args: Any) -> Any:
+        asked.append(args[-1])
+        return above(*args)
+
+    monkeypatch.setattr(passes, "above", counted)
+    found = solve(passes, 1.0)
+    assert found is not None and found.gap == 0
+    assert 0 < sum(map(len, asked)) < 20
+    value = costs.astype(np.float64)[np.arange(100), found.columns].sum()
+    best = costs.astype(np.float64)[linear_sum_assignment(costs, maximize=True)].sum()
+    assert value == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_single_precision_cannot_tell_is_looked_at(seed: int) -> None:
+    """Every row likes a column of its own best, to single precision; double tells otherwise."""
+    rng = np.random.default_rng(seed)
+    costs = np.eye(60) + 1e-9 * rng.standard_normal((60, 60))
+    costs[:30, 30:] = 1 + 1e-9 * rng.standard_normal((30, 30))
+    found = optimum(torch.from_numpy(costs), lambda c: HostPasses(c.numpy(), 1), None)
+    value = costs[np.arange(60), found.columns].sum()
+    best = costs[linear_sum_assignment(costs, maximize=True)].sum()
+    assert value == pytest.approx(best, rel=1e-14)
 
 
 def test_many_ties_do_not_hide_that_nothing_changed() -> None:

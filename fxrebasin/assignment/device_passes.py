@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .passes import Best, Block
+from .passes import Best, Block, in_rows
 from .problem import Indices, Vector
 
 BLOCK_ENTRIES = 2**26
@@ -27,6 +27,7 @@ class DevicePasses:
         self.costs = costs
         self.work = costs.float()
         self.n = len(costs)
+        self.is_exact = costs.dtype == torch.float32
         self.block = max(1, BLOCK_ENTRIES // self.n)
 
     def matrix(self) -> NDArray[np.floating]:
@@ -80,16 +81,19 @@ class DevicePasses:
             utilities.append(most)
         return _to_host(torch.cat(utilities)), -_to_host(nearest)
 
-    def above(self, offsets: Vector, bounds: Vector, limit: int) -> Indices | None:
+    def above(
+        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+    ) -> Indices | None:
         subtracted, lowest = self._floats(offsets), self._floats(bounds)
         found, total = [], 0
-        for part in self._parts(self.n):
-            hits = self.work[part] - subtracted >= lowest[part, None]
+        for part in self._parts(self.n if rows is None else len(rows)):
+            block = self.work[part if rows is None else self._indices(rows[part])]
+            hits = block - subtracted >= lowest[part, None]
             total += int(hits.sum())
             if total > limit:
                 return None
             found.append(hits.reshape(-1).nonzero()[:, 0] + part.start * self.n)
-        return torch.cat(found).cpu().numpy()
+        return in_rows(torch.cat(found).cpu().numpy(), self.n, rows)
 
     def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
         offsets = self._floats(prices)

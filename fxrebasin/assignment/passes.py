@@ -40,6 +40,8 @@ class Passes(Protocol):
     """Passes over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
 
     n: int
+    is_exact: bool
+    """Whether single precision holds every entry of C."""
 
     def matrix(self) -> NDArray[np.floating]:
         """C, in the memory of the processor."""
@@ -71,8 +73,11 @@ class Passes(Protocol):
     def transform(self, prices: Vector) -> tuple[Vector, Vector]:
         """Utilities ``u_i = max_j C_ij - v_j``, and the slack ``min_i u_i + v_j - C_ij``."""
 
-    def above(self, offsets: Vector, bounds: Vector, limit: int) -> Indices | None:
-        """Where ``C_ij - offsets_j >= bounds_i``: sorted keys ``i n + j``; None beyond a limit."""
+    def above(
+        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+    ) -> Indices | None:
+        """Where ``C_ij - offsets_j >= bounds_i``: keys ``i n + j``, sorted if the rows are; None
+        beyond a limit. Of all rows, or of some, which have a bound each."""
 
     def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
         """Column sums of ``softmax_j((C_ij - v_j) / temperature)`` over some rows i, to 10 %."""
@@ -90,6 +95,7 @@ class HostPasses:
         with np.errstate(over="ignore"):
             self.work = np.ascontiguousarray(costs, dtype=np.float32)
         self.n = len(costs)
+        self.is_exact = costs.dtype == np.float32
         self.threads = threads
         self.block = max(1, BLOCK_ENTRIES // self.n)
 
@@ -153,14 +159,17 @@ class HostPasses:
         nearest = np.max(self._in_strips(self.n, reduce), axis=0)
         return utilities.astype(np.float64), -nearest.astype(np.float64)
 
-    def above(self, offsets: Vector, bounds: Vector, limit: int) -> Indices | None:
+    def above(
+        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+    ) -> Indices | None:
+        m = self.n if rows is None else len(rows)
         lowest = bounds.astype(np.float32)
         subtracted = offsets.astype(np.float32)
 
         def search(start: int, stop: int) -> list[Indices] | None:
             mask = np.empty((self.block, self.n), dtype=bool)
             found, total = [], 0
-            for part, net in self._net(start, stop, subtracted):
+            for part, net in self._net(start, stop, subtracted, rows):
                 hits = mask[: len(net)]
                 np.greater_equal(net, lowest[part, None], out=hits)
                 keys = np.flatnonzero(hits)
@@ -171,11 +180,11 @@ class HostPasses:
                 found.append(keys)
             return found
 
-        strips = self._in_strips(self.n, search)
+        strips = self._in_strips(m, search)
         found = [keys for strip in strips if strip is not None for keys in strip]
         if any(strip is None for strip in strips) or sum(map(len, found)) > limit:
             return None
-        return np.concatenate(found)
+        return in_rows(np.concatenate(found), self.n, rows)
 
     def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
         unit = EXPONENT / (temperature * np.log(2))
@@ -219,6 +228,14 @@ class HostPasses:
         with ThreadPoolExecutor(count - 1) as pool:
             others = pool.map(work, edges[1:-1], edges[2:])
             return [work(0, edges[1]), *others]
+
+
+def in_rows(keys: Indices, n: int, rows: Indices | None) -> Indices:
+    """Keys of entries of some rows, as keys of the same entries of the whole matrix."""
+    if rows is None:
+        return keys
+    i, j = np.divmod(keys, n)
+    return rows[i] * n + j
 
 
 def _constant_rows(costs: NDArray[np.floating]) -> Indices:

@@ -88,7 +88,7 @@ def require_finite(costs: Tensor, name: str) -> None:
 
 
 def _is_finite(costs: Tensor) -> bool:
-    """Are all entries finite? False also where only their sum is not."""
+    """Are all entries finite? False also where only the sum of their squares is not."""
     if costs.device.type != "cpu":
         return bool(torch.isfinite(costs.sum()))
     matrices = costs.numpy()  # torch waits for all its threads, even for little
@@ -96,7 +96,7 @@ def _is_finite(costs: Tensor) -> bool:
         return bool(np.isfinite(matrices).all())
     # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(matrices.sum()))
+        return bool(np.isfinite(np.einsum("bij,bij->", matrices, matrices)))
 
 
 def require_like(warm: Assignment, costs: Tensor, name: str) -> None:

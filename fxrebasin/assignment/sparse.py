@@ -18,13 +18,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from .auction import FREE, Schedule, auction, completed
 from .augmentation import augment
 from .candidates import candidates, with_keys
-from .passes import Passes
+from .passes import Best, Passes
 from .problem import Indices, Optimum, Vector
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
@@ -37,7 +38,7 @@ COLD = Schedule(step=0.05, rounds=16, enough=0.05)
 WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
 PER_ROW = 20
-FEW_CONFLICTS = 1 / 50
+FEW_CONFLICTS = 1 / 20
 MOST_TIES = 1 / 4
 MOST_ROUNDS = 9
 MOST_RISES = 300
@@ -52,14 +53,25 @@ class Verdict(NamedTuple):
 
 
 def verify(
-    passes: Passes, columns: Indices, prices: Vector, tolerance: float, limit: int
+    passes: Passes,
+    columns: Indices,
+    prices: Vector,
+    tolerance: float,
+    limit: int,
+    content: NDArray[np.bool_] | None = None,
 ) -> Verdict | None:
-    """Which entries are better than those taken, compared in float64; None if there are many."""
+    """Which entries are better than those taken, compared in float64; None if there are many.
+
+    Rows that are known to be ``content`` with what they take are not looked at.
+    """
     n = passes.n
-    rows = np.arange(n)
-    utilities = passes.values(rows, columns) - prices[columns]
-    rounding = ROUNDING * (np.abs(utilities) + np.abs(prices).max())
-    keys = passes.above(prices, utilities - rounding, limit=limit)
+    rows = None if content is None else np.flatnonzero(~content)
+    if rows is not None and not len(rows):
+        return Verdict(0.0, rows)
+    asked = np.arange(n) if rows is None else rows
+    utilities = passes.values(np.arange(n), columns) - prices[columns]
+    rounding = ROUNDING * (np.abs(utilities[asked]) + np.abs(prices).max())
+    keys = passes.above(prices, utilities[asked] - rounding, limit, rows)
     if keys is None:
         return None
     i, j = np.divmod(keys, n)
@@ -105,9 +117,12 @@ def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum |
         columns[first] = wanted
         found = augment(passes, bids.first, prices, columns, n // 4)
         if found is not None:
-            verdict = verify(passes, found[1], found[0], tolerance, 16 * n)
+            raised, columns = found
+            known = warm is None and passes.is_exact
+            content = _content(columns, raised, bids) if known else None
+            verdict = verify(passes, columns, raised, tolerance, 16 * n, content)
             if verdict is not None and not len(verdict.better):
-                return Optimum(found[1], found[0], verdict.gap)
+                return Optimum(columns, raised, verdict.gap)
     schedule = COLD if warm is None else WARM
     if conflicts > n // 2:
         if len(np.unique(bids.first)) < n // 2:
@@ -121,6 +136,14 @@ def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum |
     required = completed(passes, prices, columns)
     keys = candidates(passes, utilities, prices, required, per_row=PER_ROW)
     return None if keys is None else refine(passes, keys, utilities, prices, tolerance)
+
+
+def _content(columns: Indices, prices: Vector, bids: Best) -> NDArray[np.bool_] | None:
+    """The rows that take what they liked best when all was free, and still is: what others like
+    has but become dearer."""
+    if prices.min() < 0:
+        return None
+    return (columns == bids.columns) & (prices[columns] == 0)
 
 
 def refine(
