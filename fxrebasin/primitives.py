@@ -10,7 +10,7 @@ import torch
 
 from .layout import Layout, Shape, collapse, pad_dims, positional, varies_on
 from .parameters import resolve
-from .relations import settle, settle_rows
+from .relations import settle, settle_rows, without_repeats
 from .units import Hashes, Ids, Units, mix
 
 Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
@@ -106,6 +106,8 @@ def _joined_within(coordinates: Sequence[Ids], inside: set[int]) -> list[list[Id
 
 def _determine_sums(keys: list[Ids], group: list[Ids], inside: set[int]) -> bool:
     """Do equal keys go with equal multisets of what is reduced?"""
+    distinct = without_repeats([*keys, *group], inside)
+    keys, group = distinct[: len(keys)], distinct[len(keys) :]
     key, value = (_hash(c) for c in (keys, group))
     value = mix(value).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
     key, value = np.broadcast_arrays(key, value)

@@ -17,6 +17,7 @@ from the others, which is what keeps layouts small.
 from __future__ import annotations
 
 from itertools import combinations
+from math import prod
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -25,6 +26,9 @@ from scipy.sparse.csgraph import connected_components
 from .layout import Layout, along, collapse, positional, varies_on
 from .parameters import tell_apart
 from .units import Hashes, Ids, Units, mix, sorted_set
+
+MANY = 2**18
+"""Entries from which on it pays to look for indices that repeat others before they are sorted."""
 
 
 def settle(units: Units, layout: Layout) -> Layout:
@@ -153,6 +157,8 @@ def _is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: 
 
     Entries at different pinned positions count as different rows.
     """
+    pinned = [_by_first_place(p, inside) for p in pinned]
+    x, y, *pinned = without_repeats([x, y, *pinned], inside)
     keys = x * np.int64(units.count) + y
     every = sorted_set(keys)
     a, b = every // units.count, every % units.count
@@ -178,6 +184,35 @@ def _is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: 
     return True
 
 
+def _by_first_place(coordinate: Ids, inside: set[int]) -> Ids:
+    """In place of its ids the first places, within each row, that have the same one: rows in which
+    the same places are alike become equal."""
+    dims = tuple(d for d in varies_on(coordinate) if d in inside)
+    front = np.moveaxis(coordinate, dims, range(-len(dims), 0))
+    rows = front.reshape(-1, prod(coordinate.shape[d] for d in dims))
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    begins = np.zeros(rows.shape, dtype=np.int64)
+    begins[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, rows.shape[1]), 0)
+    first = np.take_along_axis(order, np.maximum.accumulate(begins, axis=1), axis=1)
+    places = np.empty_like(rows)
+    np.put_along_axis(places, order, first, axis=1)
+    return np.moveaxis(places.reshape(front.shape), range(-len(dims), 0), dims)
+
+
+def without_repeats(coordinates: list[Ids], inside: set[int]) -> list[Ids]:
+    """Without indices, along all other dims, at which every coordinate repeats itself."""
+    for d in set(range(coordinates[0].ndim)) - inside:
+        varying = [c for c in coordinates if c.shape[d] > 1]
+        if varying:
+            n = varying[0].shape[d]
+            flat = np.concatenate([np.moveaxis(c, d, 0).reshape(n, -1) for c in varying], axis=1)
+            hashes = (mix(flat) * mix(np.arange(flat.shape[1]), 41)).sum(axis=1, dtype=np.uint64)
+            kept = np.sort(np.unique(hashes, return_index=True)[1])
+            coordinates = [c.take(kept, axis=d) if c.shape[d] > 1 else c for c in coordinates]
+    return coordinates
+
+
 def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:
     """One hash per index along ``dims`` of all the pinned units that are met there, jointly."""
     total: Hashes = np.zeros((1,) * pinned[0].ndim, dtype=np.uint64)
@@ -199,6 +234,8 @@ def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:
 
 def pairs(units: Units, x: Ids, y: Ids) -> tuple[Ids, Ids]:
     """The distinct pairs of ids that occur together in two coordinates."""
+    if prod(np.broadcast_shapes(x.shape, y.shape)) > MANY:
+        x, y = without_repeats([x, y], set())
     keys = sorted_set(x * np.int64(units.count) + y)
     return keys // units.count, keys % units.count
 

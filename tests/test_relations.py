@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fxrebasin import relations
 from fxrebasin.layout import Layout, along
 from fxrebasin.relations import nest_pairs, pairs, relate_pairs, settle
 from fxrebasin.units import Ids, Units
@@ -219,3 +221,56 @@ def test_pairs_are_those_that_occur(given_pairs: list[tuple[int, int]]) -> None:
     x, y = (np.array(side) for side in zip(*given_pairs, strict=True))
     a, b = pairs(units, x, y)
     assert list(zip(a.tolist(), b.tolist(), strict=True)) == sorted(set(given_pairs))
+
+
+def closed_by_hand(x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:
+    """Entry by entry."""
+    shape = np.broadcast_shapes(x.shape, y.shape, *(p.shape for p in pinned))
+    x, y, *pinned = (np.broadcast_to(c, shape) for c in (x, y, *pinned))
+    rows: dict[tuple[int, ...], Counter[tuple[int, int]]] = {}
+    for at in np.ndindex(shape):
+        outside = [n for d, n in enumerate(at) if d not in inside]
+        row = rows.setdefault((*outside, *(int(p[at]) for p in pinned)), Counter())
+        row[int(x[at]), int(y[at])] += 1
+    every = {pair for row in rows.values() for pair in row}
+    return all(
+        len(set(row.values())) == 1
+        and {(a, b) for a, b in every if a in {i for i, _ in row} and b in {j for _, j in row}}
+        == set(row)
+        for row in rows.values()
+    )
+
+
+@settings(repeatable, max_examples=300)
+@given(st.integers(0, 10**6))
+def test_what_every_row_must_hold(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    units = Units()
+    ids = units.fresh(5)
+    shape = (2, 3, 4)
+
+    def coordinate() -> Ids:
+        sizes = [n if rng.random() < 0.7 else 1 for n in shape[:2]]
+        found = ids[rng.integers(0, rng.integers(1, 4), (*sizes, 4))]
+        repeated: Ids = np.sort(found, axis=-1) if rng.random() < 0.5 else found
+        return repeated
+
+    x, y, *pinned = (coordinate() for _ in range(rng.integers(2, 5)))
+    inside = {2} if rng.random() < 0.7 else {1, 2}
+    found = relations._is_closed_in_rows(units, x, y, pinned, inside)
+    assert found == closed_by_hand(x, y, pinned, inside)
+
+
+@repeatable
+@given(st.integers(0, 10**6))
+def test_pairs_of_many_entries_are_those_of_few(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    units = Units()
+    ids = units.fresh(6)
+    x, y = ids[rng.integers(0, 3, (2, 7, 1))], ids[rng.integers(3, 6, (2, 1, 9))]
+    few = pairs(units, x, y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relations, "MANY", 1)
+        many = pairs(units, x, y)
+    for a, b in zip(few, many, strict=True):
+        np.testing.assert_array_equal(a, b)
