@@ -254,9 +254,10 @@ def _wanted(sections: list[str], patterns: list[str]) -> list[tuple[str, str]]:
 
 
 def _passed(results: Path) -> dict[tuple[str, str], Row]:
-    """The rows of an earlier run that need not be measured again."""
+    """The rows of earlier runs that need not be measured again; of two, the later one counts."""
     kept = [Row(**json.loads(line)) for line in results.read_text().splitlines()]
-    return {(row.section, row.model): row for row in kept if row.status == "ok"}
+    latest = {(row.section, row.model): row for row in kept}
+    return {key: row for key, row in latest.items() if row.status == "ok"}
 
 
 def main() -> int:
@@ -276,11 +277,11 @@ def main() -> int:
     wanted = _wanted(options.sections, options.models)
     if not wanted:
         parser.error(f"no model is called {' or '.join(options.models)}")
-    known = options.results.exists() and not options.fresh
-    done = _passed(options.results) if known else {}
     options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.touch()
+    done = {} if options.fresh else _passed(options.results)
     now = commit()
-    with options.results.open("a" if known else "w") as file:
+    with options.results.open("a") as file:
         for key in (progress := tqdm(wanted, unit="model")):
             if key not in done:
                 progress.set_description(key[1])
