@@ -60,6 +60,7 @@ LAYERS: list[set[str]] = [
         "assignment.candidates",
         "assignment.chain",
         "assignment.dead_units",
+        "assignment.duplicates",
         "assignment.device_passes",
         "assignment.sinkhorn",
     },
