@@ -30,6 +30,7 @@ class BlockSolver:
         self.trees = trees_of(objective)
         self._warm: list[Assignment | None] = [None] * len(self.trees)
         self.tables: list[dict[str, Tensor]] = [{} for _ in self.trees]
+        """Per tree of nested blocks, what the last step found for every pair of parents."""
         self._kept = self._affordable(sum(2 * t.a.nbytes for t in objective.terms))
 
     def _affordable(self, budget: int) -> list[bool]:

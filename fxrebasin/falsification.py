@@ -11,7 +11,7 @@ the exchange of two neighbours on that cycle. They generate its whole symmetric 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -99,6 +99,9 @@ class Trials:
 
     def __bool__(self) -> bool:
         return any(True for _ in self)
+
+
+Tried = Trials | Sequence[Trial]
 
 
 def trials(
@@ -205,10 +208,10 @@ def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.
     return _noise(tensor, generator) if is_uniform else tensor
 
 
-def offenders(symmetry: Symmetry, trials: Iterable[Trial], *, seed: int = 0) -> list[Block]:
+def offenders(symmetry: Symmetry, trials: Tried, *, seed: int = 0) -> list[Block]:
     """The blocks whose permutations change what the model computes; empty if none are found, or
     nothing can be tried."""
-    if not any(True for _ in trials) or not symmetry.blocks:
+    if not trials or not symmetry.blocks:
         return []
     generators = _generators(symmetry, np.random.default_rng(seed))
     return _search(symmetry, trials, generators, list(symmetry))
@@ -230,7 +233,7 @@ def _generators(
 
 def _search(
     symmetry: Symmetry,
-    trials: Iterable[Trial],
+    trials: Tried,
     generators: tuple[dict[str, Indices], dict[str, Indices]],
     blocks: list[Block],
 ) -> list[Block]:
@@ -249,7 +252,10 @@ def _search(
 
 
 def _refuted(
-    symmetry: Symmetry, trials: Iterable[Trial], moves: Mapping[str, Indices], blocks: list[Block]
+    symmetry: Symmetry,
+    trials: Tried,
+    moves: Mapping[str, Indices],
+    blocks: list[Block],
 ) -> bool:
     indices = {**symmetry.identity().indices, **{b.name: moves[b.name] for b in blocks}}
     permutation = Permutation(symmetry, indices)

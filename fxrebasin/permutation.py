@@ -72,10 +72,7 @@ class Permutation:
 
     def flat(self, name: str) -> Indices:
         """Per unit of a block, counted over all parents, the unit that takes its place."""
-        block = self.symmetry.blocks[name]
-        above = self.flat(block.parent) if block.parent else np.zeros(1, dtype=np.int64)
-        result: Indices = (above[:, None] * block.size + self.indices[name]).ravel()
-        return result
+        return flat_indices(self.symmetry, self.indices, name)
 
     def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
@@ -204,6 +201,16 @@ class Permutation:
             raise FileFormatError(
                 f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
             ) from error
+
+
+def flat_indices(symmetry: Symmetry, indices: Mapping[str, Indices], name: str) -> Indices:
+    """Per unit of a block, counted over all parents, the unit that takes its place."""
+    block = symmetry.blocks[name]
+    above = np.zeros(1, dtype=np.int64)
+    if block.parent is not None:
+        above = flat_indices(symmetry, indices, block.parent)
+    result: Indices = (above[:, None] * block.size + indices[name]).ravel()
+    return result
 
 
 def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .assignment import assign
 from .objectives import Indices, Occurrence, WeightMatching
+from .permutation import flat_indices
 from .symmetry import Block
 from .trees import Coupling, Tree
 
@@ -61,7 +62,9 @@ class TreeSolver:
         for name in self.tree.innermost:
             block = self.blocks[name]
             q, n = block.count, block.size
-            above = self._flat_indices(block.parent)
+            assert block.parent is not None
+            parents = flat_indices(self.objective.symmetry, self.indices, block.parent)
+            above = torch.from_numpy(parents)
             pairs = torch.arange(q), above
             gains = self.tree.costs[name].matrix.reshape(q, n, q, n)[pairs[0], :, pairs[1]]
             for sibling, (a, b) in self._couplings_of(name):
@@ -72,14 +75,6 @@ class TreeSolver:
             found[name] = assigned.columns.cpu().numpy()
             self.tables[name][pairs] = assigned.columns
         return found
-
-    def _flat_indices(self, name: str | None) -> Tensor:
-        """Where every unit of a block is, among all of its units."""
-        if name is None:
-            return torch.zeros(1, dtype=torch.int64)
-        block = self.blocks[name]
-        above = self._flat_indices(block.parent)
-        return (above[:, None] * block.size + torch.from_numpy(self.indices[name])).ravel()
 
     def _couplings_of(self, name: str) -> Iterator[tuple[str, Pair]]:
         """The siblings that a block shares entries with, which have the block's units first."""

@@ -151,16 +151,15 @@ def test_rows_that_take_what_they_like_best_need_no_second_look(
     assert value == pytest.approx(best, rel=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_what_single_precision_cannot_tell_is_looked_at(seed: int) -> None:
-    """Every row likes a column of its own best, to single precision; double tells otherwise."""
-    rng = np.random.default_rng(seed)
-    costs = np.eye(60) + 1e-9 * rng.standard_normal((60, 60))
-    costs[:30, 30:] = 1 + 1e-9 * rng.standard_normal((30, 30))
-    found = optimum(torch.from_numpy(costs), lambda c: HostPasses(c.numpy(), 1), None)
-    value = costs[np.arange(60), found.columns].sum()
-    best = costs[linear_sum_assignment(costs, maximize=True)].sum()
-    assert value == pytest.approx(best, rel=1e-14)
+def test_what_single_precision_cannot_tell_is_looked_at() -> None:
+    """To single precision every row likes a column of its own best; in double precision two rows
+    gain by an exchange, for 1 + 5.5e-8 is then rounded to 1."""
+    costs = np.eye(60) - np.random.default_rng(0).random((60, 60)) * (1 - np.eye(60))
+    costs[0, 1], costs[1, 0] = 1 + 5.5e-8, 1 - 4e-8
+    assert len(np.unique(costs.astype(np.float32).argmax(axis=1))) == 60
+    found = solve(HostPasses(costs, threads=1), 1.0)
+    assert found is not None
+    np.testing.assert_array_equal(found.columns, [1, 0, *range(2, 60)])
 
 
 def test_many_ties_do_not_hide_that_nothing_changed() -> None:

@@ -16,6 +16,8 @@ from .problem import Assignment, Indices, Vector
 
 NEGATE_FROM = 128
 """Rows from which on it pays to negate the costs here, in one pass, to double precision."""
+ROWS_AT_ONCE = 256
+"""Of a matrix that is looked at in double precision."""
 
 
 def solve_dense(costs: Tensor, warm: Assignment | None = None) -> Assignment:
@@ -61,8 +63,17 @@ def recover_prices(
             break
         prices[rising] = asked[rising]
         rows = owners[rising]
-    most = np.subtract(costs, prices, dtype=np.float64).max(axis=1)
-    return prices, float((most - paid + prices[columns]).sum())
+    return prices, duality_gap(costs, columns, prices)
+
+
+def duality_gap(costs: NDArray[np.floating], columns: Indices, prices: Vector) -> float:
+    """What all rows together would rather have than what they take, in float64."""
+    rows = np.arange(len(costs))
+    utilities = costs[rows, columns].astype(np.float64) - prices[columns]
+    begins = range(0, len(costs), ROWS_AT_ONCE)
+    parts = (np.subtract(costs[k : k + ROWS_AT_ONCE], prices, dtype=np.float64) for k in begins)
+    most = np.concatenate([part.max(axis=1) for part in parts])
+    return float((most - utilities).sum())
 
 
 def with_prices(result: Assignment, costs: Tensor) -> Assignment:

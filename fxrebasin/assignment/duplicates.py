@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .dense import ROWS_AT_ONCE, duality_gap
 from .passes import Passes
 from .problem import Indices, Optimum, Vector
 
@@ -24,7 +25,6 @@ LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
 PROBES = 4
 """Columns by which rows are sorted into kinds, before they are compared as a whole."""
-ROWS_AT_ONCE = 256
 ROUNDING = 1e-12
 """What counts as no difference in the length of a path, relative to the largest cost."""
 
@@ -45,17 +45,16 @@ def solve_repeated(passes: Passes) -> Optimum | None:
         found = kinds(costs)
         if found is not None:
             columns, potentials = _assigned(costs, found)
-            utilities = potentials[found.of_row]
-            prices = passes.values(every, columns) - utilities
-            taken = np.empty(n)
-            taken[columns] = prices
-            return _certified(passes, costs, columns, taken)
+            prices = np.empty(n)
+            prices[columns] = passes.values(every, columns) - potentials[found.of_row]
+            return Optimum(columns, prices, duality_gap(costs, columns, prices))
     if _are_few(passes.values(none, every)):
         costs = passes.matrix()
         found = kinds(costs.T)
         if found is not None:
             rows, potentials = _assigned(costs.T, found)
-            return _certified(passes, costs, np.argsort(rows), potentials[found.of_row])
+            columns, prices = np.argsort(rows), potentials[found.of_row]
+            return Optimum(columns, prices, duality_gap(costs, columns, prices))
     return None
 
 
@@ -141,20 +140,6 @@ def _assigned(costs: NDArray[np.floating], found: Kinds) -> tuple[Indices, Vecto
     columns = np.empty(len(costs), dtype=np.int64)
     columns[np.argsort(found.of_row, kind="stable")] = np.argsort(owner, kind="stable")
     return columns, potentials
-
-
-def _certified(
-    passes: Passes, costs: NDArray[np.floating], columns: Indices, prices: Vector
-) -> Optimum:
-    every = np.arange(passes.n)
-    utilities = passes.values(every, columns) - prices[columns]
-    most = np.concatenate(
-        [
-            np.subtract(costs[k : k + ROWS_AT_ONCE], prices, dtype=np.float64).max(axis=1)
-            for k in range(0, passes.n, ROWS_AT_ONCE)
-        ]
-    )
-    return Optimum(columns, prices, float((most - utilities).sum()))
 
 
 def _are_few(values: Vector) -> bool:
