@@ -21,6 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from .constraint_graph import AxisUnits, axes_of
 from .errors import FxrebasinError, RuleError
+from .grouped_axes import Groups, name_in_groups
 from .layout import Layout, positional
 from .outputs import output_tensors
 from .parameters import Parameter, resolve
@@ -38,6 +39,9 @@ UNDECLARED = {
     torch.ops.aten.native_batch_norm.default: (3, 4),
 }
 """Arguments that an op writes to though its schema does not say so."""
+
+ONLY_IN_TRAINING = {torch.ops.aten.rrelu_with_noise.default: 4}
+"""Ops that write what their schema says only where this argument is true."""
 
 
 @dataclass
@@ -98,8 +102,8 @@ def _is_statistic(owner: nn.Module, name: str) -> bool:
     return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
 
 
-def unnamed_parameters(stored: list[Stored], units: Units) -> list[Parameter]:
-    return [
+def unnamed_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
+    parameters = [
         Parameter(
             tuple(s.names),
             tuple(s.tensor.shape),
@@ -108,6 +112,9 @@ def unnamed_parameters(stored: list[Stored], units: Units) -> list[Parameter]:
         )
         for s in stored
     ]
+    for parameter in parameters:
+        name_in_groups(units, parameter, groups)
+    return parameters
 
 
 def labelled(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
@@ -399,6 +406,9 @@ def _reads(schema: torch.FunctionSchema | None) -> bool:
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The tensors that an op says it writes to: those in place, or its ``out``."""
+    training = ONLY_IN_TRAINING.get(func)
+    if training is not None and not any(args[training : training + 1]):
+        return []
     values = [
         kwargs.get(argument.name, args[k] if k < len(args) else None)
         for k, argument in enumerate(func._schema.arguments)

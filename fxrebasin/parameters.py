@@ -32,6 +32,8 @@ class Parameter:
     """Per axis, the units that name its positions and become its units if none are adopted."""
     coordinates: list[Ids] = field(default_factory=list)
     """The units of its entries; ``UNNAMED`` where not decided yet."""
+    in_groups: dict[int, Ids] = field(default_factory=dict)
+    """Coordinates for axes whose own units differ by the group of a second axis."""
 
     @property
     def name(self) -> str:
@@ -102,8 +104,11 @@ def _name_axes(parameter: Parameter) -> None:
     named = np.zeros((1,) * len(parameter.shape), dtype=bool)
     for coordinate in parameter.coordinates:
         named = named | (coordinate != UNNAMED)
-    for coordinate in parameter.layout().coordinates:
-        parameter.coordinates.append(np.where(named, UNNAMED, coordinate))
+    ndim = len(parameter.shape)
+    for axis, ids in enumerate(parameter.positions):
+        if len(ids) > 1:
+            own = parameter.in_groups.get(axis, along(ids, axis, ndim))
+            parameter.coordinates.append(np.where(named, UNNAMED, own))
 
 
 def _adopt(

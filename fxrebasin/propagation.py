@@ -23,6 +23,7 @@ from .dispatch import LayoutMode, Propagation, stored_by_identity, unnamed_param
 from .eager import EagerModule, run_eagerly
 from .errors import FxrebasinError, InvalidInputError
 from .graph_inputs import in_placeholder_order
+from .grouped_axes import Groups, found_groups
 from .layout import Layout, positional
 from .outputs import output_tensors
 from .recording import Record, source_line
@@ -54,9 +55,29 @@ def propagate(
     Raises:
         InvalidInputError: the module does not run on the example inputs.
     """
+    groups: Groups = {}
+    while True:
+        found = _run(module, names, args, kwargs, rules, groups, free_outputs)
+        more = found_groups(found.units, found.parameters)
+        if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
+            break
+        groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+    impose(constraints, found)
+    return found
+
+
+def _run(
+    module: fx.GraphModule | EagerModule,
+    names: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    rules: RuleBook | None,
+    groups: Groups,
+    free_outputs: bool,
+) -> Propagation:
     units = Units()
     stored = stored_by_identity(names)
-    found = Propagation(units, unnamed_parameters(stored, units), nx.MultiGraph())
+    found = Propagation(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
     mode = LayoutMode(found, stored, rules)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
@@ -87,7 +108,6 @@ def propagate(
                     "permutation keeps them; give a batch of at least one example"
                 )
             mode.pin_outputs(value, free=free_outputs)
-    impose(constraints, found)
     return found
 
 

@@ -44,7 +44,7 @@ def claims_of(example: Example, rule: Rule) -> Iterator[Claim]:
 def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
     units = Units(site=example.name)
     stored = [Stored(t, [name], False) for name, t in example.tensors.items()]
-    found = Propagation(units, unnamed_parameters(stored, units), nx.MultiGraph())
+    found = Propagation(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
     mode = LayoutMode(found, stored)
     up_front = {id(example.tensors[name]) for name in named}
 

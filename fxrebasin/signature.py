@@ -43,6 +43,7 @@ from itertools import accumulate
 import numpy as np
 
 from .concatenation import concatenate, tell_operands_apart
+from .grouped_axes import note_groups
 from .layout import Layout, Shape, permute_dims, positional, reshape
 from .primitives import merge, move, reduce
 from .signature_parsing import Axis, Product, parse
@@ -86,6 +87,7 @@ def apply(
         for x, axes in zip(present, space.operands, strict=True)
         for piece in _pieces(units, space, x, axes)
     ]
+    note_groups(units, pieces, space.products)
     places = Layout(space.shape, tuple(positional(units, space.shape, space.pinned)))
     summed = space.without(letter for axis in space.result for letter in axis.letters)
     merged = merge(units, places, *pieces, reduced=summed)

@@ -40,6 +40,12 @@ class Space:
     def pinned(self) -> tuple[int, ...]:
         return tuple(d for d, letter in enumerate(self.letters) if letter.startswith(PLACE))
 
+    @property
+    def products(self) -> list[tuple[int, ...]]:
+        """The dimensions of every product on an axis of the result."""
+        terms = [term for axis in self.result if not axis.mark for term in axis.terms]
+        return [tuple(self.letters.index(letter) for letter in term) for term in terms]
+
     def without(self, letters: Iterable[str]) -> tuple[int, ...]:
         """The dimensions of all other letters."""
         kept = set(letters)

@@ -79,6 +79,16 @@ class Claim:
     site: str
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """That the units in ``shared`` met others once in every group of those in ``grouped``."""
+
+    shared: Ids
+    grouped: Ids
+    group: Ids
+    """The number of the group that each of ``grouped`` is in."""
+
+
 @dataclass
 class Units:
     """All units of one analysis, and the facts collected about them."""
@@ -93,6 +103,7 @@ class Units:
     parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
     labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.count = 0

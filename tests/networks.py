@@ -696,12 +696,7 @@ def grouped_convolutions_in_a_row() -> nn.Module:
     return around2d(nn.Conv2d(8, 8, 1, groups=2), nn.Tanh(), nn.Conv2d(8, 8, 1, groups=4), n=8, m=8)
 
 
-@network(
-    IMAGE,
-    f(2) + 2 * f(4) + 2 * f(3),
-    wr(2, 4, 3),
-    incomplete="a weight that is normalised before it is used has one input axis for all groups",
-)
+@network(IMAGE, f(2) + 2 * f(4) + 2 * f(3), wr(2, 4, 3))
 class WeightStandardisation(nn.Module):
     """The weight of a grouped convolution is normalised per output channel before it is used."""
 

@@ -558,6 +558,7 @@ SAMPLES = [
     call(aten.polar, positive(2, 3), x(2, 3)),
     call(aten.resolve_conj, torch.complex(x(2, 3), x(2, 3))),
     call(aten.view_as_complex, x(3, 5, 2)),
+    call(aten.rrelu_with_noise, x(2, 3), x(2, 3), 0.125, 0.25, False),
     call(aten.view_as_real, torch.complex(x(3, 5), x(3, 5))),
     *CONTRACTIONS,
     *RECURRENT,

@@ -160,18 +160,21 @@ def test_weight_norm_with_hooks() -> None:
     check(model, X, f(6, 5))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="weight_norm gives a kernel's axes units of their own before the groups are known",
-)
-def test_weight_norm_of_grouped_convolutions() -> None:
-    """(S_3 x S_2) wr S_2: channels that go in and out, group by group."""
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_weight_norm_of_grouped_convolutions(kind: type[nn.Module], dim: int) -> None:
+    """(S_3 x S_2) wr S_2: channels that go in and out, group by group.
+
+    Lengths along the second axis, which both groups share, tie the channels on it: those that
+    come in, or those that go out where it is transposed.
+    """
     model = nn.Sequential(
         nn.Conv1d(3, 6, 1), nn.Tanh(),
-        parametrizations.weight_norm(nn.Conv1d(6, 4, 3, groups=2)), nn.Tanh(),
+        parametrizations.weight_norm(kind(6, 4, 3, groups=2), dim=dim), nn.Tanh(),
         nn.Conv1d(4, 2, 1),
     )  # fmt: skip
-    check(model, SIGNAL, f(2) + 2 * f(3, 2))
+    tied = {(nn.Conv1d, 1): f(2, 3, 2, 2), (nn.ConvTranspose1d, 1): f(2, 3, 3, 2)}
+    check(model, SIGNAL, tied.get((kind, dim), f(2) + 2 * f(3, 2)))
 
 
 @pytest.mark.parametrize("normalised", [parametrizations.spectral_norm, nn.utils.spectral_norm])

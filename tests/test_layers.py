@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"units"},
     {"layout"},
     {"parameters"},
-    {"relations"},
+    {"grouped_axes", "relations"},
     {"concatenation"},
     {"primitives"},
     {"signature_parsing"},

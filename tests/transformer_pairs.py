@@ -182,16 +182,13 @@ STREAM_IN_GROUPS = f(HEADS) + HEADS * f(HEAD)
 """A grouped convolution of the stream is added to the stream: its groups move as wholes."""
 
 
-LESS = "weight_norm gives a kernel's axes units of their own before the groups are known"
-
-
-@architecture(sound, f(12, 15) + STREAM_IN_GROUPS + ENCODER, incomplete=LESS)
+@architecture(sound, f(12, 15) + STREAM_IN_GROUPS + ENCODER)
 def wav2vec2() -> nn.Module:
     """The convolution for positions is in groups, and normalised by weight per tap."""
     return heard("Wav2Vec2")
 
 
-@architecture(sound, f(12, 15) + STREAM_IN_GROUPS + ENCODER, incomplete=LESS)
+@architecture(sound, f(12, 15) + STREAM_IN_GROUPS + ENCODER)
 def hubert() -> nn.Module:
     return heard("Hubert")
 

@@ -34,6 +34,19 @@ def pointwise(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
     return [found] * len(call.shapes)
 
 
+def randomised_leaky_relu(
+    call: Call,
+    x: Layout,
+    noise: Any,
+    lower: float = 0.0,
+    upper: float = 0.0,
+    training: bool = False,
+    *args: Any,
+) -> Layout:
+    """Outside of training there is one slope for all entries."""
+    return call.pinned(x)[0] if training else movement.same(call, x)
+
+
 POOL_1D, POOL_2D, POOL_3D = (spelled(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _"))
 
 RULES: dict[Any, Rule] = {
@@ -58,6 +71,8 @@ RULES: dict[Any, Rule] = {
     aten._scaled_dot_product_efficient_attention: contraction.biased_attention,
     aten._scaled_dot_product_flash_attention: contraction.attention,
     aten._scaled_dot_product_flash_attention_for_cpu: contraction.attention,
+    # random in training only
+    aten.rrelu_with_noise: randomised_leaky_relu,
     # steps of recurrent layers
     aten._thnn_fused_gru_cell: recurrent.fused_cell(gates=3, kept=5),
     aten._thnn_fused_lstm_cell: recurrent.fused_cell(gates=4, kept=4),
