@@ -57,7 +57,10 @@ def _numbers(coordinate: Ids, dim: int) -> Ids:
 
 
 def found_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
-    """The axes that were named by themselves, and whose units are in groups of another one's."""
+    """The axes that were named by themselves, and whose units are in groups of another one's.
+
+    Where each position of that one is a group, as with a weight per expert, all other axes are.
+    """
     found: Groups = {}
     named = {p.name: _own_units(units, p) for p in parameters} if units.meetings else {}
     for meeting in units.meetings:
@@ -68,7 +71,9 @@ def found_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
             outer = [a for a, ids in axes.items() if np.array_equal(sorted_set(ids), grouped)]
             if inner and outer and inner != outer:
                 group = meeting.group[first][np.searchsorted(grouped, axes[outer[0]])]
-                found.setdefault(name, {})[inner[0]] = outer[0], group
+                each = len(sorted_set(group)) == len(group)
+                for axis in axes.keys() - {outer[0]} if each else inner[:1]:
+                    found.setdefault(name, {})[axis] = outer[0], group
     return found
 
 
