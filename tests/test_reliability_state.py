@@ -81,9 +81,7 @@ def noise_per_example(h: Tensor) -> Tensor:
     return h * torch.randn(4, 1, dtype=h.dtype)
 
 
-@RANDOM.hidden(
-    f(6), wrong="an exported graph keeps the dtype it was exported in, also when verified"
-)
+@RANDOM.hidden(f(6), keeps_dtype=True)
 def noise_per_example_of_any_batch(h: Tensor) -> Tensor:
     """``torch.fx`` cannot trace a size that depends on the input's; ``torch.export`` can."""
     return h * torch.randn(h.shape[0], 1, dtype=h.dtype)
