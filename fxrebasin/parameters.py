@@ -5,7 +5,8 @@ which position of the parameter each entry is. When an op brings it together wit
 units are known, it adopts those units along the dimensions they share, and gets fresh units for
 the rest. That is how the weight of a grouped convolution takes its input units group by group,
 and how every expert of a batched weight gets hidden units of its own. Where there is nothing to
-adopt, every axis gets units of its own.
+adopt, every axis gets units of its own, by groups where it turns out later that it has some
+(``grouped_axes``).
 """
 
 from __future__ import annotations
