@@ -40,8 +40,8 @@ UNDECLARED = {
 }
 """Arguments that an op writes to though its schema does not say so."""
 
-ONLY_IN_TRAINING = {torch.ops.aten.rrelu_with_noise.default: 4}
-"""Ops that write what their schema says only where this argument is true."""
+NOISY_IN_TRAINING = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_)
+"""Ops that write their argument ``noise`` only where ``training`` is true."""
 
 
 @dataclass
@@ -406,15 +406,13 @@ def _reads(schema: torch.FunctionSchema | None) -> bool:
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The tensors that an op says it writes to: those in place, or its ``out``."""
-    training = ONLY_IN_TRAINING.get(func)
-    if training is not None and not any(args[training : training + 1]):
-        return []
-    values = [
-        kwargs.get(argument.name, args[k] if k < len(args) else None)
-        for k, argument in enumerate(func._schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    return [value for value in values if isinstance(value, torch.Tensor)]
+    schema = func._schema.arguments
+    given = {a.name: kwargs.get(a.name, args[k] if k < len(args) else None)
+             for k, a in enumerate(schema)}  # fmt: skip
+    written = {a.name for a in schema if a.alias_info is not None and a.alias_info.is_write}
+    if func.overloadpacket in NOISY_IN_TRAINING and not given["training"]:
+        written.remove("noise")
+    return [x for name, x in given.items() if name in written and isinstance(x, torch.Tensor)]
 
 
 def _written_silently(func: Any, args: Any) -> list[torch.Tensor]:

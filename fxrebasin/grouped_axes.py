@@ -29,13 +29,13 @@ def note_groups(
     They meet such units in another operand, or ``products``, the dims that the result multiplies
     out, tell them apart by group. The operands have a dim per letter of a signature.
     """
-    products = {dims for dims in products if len(dims) == 2}
+    of_result = {dims for dims in products if len(dims) == 2}
     for weight in operands:
         if weight.parameter is None:
             own = [(set(varies_on(c)), c) for c in weight.coordinates if _moves(units, c)]
             others = [x for x in operands if x is not weight and x.parameter is None]
             met = {varies_on(c) for x in others for c in x.coordinates if _moves(units, c)}
-            for dims in products | {dims for dims in met if len(dims) == 2}:
+            for dims in of_result | {dims for dims in met if len(dims) == 2}:
                 if any(span.issuperset(dims) for span, _ in own):
                     continue
                 for inner, outer in (dims, dims[::-1]):

@@ -102,6 +102,16 @@ def randomised_leaky_relu() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 6), nn.RReLU(), nn.Linear(6, 2))
 
 
+@RANDOM.model(f(6))
+def randomised_leaky_relu_in_place() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 6), nn.RReLU(inplace=True), nn.Linear(6, 2))
+
+
+@RANDOM.hidden(0.0, aligns=False)
+def randomised_leaky_relu_in_training(h: Tensor) -> Tensor:
+    return F.rrelu(h, training=True)
+
+
 @pytest.mark.parametrize("case", RANDOM.each())
 def test_random_ops(case: Case) -> None:
     check(case)
