@@ -4,8 +4,6 @@ Every architecture is registered with its inputs and the natural logarithm of th
 group: a formula in ``f``, which sums ``log n!`` over the sizes given. It is read off the
 architecture, never off what the library finds. Widths are chosen so that one can tell them apart:
 the residual stream has 24 features, a multilayer perceptron 40.
-
-``incomplete`` says why fewer symmetries than these are found; what is found is sound regardless.
 """
 
 from __future__ import annotations
@@ -35,8 +33,6 @@ class Architecture:
     inputs: Inputs
     """From a batch size to example inputs."""
     log_order: float
-    incomplete: str = ""
-    """Why less than the whole group is found; empty where all of it is."""
     inert: tuple[str, ...] = ()
     """How the names of parameters end that move, but need not."""
 
@@ -58,14 +54,14 @@ class Outputs(nn.Module):
 
 
 def architecture(
-    inputs: Inputs, log_order: float, *, incomplete: str = "", inert: tuple[str, ...] = ()
+    inputs: Inputs, log_order: float, *, inert: tuple[str, ...] = ()
 ) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
     """Register a function that makes a model."""
 
     def register(factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         name = factory.__name__
         assert name not in ARCHITECTURES, name
-        ARCHITECTURES[name] = Architecture(name, factory, inputs, log_order, incomplete, inert)
+        ARCHITECTURES[name] = Architecture(name, factory, inputs, log_order, inert)
         return factory
 
     return register
