@@ -276,8 +276,8 @@ class LayoutMode(TorchDispatchMode):
             root = self.storages.root(written)
             whole = tuple(root.shape)
             self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
-        elif (now := self.storages.get(self.storages.root(written))) is not None:
-            self._pin_unused(before, now)
+        else:
+            self._pin_unused(written, before)
 
     def _write_unknown(
         self, written: torch.Tensor, before: Layout, args: Any, kwargs: Any, op: str
@@ -289,18 +289,23 @@ class LayoutMode(TorchDispatchMode):
                 pin(units, x, f"{op} writes what it makes of it to another tensor")
         self._write(written, before, Layout(shape, tuple(positional(units, shape))), op)
 
-    def _pin_unused(self, before: Layout, now: Layout) -> None:
+    def _pin_unused(self, written: torch.Tensor, before: Layout) -> None:
         """Entries of a parameter's copy that are overwritten mean nothing; they stay in place."""
         provisional = {int(ids[0]) for p in self.touched.values() for ids in p.positions}
+        overwritten = [
+            ids for c in before.coordinates if int((ids := np.unique(c))[0]) in provisional
+        ]
+        if not overwritten and written.untyped_storage()._cdata not in self.stored:
+            return
         units = self.found.units
+        now = self.storages.get(self.storages.root(written))
+        coordinates = () if now is None else now.coordinates
         left = np.concatenate(
-            [units.find(c).ravel() for c in now.coordinates] or [np.empty(0, np.int64)]
+            [np.empty(0, np.int64), *(units.find(c).ravel() for c in coordinates)]
         )
-        for c in before.coordinates:
-            ids = np.unique(c)
-            if int(ids[0]) in provisional:
-                gone = ids[~np.isin(units.find(ids), left)]
-                units.pin(gone, "is overwritten before it is used")
+        for ids in overwritten:
+            gone = ids[~np.isin(units.find(ids), left)]
+            units.pin(gone, "is overwritten before it is used")
 
     def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]

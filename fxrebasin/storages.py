@@ -27,11 +27,21 @@ def place_of(tensor: torch.Tensor) -> Place:
 
 
 @dataclass
+class _Overwritten:
+    """A part of a storage was written to, and nothing has yet looked at the whole of it."""
+
+    before: Layout
+    index: list[Ids]
+    written: Layout
+
+
+@dataclass
 class _Record:
     reference: StorageWeakRef
     """Keeps the address of the storage from being used again while the record lives."""
     root: Place
     layouts: dict[Place, Layout] = field(default_factory=dict)
+    pending: _Overwritten | None = None
 
 
 class Storages:
@@ -60,6 +70,9 @@ class Storages:
             return None
         place = place_of(tensor)
         found = record.layouts.get(place)
+        if found is None and record.pending is not None:
+            self._look_at_the_whole(record, record.pending)
+            found = record.layouts.get(place)
         if found is None and record.layouts and record.root in record.layouts:
             root = record.layouts[record.root]
             if root.parameter is None:
@@ -78,22 +91,29 @@ class Storages:
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:
         self._record(tensor).layouts[place_of(tensor)] = layout
 
+    def _look_at_the_whole(self, record: _Record, part: _Overwritten) -> None:
+        record.pending = None
+        whole = scatter(self._units, part.before, part.index, part.written)
+        record.layouts = {record.root: whole}
+
     def write(self, tensor: torch.Tensor, layout: Layout, before: Layout) -> bool:
         """Record an in-place write; False where it cannot be followed.
 
-        ``before`` is what the whole storage, in its first seen shape, held before the write.
+        ``before`` is what the whole storage, in its first seen shape, held before the write. What
+        is written to a part of it is told apart from the rest once both are looked at together,
+        which need not happen: a buffer for work is used for one thing after another.
         """
         record = self._record(tensor)
         place = place_of(tensor)
         if 0 in place[1]:
             return True
         if _same_entries(place, record.root):
-            record.layouts = {record.root: layout, place: layout}
+            record.layouts, record.pending = {record.root: layout, place: layout}, None
             return True
         index = axis_indices(record.root, place) or entry_indices(record.root, place)
         if index is None or not _is_product(index):
             return False
-        record.layouts = {record.root: scatter(self._units, before, index, layout)}
+        record.layouts, record.pending = {place: layout}, _Overwritten(before, index, layout)
         return True
 
     def root(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -107,6 +107,13 @@ class WritesToItsInput(TwoLayers):
         return super().forward(x.mul_(2))
 
 
+@IN_PLACE.model(f(6), X.clone())
+class WritesToAPartOfItsInput(TwoLayers):
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, :1].mul_(2)
+        return super().forward(x)
+
+
 @IN_PLACE.hidden(f(6))
 def told_where_to_write(h: Tensor) -> Tensor:
     result = torch.empty_like(h)
@@ -177,7 +184,7 @@ class TwoBranches(nn.Module):
         self.head_a, self.head_b = nn.Linear(6, 2), nn.Linear(5, 2)
 
 
-@REUSED.model(f(6) + f(5), wrong="units that are overwritten in part are kept apart for good")
+@REUSED.model(f(6) + f(5))
 class Workspace(TwoBranches):
     """One tensor for the hidden units of both branches; nothing reads what is left of the first."""
 
@@ -187,6 +194,19 @@ class Workspace(TwoBranches):
         first = self.head_a(work)
         work = work.narrow(1, 0, 5).copy_(self.b(x).tanh()).clone()
         return first + self.head_b(work)
+
+
+@REUSED.model(f(6) + f(5))
+class WorkspaceReadThroughViews(TwoBranches):
+    """What was written last is all that is read, by way of views of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        work = x.new_empty(x.shape[0], 6)
+        work.copy_(self.a(x).tanh())
+        first = self.head_a(work)
+        part = work.narrow(1, 0, 5).copy_(self.b(x).tanh())
+        turned = part.t().unsqueeze(0)
+        return first + self.head_b(turned.squeeze(0).t())
 
 
 @REUSED.model(f(5) + f(5))

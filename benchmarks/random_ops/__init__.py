@@ -4,9 +4,22 @@ An op knows which arguments fit a value of a given shape, and makes the module t
 new op is one function under ``@op`` or ``@odd``.
 """
 
-from . import attention, layers, movement, norms, parameters, products, recurrent, spatial
+from . import (
+    attention,
+    layers,
+    movement,
+    normalised_weights,
+    norms,
+    parameters,
+    products,
+    recurrent,
+    spatial,
+)
 from .registry import OPS, Op, Shape, axis, channels
 
-FAMILIES = (attention, layers, movement, norms, parameters, products, recurrent, spatial)
+FAMILIES = (
+    *(attention, layers, movement, normalised_weights, norms, parameters, products, recurrent),
+    spatial,
+)
 
 __all__ = ["FAMILIES", "OPS", "Op", "Shape", "axis", "channels"]

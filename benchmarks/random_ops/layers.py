@@ -86,11 +86,15 @@ def convolution(shape: Shape, layer: nn.Module) -> nn.Module:
     return channels_second(shape, layer)
 
 
+def same_size_conv(shape: Shape, n: int, kernel: int, groups: int) -> nn.Module:
+    """The layer alone, for :func:`convolution` to put to use."""
+    kind = nn.Conv2d if len(shape) == 3 else nn.Conv1d
+    return kind(channels(shape), n, kernel, padding=kernel // 2, groups=groups)
+
+
 @op(groupings)
 def conv(shape: Shape, n: int, kernel: int, groups: int) -> nn.Module:
-    kind = nn.Conv2d if len(shape) == 3 else nn.Conv1d
-    layer = kind(channels(shape), n, kernel, padding=kernel // 2, groups=groups)
-    return convolution(shape, layer)
+    return convolution(shape, same_size_conv(shape, n, kernel, groups))
 
 
 @op(lambda shape: [(k,) for k in (1, 2) if k * channels(shape) <= WIDEST])
