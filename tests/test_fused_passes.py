@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -22,27 +24,37 @@ def interpreted() -> type:
     return FusedPasses
 
 
+@pytest.fixture
+def fuse(interpreted: type, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, problems of all sizes take the kernel."""
+
+    def start() -> None:
+        given = kernels.Kernels(interpreted, lambda gains, prices: pytest.fail("is for small ones"))
+        monkeypatch.setattr(engine, "kernels", lambda device: given)
+        monkeypatch.setattr(engine, "SMALL_UP_TO", 0)
+
+    return start
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize(("batch", "n"), [(3, 5), (1, 2), (2, 17)])
-def test_the_same_solutions(
-    kind: str, batch: int, n: int, interpreted: type, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_solutions(kind: str, batch: int, n: int, fuse: Callable[[], None]) -> None:
     costs = torch.stack([torch.from_numpy(matrix(kind, n, seed=s)) for s in range(batch)])
     columns, prices = engine.solve_augmenting_paths(costs)
-    monkeypatch.setattr(engine, "fused_passes", lambda device: interpreted)
+    fuse()
     fused_columns, fused_prices = engine.solve_augmenting_paths(costs)
     assert torch.equal(columns, fused_columns)
     assert torch.equal(prices, fused_prices)
 
 
 def test_more_sources_and_targets_than_a_program_holds(
-    interpreted: type, monkeypatch: pytest.MonkeyPatch
+    fuse: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fxrebasin.assignment.fused_passes.MOST_SOURCES", 4)
     monkeypatch.setattr("fxrebasin.assignment.fused_passes.MOST_TARGETS", 2)
     costs = torch.from_numpy(matrix("gauss", 11))[None]
     expected = engine.solve_augmenting_paths(costs)
-    monkeypatch.setattr(engine, "fused_passes", lambda device: interpreted)
+    fuse()
     assert all(map(torch.equal, engine.solve_augmenting_paths(costs), expected))
 
 
@@ -57,7 +69,7 @@ def test_the_flag_tells_when_nothing_gets_closer(interpreted: type) -> None:
 
 
 def test_no_kernel_for_the_processor() -> None:
-    assert kernels.fused_passes(torch.device("cpu")) is None
+    assert kernels.kernels(torch.device("cpu")) is None
 
 
 def test_a_compiler_that_fails_is_reported(
@@ -67,7 +79,7 @@ def test_a_compiler_that_fails_is_reported(
         raise RuntimeError("no C compiler\nand more")
 
     monkeypatch.setattr(torch, "zeros", fail)
-    kernels.fused_passes.cache_clear()
+    kernels.kernels.cache_clear()
     with pytest.warns(SlowerWarning, match="RuntimeError: no C compiler$"):
-        assert kernels.fused_passes(torch.device("cuda")) is None
-    kernels.fused_passes.cache_clear()
+        assert kernels.kernels(torch.device("cuda")) is None
+    kernels.kernels.cache_clear()

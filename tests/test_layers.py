@@ -50,7 +50,7 @@ LAYERS: list[set[str]] = [
     {"testing"},
     # solving, emitting, checking
     {"assignment.problem", "assignment.fixed_point", "objectives"},
-    {"assignment.fused_passes"},
+    {"assignment.fused_passes", "assignment.small_problems"},
     {"assignment.kernels"},
     {"assignment.augmenting_paths"},
     {"assignment.dense", "assignment.passes", "assignment.sparse_prices"},

@@ -15,6 +15,8 @@ same is nearest to every unmatched column, and the phase matches only that row.
 
 A finished problem has no unmatched rows: nothing gets closer, and its prices and its matching stay.
 The host waits once per phase, and once per ``PASSES_PER_WAIT`` passes.
+
+Where there is a kernel for it, small problems are solved whole by that instead.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .fixed_point import GAIN_BITS, fixed_point, inverse, starting_prices
-from .kernels import fused_passes
+from .kernels import kernels
 
 if TYPE_CHECKING:
     from .fused_passes import FusedPasses
@@ -38,6 +40,8 @@ FAR = 2 ** (GAIN_BITS + 3)
 PASSES_PER_WAIT = 4
 FUSED_PASSES_PER_WAIT = 8
 """A fused pass takes less time, compared with which the host waits longer."""
+SMALL_UP_TO = 256
+"""Rows up to which one kernel that solves problems whole is faster than a kernel per pass."""
 PASSES_PER_DOUBLING = 128
 """Passes allowed for each doubling of n; only matrices of rank one or so were seen to need more."""
 
@@ -108,6 +112,11 @@ def solve_augmenting_paths(costs: Tensor, *, prices: Tensor | None = None) -> tu
         zeros = torch.zeros(b, n, device=costs.device)
         return zeros.long(), zeros.double()
     problems = fixed_point(costs)
+    fused = kernels(costs.device)
+    if fused is not None and n <= SMALL_UP_TO:
+        first = problems.gains.amax(1) if prices is None else problems.from_prices(prices)
+        columns, integers = fused.solve_small(problems.gains, first)
+        return columns, problems.to_prices(integers)
     matching = _first_matching(problems.gains, starting_prices(problems, prices))
     passes_left = PASSES_PER_DOUBLING * math.ceil(math.log2(n))
     while _wait_for_any(matching.target_of < 0):
@@ -154,9 +163,9 @@ def _first_matching(gains: Tensor, target_prices: Tensor) -> _Matching:
 
 def _shortest_paths(matching: _Matching, passes_left: int) -> _Paths:
     """Shortest paths from the free sources, along which every source but the first is matched."""
-    fused = fused_passes(matching.gains.device)
+    fused = kernels(matching.gains.device)
     if fused is not None:
-        return _fused_paths(fused, matching, passes_left)
+        return _fused_paths(fused.passes, matching, passes_left)
     free = matching.target_of < 0
     own = matching.target_of.clamp(min=0)
     distances = torch.full_like(own, FAR)

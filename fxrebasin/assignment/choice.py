@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .augmenting_paths import SMALL_UP_TO
 from .dense import solve_dense, with_prices
 from .device_engine import solve_on_device
-from .kernels import fused_passes
+from .kernels import kernels
 from .problem import (
     Assignment,
     Engine,
@@ -23,7 +24,9 @@ from .sparse_engine import solve_sparse
 
 SPARSE_FROM = 512
 ON_HOST_UP_TO = 2**18
-"""Entries of a batch that are solved by the processor before a device has begun."""
+ON_HOST_BESIDE_A_KERNEL = 2**14
+"""Entries of a batch that are solved by the processor before a device has begun, in general and
+where a kernel solves small problems side by side."""
 ON_DEVICE_UP_TO = 1024
 FUSED_UP_TO = 4096
 """Rows up to which augmenting paths are faster than the sparse engine on a device, without and
@@ -62,6 +65,10 @@ def assign(
         InvalidParameterError: a cost is infinite or not a number.
     """
     matrices = checked(costs, name)
+    if engine is None and _is_all_overhead(matrices):
+        there = None if warm is None else warm.to(torch.device("cpu"))
+        here = assign(matrices.cpu(), warm=there, certify=certify, name=name)
+        return here.to(matrices.device)
     require_finite(matrices, name)
     if warm is not None:
         require_like(warm, matrices, name)
@@ -79,18 +86,16 @@ def suitable(costs: Tensor) -> Engine:
     n = costs.shape[2]
     if costs.device.type == "cpu":
         return solve_dense if n < SPARSE_FROM else solve_sparse
-    if costs.numel() <= ON_HOST_UP_TO:
-        return solve_on_host
-    most = FUSED_UP_TO if fused_passes(costs.device) else ON_DEVICE_UP_TO
+    most = FUSED_UP_TO if kernels(costs.device) else ON_DEVICE_UP_TO
     return solve_on_device if n <= most else solve_sparse
 
 
-def solve_on_host(costs: Tensor, warm: Assignment | None = None) -> Assignment:
-    """The engine for small problems on a device, which is all overhead: copied, solved, copied
-    back."""
-    here = costs.cpu()
-    found = suitable(here)(here, None if warm is None else warm.to(here.device))
-    return found.to(costs.device)
+def _is_all_overhead(costs: Tensor) -> bool:
+    """Is a batch on a device solved by the processor before the device has begun?"""
+    if costs.device.type == "cpu":
+        return False
+    side_by_side = len(costs) > 1 and costs.shape[2] <= SMALL_UP_TO and kernels(costs.device)
+    return costs.numel() <= (ON_HOST_BESIDE_A_KERNEL if side_by_side else ON_HOST_UP_TO)
 
 
 def _only(costs: Tensor) -> Assignment:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..errors import SlowerWarning
 
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
     from .fused_passes import FusedPasses
 
 
+class Kernels(NamedTuple):
+    passes: type[FusedPasses]
+    solve_small: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 @functools.cache
-def fused_passes(device: torch.device) -> type[FusedPasses] | None:
-    """Passes over gains in one kernel, where Triton is installed and compiles for the device.
+def kernels(device: torch.device) -> Kernels | None:
+    """What runs in kernels, where Triton is installed and compiles for the device.
 
     Warns:
         SlowerWarning: Triton is there, and does not work.
@@ -25,11 +32,13 @@ def fused_passes(device: torch.device) -> type[FusedPasses] | None:
         return None
     try:
         from .fused_passes import FusedPasses
+        from .small_problems import solve_small
     except ImportError:
         return None
     try:
         one = torch.zeros(1, 1, 1, dtype=torch.int64, device=device)
         FusedPasses(one, one[0], one[0], one[0] - 1, far=1).run(1).item()
+        solve_small(one, one[0])[0].tolist()
     except Exception as error:  # whatever the compiler and the driver raise
         reason = (str(error).strip().splitlines() or [""])[0]
         warnings.warn(
@@ -39,4 +48,4 @@ def fused_passes(device: torch.device) -> type[FusedPasses] | None:
             stacklevel=2,
         )
         return None
-    return FusedPasses
+    return Kernels(FusedPasses, solve_small)
