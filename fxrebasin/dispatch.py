@@ -330,19 +330,7 @@ class LayoutMode(TorchDispatchMode):
                 f"the rule of {call.op} failed on tensors of shapes {given}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        layouts = [found] if isinstance(found, Layout) else list(found)
-        if len(layouts) != len(call.shapes):
-            raise RuleError(
-                f"the rule of {call.op} returns {len(layouts)} layouts for {len(call.shapes)} "
-                "results; one that is not understood is call.pinned(operands)"
-            )
-        for k, (layout, shape) in enumerate(zip(layouts, call.shapes, strict=True)):
-            if layout.shape != shape:
-                raise RuleError(
-                    f"the rule of {call.op} says that result {k} has shape {layout.shape}, but "
-                    f"its shape is {shape}"
-                )
-        return layouts
+        return call.results(found)
 
     def _runs_on_nothing(self, call: Call, operands: list[Layout]) -> bool:
         """Does an op compute with a tensor that is empty, but need not be for other inputs?

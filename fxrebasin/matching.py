@@ -27,6 +27,7 @@ from .schedules import Order, random_order
 from .search import Budget, Round, climb, search
 from .signatures import upper_bound
 from .symmetry import Symmetry
+from .validation import check_state_dict
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def weight_matching(
     """
     if max_sweeps < 1:
         raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
+    check_state_dict(state_dict, "state_dict")
+    check_state_dict(to, "to")
     begin = time.perf_counter()
     objective = WeightMatching(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
     identity = symmetry.identity().indices

@@ -23,7 +23,7 @@ from .errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentE
 from .files import replacing
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
 from .tracing import deep_copy, forget_caches
-from .validation import stored_tensors
+from .validation import check_state_dict, stored_tensors
 
 Indices = NDArray[np.int64]
 M = TypeVar("M", bound=nn.Module)
@@ -81,7 +81,9 @@ class Permutation:
 
         Raises:
             ArchitectureMismatchError: a tensor has another shape than the symmetry says.
+            InvalidArgumentError: it is no state dict.
         """
+        check_state_dict(state_dict, "state_dict")
         result = dict(state_dict)
         for parameter in self.symmetry.parameters:
             names = [name for name in parameter.names if name in state_dict]

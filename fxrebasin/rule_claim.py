@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import networkx as nx
 import numpy as np
 import torch
 
 from .dispatch import LayoutMode, Propagation, Stored, unnamed_parameters
-from .errors import RuleError
 from .layout import Layout, varies_on
 from .parameters import Parameter, resolve
 from .relations import settle
@@ -56,7 +54,7 @@ def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
     results = example.run(example.tensors)
     shapes = tuple(tuple(t.shape) for t in results.values())
     call = Call(units, example.name, shapes, schema=example.schema)
-    layouts = _apply(rule, call, args, kwargs)
+    layouts = call.results(rule(call, *args, **kwargs))
     for t in example.tensors.values():
         resolve(units, mode.layout_of(t))
     ids = {p.name: _numbered(p.shape, p.named()) for p in found.parameters}
@@ -76,18 +74,6 @@ def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
 
 def order_of_result(result: str) -> str:
     return f"what {result} numbers"
-
-
-def _apply(rule: Rule, call: Call, args: Any, kwargs: Any) -> list[Layout]:
-    found = rule(call, *args, **kwargs)
-    layouts = [found] if isinstance(found, Layout) else list(found)
-    layouts += call.pinned()[len(layouts) :]
-    claimed = tuple(layout.shape for layout in layouts)
-    if claimed != call.shapes:
-        raise RuleError(
-            f"the rule of {call.op} claims results of shapes {claimed}, but they are {call.shapes}"
-        )
-    return layouts
 
 
 def _numbered(shape: tuple[int, ...], coordinates: Sequence[Ids]) -> torch.Tensor:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
-from .errors import ArchitectureMismatchError, InvalidParameterError
+from .errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
 
 
 def stored_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Every parameter and buffer under all of its names, parameters first."""
     tensors = dict(model.named_parameters(remove_duplicate=False))
     return {**tensors, **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def check_state_dict(given: object, name: str) -> None:
+    """Refuse what is no state dict, such as the model itself.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    if not isinstance(given, Mapping):
+        what = f"{name}.state_dict()" if isinstance(given, nn.Module) else "a state dict"
+        raise InvalidArgumentError(
+            f"{name}: expected a mapping from names to tensors, found {type(given).__name__}; "
+            f"give {what}"
+        )
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

@@ -68,11 +68,12 @@ def efficient_attention(
     compute_log_sumexp: bool,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the op of that name computes on GPUs."""
-    return aten._scaled_dot_product_flash_attention_for_cpu(
+) -> tuple[torch.Tensor, ...]:
+    """What the op of that name computes on GPUs, seed and offset of random numbers included."""
+    result, sums = aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, dropout_p, is_causal, attn_mask=attn_bias
     )
+    return result, sums if compute_log_sumexp else sums[..., :0], ints(0)[0], ints(0)[0]
 
 
 def flash_attention(
@@ -82,8 +83,9 @@ def flash_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     return_debug_mask: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return efficient_attention(query, key, value, None, True, dropout_p, is_causal)
+) -> tuple[torch.Tensor, ...]:
+    result, sums, *_ = efficient_attention(query, key, value, None, True, dropout_p, is_causal)
+    return result, sums, ints(0, 0), ints(0)[0], x(0)
 
 
 def native_batch_norm(*args: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import NETWORKS, Network
 from randomise import randomise
 from torch import nn
@@ -94,6 +95,30 @@ def test_assignment_on_the_accelerator(
     assert bool((found.gap.cpu() <= 1e-12 * scale).all())
     again = assign(costs.cuda(), engine=engine, warm=found)
     assert torch.equal(again.columns, found.columns)
+
+
+class MaskedAttention(nn.Module):
+    """Two heads, from a fused projection; the mask hides the last token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(8, 96), nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.into(x).unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+        mask = x.new_zeros(x.shape[1], x.shape[1])
+        mask[:, -1] = -1e4
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(h.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_every_kernel_of_attention(dtype: torch.dtype) -> None:
+    model = MaskedAttention().to("cuda", dtype)
+    x = torch.randn(2, 8, 8, device="cuda", dtype=dtype)
+    symmetry = fr.analyze(model, args=(x,))
+    assert not symmetry.unknown_ops
+    assert sorted((b.size, b.count) for b in symmetry) == [(2, 1), (16, 2), (16, 2)]
 
 
 EVERY = [pytest.param(n, id=n.name) for n in NETWORKS.values()]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from rule_samples import SAMPLES, Sample
+from torch._ops import OpOverloadPacket
 
+from fxrebasin.layout import Layout, along
+from fxrebasin.rules.registry import Call
 from fxrebasin.rules.table import RULES, UNTAGGED_POINTWISE, find_rule
 from fxrebasin.testing import check_rule
+from fxrebasin.units import Units
 
 aten = torch.ops.aten
 
@@ -20,6 +25,30 @@ def test_a_rule_allows_what_its_op_does_and_nothing_else(sample: Sample) -> None
     check = check_rule(sample.stand_in or sample.op, *sample.args, rule=rule, **sample.kwargs)
     assert check.sound, str(check)
     assert check.lost == sample.lost, str(check)
+
+
+KERNELS = {
+    aten._scaled_dot_product_efficient_attention: ((1, 3, 32), (), ()),
+    aten._scaled_dot_product_cudnn_attention: ((1, 3, 5, 1), (), (), (0,)),
+    aten._scaled_dot_product_flash_attention: ((1, 3, 5), (2,), (), (0,)),
+}
+"""What kernels of attention return on accelerators, beside the result, for 3 heads of 5 queries."""
+
+
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_attention_has_a_layout_for_all_that_accelerators_return(op: OpOverloadPacket) -> None:
+    units = Units()
+    heads, features = units.fresh(3), units.fresh(4)
+    coordinates = (along(heads, 1, 4), along(features, 3, 4))
+    tensors = [Layout((1, 3, 5, 4), coordinates) for _ in "qkv"]
+    call = Call(units, str(op), ((1, 3, 5, 4), *KERNELS[op]), schema=op.default._schema)
+    rest = () if "flash" in str(op) else (None, True)
+    result, *beside = call.results(RULES[op](call, *tensors, *rest))
+    assert not units.is_pinned(np.concatenate([heads, features])).any()
+    assert result.coordinates[0].shape == (1, 3, 1, 1)
+    sums = beside[0].order_of or beside[0]
+    assert [c.shape[1] for c in sums.coordinates][:1] == [3]
+    assert all(x.order_of is None for x in beside[1:])
 
 
 def test_every_rule_has_a_sample() -> None:

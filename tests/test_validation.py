@@ -377,3 +377,18 @@ def test_after_an_error_nothing_has_changed(name: str, inplace: bool) -> None:
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.is_grad_enabled()
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_model_is_no_state_dict() -> None:
+    model: Any = net()
+    nothing: Any = None
+    symmetry = fr.analyze(model, args=(X,))
+    state = model.state_dict()
+    for call, text in (
+        (lambda: fr.weight_matching(symmetry, model, to=state), "state_dict: .*Sequential; give"),
+        (lambda: fr.weight_matching(symmetry, state, to=model), r"give to\.state_dict\(\)"),
+        (lambda: symmetry.identity().apply(model), r"give state_dict\.state_dict\(\)"),
+        (lambda: symmetry.identity().apply(nothing), "found NoneType; give a state dict"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=text):
+            call()

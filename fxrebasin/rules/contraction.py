@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import signature
-from ..layout import Layout, positional
+from ..layout import Layout, Shape, positional
 from ..parameters import resolve
 from ..primitives import merge, move, reduce
 from .registry import Call, Rule
@@ -68,7 +68,16 @@ def attention(
     weights = merge(units, scores, total)
     result = signature.apply(units, "... q k, ... k d -> ... q d", [weights, value], call.shape)
     sums = Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))
-    return [result, sums] if len(call.shapes) > 1 and call.shapes[1] == sums.shape else [result]
+    return [result, *(_beside(call, sums, shape) for shape in call.shapes[1:])]
+
+
+def _beside(call: Call, sums: Layout, shape: Shape) -> Layout:
+    """What kernels return beside the result, for its gradient: the sums over the keys, padded on
+    some devices, and states of random numbers, which are constants."""
+    if shape == sums.shape:
+        return sums
+    padded = sums if shape[:-1] == sums.shape[:-1] and shape[-1:] > sums.shape[-1:] else None
+    return Layout(shape, tuple(positional(call.units, shape)), order_of=padded)
 
 
 def biased_attention(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import primitives, signature
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, RuleError
 from ..layout import Layout, Shape
 from ..parameters import resolve
 from ..signature import parse
@@ -37,6 +37,22 @@ class Call:
     @property
     def shape(self) -> Shape:
         return self.shapes[0]
+
+    def results(self, found: Layout | Sequence[Layout]) -> list[Layout]:
+        """What a rule returned, checked: a layout of the right shape for every result."""
+        layouts = [found] if isinstance(found, Layout) else list(found)
+        if len(layouts) != len(self.shapes):
+            raise RuleError(
+                f"the rule of {self.op} returns {len(layouts)} layouts for {len(self.shapes)} "
+                "results; one that is not understood is call.pinned(operands)"
+            )
+        for k, (layout, shape) in enumerate(zip(layouts, self.shapes, strict=True)):
+            if layout.shape != shape:
+                raise RuleError(
+                    f"the rule of {self.op} says that result {k} has shape {layout.shape}, but "
+                    f"its shape is {shape}"
+                )
+        return layouts
 
     def merge(self, *operands: Layout) -> Layout:
         return primitives.merge(self.units, *operands)
