@@ -123,8 +123,8 @@ def _on_gpu(found: Extrapolation, gpu: Gpu, cpu: Estimate, modelled: Estimate) -
         f"{modelled.assignment / modelled.total:.0%} of what is left, so that the whole is "
         f"{cpu.total / modelled.total:.1f} times as fast. The library does better: problems of up "
         f"to 4,096 rows are solved on the device where Triton is, and of larger ones only the few "
-        f"entries that matter travel; `python -m benchmarks.accelerator` measures both, and this "
-        f"model leaves them out. Both models and all cost matrices would take "
+        f"entries that matter travel. This model leaves both out; `benchmarks/accelerator.md` has "
+        f"them measured, and two such layers aligned. Both models and all cost matrices would take "
         f"{_size(both + model.matrix_bytes)} of its memory."
     )
 
