@@ -228,7 +228,7 @@ def signs_apart(shape: Shape) -> nn.Module:
     return Call(lambda h: torch.cat([h.relu(), (-h).relu()], d))
 
 
-@odd(only(1, lambda shape: [(k,) for k in (2, 3)]))
+@odd(only(1, lambda shape: [(k,) for k in (2, 3) if k <= channels(shape)]))
 def pooled_channels(shape: Shape, size: int) -> nn.Module:
     """Neighbouring channels are averaged as if they were positions."""
     return Call(lambda h: nn.functional.avg_pool1d(h[:, None], size, 1)[:, 0])
