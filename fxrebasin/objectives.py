@@ -27,7 +27,7 @@ Indices = NDArray[np.int64]
 Sources = tuple[Indices, ...]
 """Per group of a parameter's axes, the position that each entry comes from."""
 
-IN_CACHE = 1 << 14
+IN_CACHE = 1 << 16
 """Entries that are converted to float64 at a time on a CPU, so that they stay in a core's cache."""
 AT_ONCE = 1 << 24
 """The same on any other device."""
@@ -200,7 +200,8 @@ def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices])
         part = select(b, 0, sources[0][begin : begin + step])
         for g, source in moved:
             part = part.index_select(g, source)
-        total += (a[begin : begin + step].to(torch.float64) * part).sum()
+        left, right = (x.reshape(-1).to(torch.float64) for x in (a[begin : begin + step], part))
+        total += torch.dot(left, right)
     return float(total)
 
 

@@ -17,7 +17,7 @@ from benchmarks.peers.methods import METHODS, Solution
 from benchmarks.peers.rows import Row, said
 from fxrebasin.tracing import deep_copy
 
-LONG = 60
+LONG = 120
 """Seconds after which a method is not run again."""
 GIBIBYTES = 16
 PREPARATION = 300
