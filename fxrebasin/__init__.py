@@ -1,6 +1,7 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
 from . import schedules, testing
+from .activations import activation_matching
 from .api import analyze, match, rebasin
 from .batch_norm import recompute_batch_norm
 from .constraints import pin, tie
@@ -30,6 +31,7 @@ __all__ = [
     "Report",
     "Segment",
     "Symmetry",
+    "activation_matching",
     "analyze",
     "interpolate",
     "match",

@@ -7,7 +7,7 @@ what the model's forward writes into its own parameters and buffers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -176,14 +176,14 @@ class LayoutMode(TorchDispatchMode):
         found = self.layouts(name, value)
         return [axis for label, x in found for axis in axes_of(label, x, self.found.units)]
 
-    def pin_outputs(self, value: Any, *, free: bool) -> None:
-        """Outputs stay as they are; where they are free, how they move is found out instead."""
+    def pin_outputs(self, value: Any, *, free: bool | Container[int]) -> None:
+        """Outputs stay as they are; of those that are free, how they move is found out instead."""
         for k, tensor in enumerate(output_tensors(value)):
             layout = self.storages.get(tensor)
             if layout is None:
                 layout = Layout(tuple(tensor.shape))
             self._touch([layout])
-            if free:
+            if free if isinstance(free, bool) else k in free:
                 x = resolve(self.found.units, layout)
                 output = Parameter((f"output {k}",), x.shape, True, ())
                 output.coordinates = list(x.coordinates)

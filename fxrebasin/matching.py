@@ -72,6 +72,7 @@ def weight_matching(
     max_sweeps: int = 100,
     order: Order = random_order,
     budget: Budget | None = None,
+    start: Permutation | None = None,
     vector_weight: float = 1.0,
     bound: bool = False,
     device: torch.device | str | None = None,
@@ -98,6 +99,8 @@ def weight_matching(
         order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
             ``alternating_order``, or a function like them.
         budget: spend time or rounds on better optima; by default one descent.
+        start: where the descent begins, such as what :func:`fxrebasin.activation_matching` found;
+            by default every block is first placed by what is settled of its neighbours.
         vector_weight: how much biases and affines count, matrices counting 1.
         bound: also compute an upper bound of the objective; about as long as a sweep.
         device: where to compute; by default where A is.
@@ -114,26 +117,59 @@ def weight_matching(
     Warns:
         ConvergenceWarning: the iteration limit was hit before a sweep changed nothing.
     """
-    if max_sweeps < 1:
-        raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
-    begin = time.perf_counter()
     objective = WeightMatching(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
-    identity = symmetry.identity().indices
+    return climbed(
+        objective,
+        seed=seed,
+        max_sweeps=max_sweeps,
+        order=order,
+        budget=budget,
+        start=start,
+        bound=bound,
+        progress="weight matching" if progress else None,
+    )
+
+
+def climbed(
+    objective: WeightMatching,
+    *,
+    seed: int = 0,
+    max_sweeps: int = 100,
+    order: Order = random_order,
+    budget: Budget | None = None,
+    start: Permutation | None = None,
+    bound: bool = False,
+    progress: str | None = None,
+) -> Alignment:
+    """The permutation that an objective is highest at, as far as is found; ``progress`` titles a
+    progress bar. For all else see :func:`weight_matching`."""
+    if max_sweeps < 1:
+        raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
+    if start is not None and not _fits(start, objective.symmetry):
+        raise InvalidArgumentError(
+            "start: expected a permutation of the blocks of this symmetry, found one of others; "
+            "give one that was found with the same symmetry"
+        )
+    begin = time.perf_counter()
+    identity = objective.symmetry.identity().indices
     descent = Descent(objective, identity)
     before = descent.total
     generator = np.random.default_rng(seed)
     rounds: list[Round] = []
-    with tqdm(total=None, desc="weight matching", disable=None if progress else True) as bar:
+    with tqdm(total=None, desc=progress, disable=None if progress else True) as bar:
 
         def announce(*_: object) -> None:
             bar.update()
             bar.set_postfix(objective=f"{descent.total:.6g}")
 
-        descent.rebuild(range(len(descent.trees)))
-        if descent.total <= before:
-            descent.move_to(identity)
+        if start is None:
+            descent.rebuild(range(len(descent.trees)))
+            if descent.total <= before:
+                descent.move_to(identity)
+        else:
+            descent.move_to(start.indices)
         history, converged = climb(
             descent,
             order=order,
@@ -155,9 +191,9 @@ def weight_matching(
         limit = upper_bound(objective) if bound else None
     if not converged:
         warnings.warn(
-            f"weight matching stopped after {max_sweeps} sweeps, while blocks were still changing",
+            f"matching stopped after {max_sweeps} sweeps, while blocks were still changing",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return Alignment(
         descent.permutation,
@@ -170,3 +206,9 @@ def weight_matching(
         tuple(rounds),
         limit,
     )
+
+
+def _fits(permutation: Permutation, symmetry: Symmetry) -> bool:
+    return {name: x.shape for name, x in permutation.indices.items()} == {
+        block.name: (block.count, block.size) for block in symmetry
+    }

@@ -9,7 +9,7 @@ they give shapes, and tell constants that are uniform along an axis from those t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ def propagate(
     *,
     rules: RuleBook | None = None,
     constraints: Sequence[Constraint] = (),
-    free_outputs: bool = False,
+    free_outputs: bool | Container[int] = False,
 ) -> Propagation:
     """Propagate units through a model.
 
@@ -50,7 +50,7 @@ def propagate(
         args, kwargs: example inputs.
         rules: of the user's own, besides the built-in ones.
         constraints: axes that the user wants pinned or tied.
-        free_outputs: may the units of the model's outputs move?
+        free_outputs: may the units of the model's outputs move? Or those of which of them?
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
@@ -73,7 +73,7 @@ def _run(
     kwargs: dict[str, Any],
     rules: RuleBook | None,
     groups: Groups,
-    free_outputs: bool,
+    free_outputs: bool | Container[int],
 ) -> Propagation:
     units = Units()
     stored = stored_by_identity(names)

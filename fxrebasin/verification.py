@@ -189,8 +189,8 @@ def _traits(
 ) -> tuple[list[torch.dtype], set[str]]:
     """The dtypes of the outputs, and the parameters that their gradients reach."""
     with unobserved(model, gradients=gradients):
-        _reseed(model)
-        outputs = model(*_cloned(args), **_cloned(kwargs))
+        reseed(model)
+        outputs = model(*cloned(args), **cloned(kwargs))
     tensors = output_tensors(outputs)
     names = {id(p): name for name, p in model.named_parameters()}
     pending = [t.grad_fn for t in tensors if t.grad_fn is not None]
@@ -226,11 +226,11 @@ def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
 def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
     with unobserved(model):
-        _reseed(model)
-        return [t.detach() for t in output_tensors(model(*_cloned(args), **_cloned(kwargs)))]
+        reseed(model)
+        return [t.detach() for t in output_tensors(model(*cloned(args), **cloned(kwargs)))]
 
 
-def _reseed(model: nn.Module) -> None:
+def reseed(model: nn.Module) -> None:
     """Give both modules one random state, and not the one that the model was traced in: random
     numbers that tracing baked in must not come out right by chance."""
     torch.default_generator.manual_seed(SEED)
@@ -238,7 +238,7 @@ def _reseed(model: nn.Module) -> None:
         torch.cuda.default_generators[device.index].manual_seed(SEED)
 
 
-def _cloned(inputs: Any) -> Any:
+def cloned(inputs: Any) -> Any:
     return tree_map_only(torch.Tensor, lambda t: t.detach().clone(), inputs)
 
 
@@ -346,7 +346,7 @@ def _first_difference(
     for module in (before, after):
         recorder = _Recorder(module)
         with unobserved(module):
-            inputs = in_placeholder_order(module, _cloned(tuple(args)), _cloned(kwargs))
+            inputs = in_placeholder_order(module, cloned(tuple(args)), cloned(kwargs))
             recorder.run(*inputs, enable_io_processing=False)
         recorders.append(recorder.values)
     for name, values in recorders[0].items():

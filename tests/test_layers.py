@@ -85,6 +85,7 @@ LAYERS: list[set[str]] = [
     },
     {"passes"},
     {"api"},
+    {"activations"},
     # what is done with aligned models, and for the eye
     {"batch_norm", "path_report"},
     {"paths", "path_plot"},

@@ -1,0 +1,170 @@
+"""Units that react alike to the same inputs are found again, wherever they were moved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from randomise import randomise
+from torch import Tensor, nn
+
+import fxrebasin as fr
+from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError, TraceError
+
+
+def mlp() -> tuple[nn.Module, Tensor]:
+    pairs = itertools.pairwise((5, 12, 8, 3))
+    layers = [x for n, m in pairs for x in (nn.Linear(n, m), nn.GELU())]
+    return nn.Sequential(*layers[:-1]), torch.randn(64, 5)
+
+
+class Convolutions(nn.Module):
+    """A shortcut around grouped and depthwise kernels, norms, and an activation in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12)
+        self.grouped = nn.Conv2d(12, 12, 3, padding=1, groups=3)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.stem(x)).relu()
+        h = h + self.depthwise(self.grouped(h).relu_())
+        return self.head(h.mean((2, 3)))
+
+
+def transformer() -> tuple[nn.Module, Tensor]:
+    layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
+    return nn.Sequential(nn.Linear(6, 16), layer, nn.Linear(16, 3)), torch.randn(16, 5, 6)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRU(4, 7, batch_first=True), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.head(self.cell(x)[0])
+        return output
+
+
+CASES: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "mlp": mlp,
+    "convolutions": lambda: (Convolutions(), torch.randn(16, 3, 6, 6)),
+    "transformer": transformer,
+    "recurrent": lambda: (Recurrent(), torch.randn(16, 5, 4)),
+}
+
+
+def case(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model, inputs = CASES[name]()
+    return randomise(model, 1).eval(), inputs.double()
+
+
+def match(b: nn.Module, a: nn.Module, *args: Tensor, **options: Any) -> fr.Alignment:
+    return fr.activation_matching(b, to=a, args=args, progress=False, **options)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_planted_permutation_is_found(name: str) -> None:
+    a, inputs = case(name)
+    symmetry = fr.analyze(a, args=(inputs,))
+    b = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(a)
+    found = match(b, a, inputs)
+    assert found.converged
+    assert found.objective_after > found.objective_before
+    aligned = found.permutation.apply(b.state_dict())
+    for key, tensor in a.state_dict().items():
+        assert torch.equal(aligned[key], tensor), key
+
+
+def test_the_objective_counts_the_units_that_agree() -> None:
+    a, inputs = case("mlp")
+    found = match(a, a, inputs)
+    watched = 12 + 12 + 8 + 8  # before and after each activation function
+    assert found.objective_after == pytest.approx(watched)
+    assert found.permutation == found.permutation.symmetry.identity()
+
+
+def test_units_that_do_not_react_are_left_where_they_are() -> None:
+    a, inputs = case("mlp")
+    with torch.no_grad():
+        a.get_parameter("0.weight")[3].zero_()
+    assert match(a, a, inputs).permutation.indices["0.weight[0]"][0, 3] == 3
+
+
+def test_weight_matching_goes_on_from_there() -> None:
+    (a, inputs), (b, _) = case("mlp"), case("mlp")
+    randomise(b, 2)
+    symmetry = fr.analyze(b, args=(inputs,))
+    start = match(b, a, inputs, symmetry=symmetry).permutation
+    assert start.symmetry is symmetry
+    states: dict[str, Any] = {"state_dict": b.state_dict(), "to": a.state_dict()}
+    options: dict[str, Any] = {"order": fr.schedules.graph_order, "progress": False}
+    found = fr.weight_matching(symmetry, **states, start=start, **options)
+    at_start = fr.weight_matching(
+        symmetry, start.apply(b.state_dict()), to=a.state_dict(), progress=False
+    ).objective_before
+    assert found.objective_after >= at_start - 1e-9
+    assert found.objective_before < at_start or start == symmetry.identity()
+
+
+def test_a_start_must_be_of_the_same_blocks() -> None:
+    (a, inputs), (other, images) = case("mlp"), case("convolutions")
+    symmetry = fr.analyze(a, args=(inputs,))
+    start = fr.analyze(other, args=(images,)).identity()
+    states: dict[str, Any] = {"state_dict": a.state_dict(), "to": a.state_dict()}
+    with pytest.raises(InvalidArgumentError, match="start: expected a permutation of the blocks"):
+        fr.weight_matching(symmetry, **states, start=start)
+
+
+def test_models_and_random_numbers_stay_as_they_are() -> None:
+    (a, inputs), (b, _) = case("convolutions"), case("convolutions")
+    a.train()
+    before = {k: v.clone() for k, v in [*a.state_dict().items(), *b.state_dict().items()]}
+    given, state = inputs.clone(), torch.get_rng_state()
+    match(b, a, inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(inputs, given)
+    assert a.training
+    assert not b.training
+    assert all(torch.equal(before[k], v) for k, v in b.state_dict().items())
+
+
+def test_coarse_numbers() -> None:
+    a, inputs = case("mlp")
+    a, inputs = a.bfloat16(), inputs.bfloat16()
+    b = fr.analyze(a, args=(inputs,)).sample(torch.Generator().manual_seed(1)).apply_to(a)
+    aligned = match(b, a, inputs).permutation.apply(b.state_dict())
+    assert all(torch.equal(aligned[k], v) for k, v in a.state_dict().items())
+
+
+def test_models_that_take_other_paths_cannot_be_compared() -> None:
+    class Either(nn.Module):
+        def __init__(self, twice: bool) -> None:
+            super().__init__()
+            self.twice = twice
+            self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(torch.cat([x, x]) if self.twice else x)
+            return self.head(h.relu())
+
+    with pytest.raises(ArchitectureMismatchError, match="both must take the same path"):
+        match(Either(False), Either(True), torch.randn(4, 3))
+
+
+def test_nothing_to_compare() -> None:
+    with pytest.raises(InvalidArgumentError, match="no layer with weights"):
+        match(nn.Linear(3, 2), nn.Linear(3, 2), torch.randn(4, 3))
+
+
+def test_a_graph_is_needed() -> None:
+    a, inputs = case("mlp")
+    with pytest.raises(TraceError):
+        match(a, a, inputs, front_ends=("eager",))
