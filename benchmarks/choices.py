@@ -1,4 +1,4 @@
-"""What are the solver's choices worth on trained networks: vectors' votes, orders, budgets?
+"""What are the solver's choices worth on trained networks: vectors' votes, orders, activations?
 
 Pairs of networks are trained on the digits of scikit-learn from different seeds, and aligned in
 several ways. What counts is the loss half way between A and the aligned B, BatchNorm's statistics
@@ -65,7 +65,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "order=graph_order": {"order": fr.schedules.graph_order},
     "order=alternating_order": {"order": fr.schedules.alternating_order},
     "budget of 20 rounds": {"budget": fr.Budget(rounds=20)},
+    "activations": {},
+    "start=activations": {},
 }
+WATCHED = 512
+"""Training images whose activations are matched."""
 
 
 @dataclass
@@ -101,8 +105,16 @@ def measure(found: Figures, choice: str, pair: Pair, digits: Digits, seed: int) 
         symmetry = fr.analyze(pair.b, args=(pair.inputs,))
         states = {"state_dict": pair.b.state_dict(), "to": pair.a.state_dict()}
         options: dict[str, Any] = {**states, **CHOICES[choice], "seed": seed, "progress": False}
-        alignment = fr.weight_matching(symmetry, **options)
-        moved, seconds = alignment.permutation.apply_to(pair.b), alignment.seconds
+        if choice.endswith("activations"):
+            watched = (digits.train[0][:WATCHED],)
+            alignment = fr.activation_matching(
+                pair.b, to=pair.a, args=watched, symmetry=symmetry, progress=False
+            )
+            seconds, options["start"] = alignment.seconds, alignment.permutation
+        if choice != "activations":
+            alignment = fr.weight_matching(symmetry, **options)
+            seconds += alignment.seconds
+        moved = alignment.permutation.apply_to(pair.b)
     loader = digits.train[0].split(256)
     path = fr.interpolate(pair.a, moved, evaluate, loader=loader, progress=False)
     whole, matrices = (objective(pair, moved.state_dict(), matrices=only) for only in (False, True))
@@ -121,8 +133,10 @@ def page(rows: list[tuple[str, ...]], options: argparse.Namespace) -> str:
         "different seeds. By matrices, by vectors: the inner product of A's parameters with those "
         "of the aligned B, of tensors with several axes and of others such as biases and norms. "
         "Barrier: by how much the test loss on the straight line between them exceeds the line "
-        "between the losses of its ends, at most; worst: of all pairs. BatchNorm's statistics are "
-        "measured afresh at every point. `python -m benchmarks.choices` measures this table.\n\n"
+        "between the losses of its ends, at most; worst: of all pairs. Activations: units are "
+        f"matched by how they react to {WATCHED} training images, and weight matching may start "
+        "there. BatchNorm's statistics are measured afresh at every point. "
+        "`python -m benchmarks.choices` measures this table.\n\n"
         f"{markdown_table(HEADER, rows)}\n"
     )
 
