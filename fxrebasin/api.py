@@ -98,6 +98,7 @@ def match(
     max_sweeps: int = 100,
     order: Order = random_order,
     budget: Budget | None = None,
+    start: Permutation | None = None,
     vector_weight: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -121,6 +122,7 @@ def match(
         max_sweeps=max_sweeps,
         order=order,
         budget=budget,
+        start=start,
         vector_weight=vector_weight,
         device=device,
         progress=progress,
@@ -142,6 +144,7 @@ def rebasin(
     max_sweeps: int = 100,
     order: Order = random_order,
     budget: Budget | None = None,
+    start: Permutation | None = None,
     vector_weight: float = 1.0,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -161,7 +164,7 @@ def rebasin(
         args, kwargs: example inputs for both analysis and verification.
         rules, constraints, free_outputs, front_ends: as in :func:`analyze`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
-        seed, max_sweeps, order, budget, vector_weight, device: of the solver, as in
+        seed, max_sweeps, order, budget, start, vector_weight, device: of the solver, as in
             :func:`fxrebasin.weight_matching`.
         progress: show a progress bar.
 
@@ -185,6 +188,7 @@ def rebasin(
         max_sweeps=max_sweeps,
         order=order,
         budget=budget,
+        start=start,
         vector_weight=vector_weight,
         device=device,
         progress=progress,

@@ -112,6 +112,8 @@ def test_weight_matching_goes_on_from_there() -> None:
     ).objective_before
     assert found.objective_after >= at_start - 1e-9
     assert found.objective_before < at_start or start == symmetry.identity()
+    whole = fr.rebasin(b, to=a, args=(inputs,), start=start, progress=False)
+    assert whole.report.objective_after >= at_start - 1e-9
 
 
 def test_a_start_must_be_of_the_same_blocks() -> None:

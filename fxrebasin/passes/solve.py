@@ -7,6 +7,7 @@ from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..matching import weight_matching
+from ..permutation import Permutation
 from ..report import state_of
 from ..schedules import Order, random_order
 from ..search import Budget
@@ -39,6 +40,7 @@ class Solve(PassBase):
         max_sweeps: int = 100,
         order: Order = random_order,
         budget: Budget | None = None,
+        start: Permutation | None = None,
         vector_weight: float = 1.0,
         device: torch.device | str | None = None,
         progress: bool = True,
@@ -48,6 +50,7 @@ class Solve(PassBase):
         self.max_sweeps = max_sweeps
         self.order = order
         self.budget = budget
+        self.start = start
         self.vector_weight = vector_weight
         self.device = device
         self.progress = progress
@@ -68,6 +71,7 @@ class Solve(PassBase):
             max_sweeps=self.max_sweeps,
             order=self.order,
             budget=self.budget,
+            start=self.start,
             vector_weight=self.vector_weight,
             device=self.device,
             progress=self.progress,
