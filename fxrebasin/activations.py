@@ -12,6 +12,7 @@ correlations; S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin" (2023), s
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,6 +123,7 @@ def activation_matching(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
             "are no activations to compare; use fxrebasin.weight_matching"
         )
+    begin = time.perf_counter()
     objective = WeightMatching(
         replace(described, parameters=tuple(moving), outputs=()),
         {p.name: _standardised(seen_b[p.name], p) for p in moving},
@@ -130,7 +132,11 @@ def activation_matching(
     )
     title = "activation matching" if progress else None
     alignment = climbed(objective, seed=seed, max_sweeps=max_sweeps, order=order, progress=title)
-    return replace(alignment, permutation=_of_blocks(alignment.permutation, symmetry))
+    return replace(
+        alignment,
+        permutation=_of_blocks(alignment.permutation, symmetry),
+        seconds=time.perf_counter() - begin,
+    )
 
 
 def _graph(

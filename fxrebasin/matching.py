@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,8 +119,9 @@ def weight_matching(
     """
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
+    begin = time.perf_counter()
     objective = WeightMatching(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
-    return climbed(
+    found = climbed(
         objective,
         seed=seed,
         max_sweeps=max_sweeps,
@@ -130,6 +131,7 @@ def weight_matching(
         bound=bound,
         progress="weight matching" if progress else None,
     )
+    return replace(found, seconds=time.perf_counter() - begin)
 
 
 def climbed(

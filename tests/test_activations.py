@@ -170,3 +170,12 @@ def test_a_graph_is_needed() -> None:
     a, inputs = case("mlp")
     with pytest.raises(TraceError):
         match(a, a, inputs, front_ends=("eager",))
+
+
+def test_a_poor_start_is_the_users_choice() -> None:
+    a, inputs = case("mlp")
+    symmetry = fr.analyze(a, args=(inputs,))
+    start = symmetry.sample(torch.Generator().manual_seed(1))
+    found = fr.rebasin(a, to=a, args=(inputs,), start=start, progress=False)
+    assert found.report.objective_after <= found.report.objective_before
+    assert torch.allclose(found(inputs), a(inputs))
