@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from benchmarks.assignment_kinds import matrix
 from fxrebasin.assignment import passes as host
+from fxrebasin.assignment import solve_dense, solve_sparse
 from fxrebasin.assignment.auction import FREE, Schedule, auction, completed
 from fxrebasin.assignment.augmentation import augment
 from fxrebasin.assignment.candidates import candidates, with_keys
@@ -314,3 +315,16 @@ def test_dead_pairs_that_others_need_are_not_taken_out() -> None:
 def test_repeated_rows_are_left_to_the_dense_solver() -> None:
     costs = matrix("dup", 100)
     assert solve(HostPasses(costs, 1), 1.0) is None
+
+
+@pytest.mark.parametrize("n", [2, 63, 64, 65, 300])
+def test_rows_that_like_different_columns_are_content(n: int) -> None:
+    costs = torch.randn(n, n, generator=torch.Generator().manual_seed(n))
+    columns = torch.randperm(n, generator=torch.Generator().manual_seed(n))
+    costs[torch.arange(n), columns] += 100
+    found = solve_sparse(costs[None])
+    assert found.columns.tolist() == [columns.tolist()]
+    assert found.gap is not None
+    assert found.gap.item() == 0.0
+    costs[n - 1] = costs[0]  # the last of all to be looked at
+    assert solve_sparse(costs[None]).value == pytest.approx(solve_dense(costs[None]).value)

@@ -31,7 +31,7 @@ def optimum(costs: np.ndarray) -> float:
     return value(costs, linear_sum_assignment(costs, maximize=True)[1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.booleans(), st.booleans())
 def test_the_optimum_and_its_prices(
     seed: int, count: int, ties: bool, columns_repeat: bool
@@ -47,7 +47,7 @@ def test_the_optimum_and_its_prices(
     assert found.gap == pytest.approx(0, abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.integers(1, 9))
 def test_kinds_with_any_number_of_columns_each(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -69,6 +69,12 @@ def test_on_the_passes_of_a_device() -> None:
 def test_rows_that_repeat_too_seldom_are_left_alone() -> None:
     assert solve_repeated(HostPasses(repeated(0, 20), 1)) is None
     assert solve_repeated(HostPasses(repeated(0, N), 1)) is None
+
+
+def test_rows_that_agree_in_some_columns_are_told_apart() -> None:
+    """Of small integers, two of these agree in the four columns that probes once were."""
+    costs = repeated(2798, 3, ties=True)
+    assert solve_repeated(HostPasses(costs, 1)) is not None
 
 
 def test_rows_that_are_nearly_equal_are_of_no_kind() -> None:

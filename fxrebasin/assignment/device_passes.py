@@ -57,6 +57,9 @@ class DevicePasses:
     def values(self, rows: Indices, columns: Indices) -> Vector:
         return _to_host(self.costs[self._indices(rows), self._indices(columns)])
 
+    def favourites(self, begin: int, end: int) -> Indices:
+        return self.costs[begin:end].argmax(dim=1).cpu().numpy()
+
     def best(self, prices: Vector, rows: Indices | None = None) -> Best:
         offsets = self._floats(prices)
         columns, first, second = [], [], []

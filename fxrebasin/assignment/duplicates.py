@@ -23,7 +23,7 @@ from .problem import Indices, Optimum, Vector
 
 LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
-PROBES = 4
+PROBES = 16
 """Columns by which rows are sorted into kinds, before they are compared as a whole."""
 ROUNDING = 1e-12
 """What counts as no difference in the length of a path, relative to the largest cost."""

@@ -70,6 +70,9 @@ class Passes(Protocol):
     def best(self, prices: Vector, rows: Indices | None = None) -> Best:
         """The two best columns of every row, or of some rows, in ``C - prices``."""
 
+    def favourites(self, begin: int, end: int) -> Indices:
+        """The column of the largest entry of C itself in each row from ``begin`` to ``end``."""
+
     def transform(self, prices: Vector) -> tuple[Vector, Vector]:
         """Utilities ``u_i = max_j C_ij - v_j``, and the slack ``min_i u_i + v_j - C_ij``."""
 
@@ -126,6 +129,9 @@ class HostPasses:
 
     def values(self, rows: Indices, columns: Indices) -> Vector:
         return self.costs[rows, columns].astype(np.float64)
+
+    def favourites(self, begin: int, end: int) -> Indices:
+        return self.costs[begin:end].argmax(axis=1)
 
     def best(self, prices: Vector, rows: Indices | None = None) -> Best:
         m = self.n if rows is None else len(rows)

@@ -1,9 +1,9 @@
 """The sparse engine on batches: units, scales and leftovers that its algorithm does not suit.
 
 Costs of extreme size are rescaled by a power of two, which loses nothing. Constant rows and
-columns, which dead units leave, are paired with each other. Rows or columns that repeat a few are
-solved kind by kind. Costs of which a few dwarf the rest go to the dense solver, and so does what
-the sparse one gives up.
+columns, which dead units leave, are paired with each other. Where all rows like different columns
+best, there is nothing to solve. Rows or columns that repeat a few are solved kind by kind. Costs of
+which a few dwarf the rest go to the dense solver, and so does what the sparse one gives up.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
 from .duplicates import solve_repeated
 from .passes import HostPasses, Passes
-from .problem import Assignment, Optimum, Vector, chosen
+from .problem import Assignment, Indices, Optimum, Vector, chosen
 from .sparse import solve, still_optimal
 
 SAFE = 1e-10, 1e10
 """Root mean squares of costs whose squares, and sums of them, single precision can hold."""
 MOST_CONTRAST = 1e5
 """Root mean square over spread: beyond, single precision no longer tells entries apart."""
+FIRST_ROWS = 64
 SAMPLED_ROWS = 16
 MOST_LEFT_DEAD = 1 / 16
 
@@ -66,6 +67,9 @@ def optimum(
         gap = still_optimal(passes, warm, torch.finfo(costs.dtype).eps * float(np.abs(paid).sum()))
         if gap is not None:
             return warm._replace(gap=gap)
+    favourites = _if_all_differ(passes)
+    if favourites is not None:
+        return Optimum(favourites, np.zeros(passes.n), 0.0)
     rms = passes.root_mean_square()
     if SAFE[0] < rms < SAFE[1]:
         return _optimum(passes, rms, warm)
@@ -76,6 +80,21 @@ def optimum(
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
     found = _optimum(scaled, scaled.root_mean_square(), warm)
     return Optimum(found.columns, np.ldexp(found.prices, exponent), found.gap * 2.0**exponent)
+
+
+def _if_all_differ(passes: Passes) -> Indices | None:
+    """The column that each row likes best, if no two like the same; few rows tell most often."""
+    columns = np.empty(passes.n, dtype=np.int64)
+    is_taken = np.zeros(passes.n, dtype=bool)
+    begin, end = 0, FIRST_ROWS
+    while begin < passes.n:
+        end = min(end, passes.n)
+        columns[begin:end] = passes.favourites(begin, end)
+        is_taken[columns[begin:end]] = True
+        if np.count_nonzero(is_taken) < end:
+            return None
+        begin, end = end, 4 * end
+    return columns
 
 
 def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
