@@ -24,7 +24,7 @@ from .problem import Indices, Optimum, Vector
 LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
 PROBES = 16
-"""Columns by which rows are sorted into kinds, before they are compared as a whole."""
+"""Columns of which rows are sorted by a random mixture, before they are compared as a whole."""
 ROUNDING = 1e-12
 """What counts as no difference in the length of a path, relative to the largest cost."""
 
@@ -62,8 +62,8 @@ def kinds(costs: NDArray[np.floating]) -> Kinds | None:
     """Sort rows that are equal into kinds; None where these are not few."""
     n = len(costs)
     probes = costs[:, np.linspace(0, n - 1, PROBES).astype(np.int64)]
-    _, first, of_row = np.unique(probes, axis=0, return_index=True, return_inverse=True)
-    of_row = of_row.ravel()
+    mixed = (probes * np.random.default_rng(0).standard_normal(PROBES)).sum(axis=1)
+    _, first, of_row = np.unique(mixed, return_index=True, return_inverse=True)
     if len(first) * LEAST_REPEATS > n:
         return None
     for begin in range(0, n, ROWS_AT_ONCE):

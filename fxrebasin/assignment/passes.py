@@ -106,10 +106,10 @@ class HostPasses:
         return self.costs
 
     def part(self, rows: Indices, columns: Indices) -> Passes:
-        return HostPasses(self.costs[np.ix_(rows, columns)], self.threads)
+        return HostPasses(self.costs[rows].take(columns, axis=1), self.threads)
 
     def constant(self) -> tuple[Indices, Indices]:
-        return _constant_rows(self.costs), _constant_rows(self.costs.T)
+        return _constant(self.costs, 1), _constant(self.costs, 0)
 
     def root_mean_square(self) -> float:
         with np.errstate(over="ignore"):
@@ -244,7 +244,9 @@ def in_rows(keys: Indices, n: int, rows: Indices | None) -> Indices:
     return rows[i] * n + j
 
 
-def _constant_rows(costs: NDArray[np.floating]) -> Indices:
-    few = costs[:, :: max(1, len(costs) // 8)]
-    suspects = np.flatnonzero((few == costs[:, :1]).all(axis=1))
-    return suspects[(costs[suspects] == costs[suspects, :1]).all(axis=1)]
+def _constant(costs: NDArray[np.floating], axis: int) -> Indices:
+    """The rows (for axis 1) or columns (for axis 0) whose entries are all the same."""
+    few = costs.take(np.arange(0, len(costs), max(1, len(costs) // 8)), axis=axis)
+    suspects = np.flatnonzero((few == few.take([0], axis=axis)).all(axis=axis))
+    whole = costs.take(suspects, axis=1 - axis)
+    return suspects[(whole == whole.take([0], axis=axis)).all(axis=axis)]
