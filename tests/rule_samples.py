@@ -85,7 +85,7 @@ def flash_attention(
     return_debug_mask: bool = False,
 ) -> tuple[torch.Tensor, ...]:
     result, sums, *_ = efficient_attention(query, key, value, None, True, dropout_p, is_causal)
-    return result, sums, ints(0, 0), ints(0)[0], x(0)
+    return result, sums, ints(0, 1), ints(0)[0], x(0)
 
 
 def native_batch_norm(*args: Any) -> Any:

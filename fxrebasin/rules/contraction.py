@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from .. import signature
@@ -76,6 +77,8 @@ def _beside(call: Call, sums: Layout, shape: Shape) -> Layout:
     some devices, and states of random numbers, which are constants."""
     if shape == sums.shape:
         return sums
+    if prod(shape) < 2:
+        return Layout(shape)
     padded = sums if shape[:-1] == sums.shape[:-1] and shape[-1:] > sums.shape[-1:] else None
     return Layout(shape, tuple(positional(call.units, shape)), order_of=padded)
 
