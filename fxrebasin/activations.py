@@ -232,8 +232,12 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry) -> torch.Ten
 
 
 def _of_blocks(permutation: Permutation, symmetry: Symmetry) -> Permutation:
-    """The same permutation of the blocks of another symmetry; what it lacks stays."""
-    indices = symmetry.identity().indices
-    known = {k: x for k, x in permutation.indices.items() if k in indices}
-    fitting = {k: x for k, x in known.items() if x.shape == indices[k].shape}
-    return Permutation(symmetry, {**indices, **fitting})
+    """The same permutation of the blocks of another symmetry; those that differ stay."""
+    kept = {
+        block.name: permutation.indices[block.name]
+        for block in symmetry
+        if (found := permutation.symmetry.blocks.get(block.name)) is not None
+        and (found.size, found.count, found.parent) == (block.size, block.count, block.parent)
+        and found.axes[: len(block.axes)] == block.axes  # those of activations come last
+    }
+    return Permutation(symmetry, {**symmetry.identity().indices, **kept})

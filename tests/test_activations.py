@@ -91,11 +91,15 @@ def test_the_objective_counts_the_units_that_agree() -> None:
     assert found.permutation == found.permutation.symmetry.identity()
 
 
-def test_units_that_do_not_react_are_left_where_they_are() -> None:
+def test_units_that_do_not_react_count_for_nothing() -> None:
     a, inputs = case("mlp")
     with torch.no_grad():
         a.get_parameter("0.weight")[3].zero_()
-    assert match(a, a, inputs).permutation.indices["0.weight[0]"][0, 3] == 3
+    b = fr.analyze(a, args=(inputs,)).sample(torch.Generator().manual_seed(1)).apply_to(a)
+    found = match(b, a, inputs)
+    assert found.objective_after == pytest.approx(12 + 12 + 8 + 8 - 2)
+    aligned = found.permutation.apply(b.state_dict())
+    assert torch.equal(aligned["0.weight"], a.get_parameter("0.weight"))
 
 
 def test_weight_matching_goes_on_from_there() -> None:
@@ -172,10 +176,28 @@ def test_a_graph_is_needed() -> None:
         match(a, a, inputs, front_ends=("eager",))
 
 
+class SquareRecurrence(nn.Module):
+    """Its units meet themselves: from most places, the descent ends below the best."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(1, 16, bias=False), nn.Linear(16, 1, bias=False)
+        self.again = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = (self.into(x).tanh() @ self.again).tanh()
+        output: Tensor = self.out((h @ self.again).tanh())
+        return output
+
+
 def test_a_poor_start_is_the_users_choice() -> None:
-    a, inputs = case("mlp")
+    torch.manual_seed(0)
+    a, inputs = SquareRecurrence().double().eval(), torch.randn(3, 1, dtype=torch.float64)
     symmetry = fr.analyze(a, args=(inputs,))
-    start = symmetry.sample(torch.Generator().manual_seed(1))
-    found = fr.rebasin(a, to=a, args=(inputs,), start=start, progress=False)
-    assert found.report.objective_after <= found.report.objective_before
-    assert torch.allclose(found(inputs), a(inputs))
+    lower = 0
+    for seed in range(6):
+        start = symmetry.sample(torch.Generator().manual_seed(seed))
+        found = fr.rebasin(a, to=a, args=(inputs,), start=start, progress=False)
+        assert torch.allclose(found(inputs), a(inputs))
+        lower += found.report.objective_after < found.report.objective_before - 1
+    assert lower

@@ -183,15 +183,19 @@ class TwoBranches(nn.Module):
         self.a, self.b = nn.Linear(3, 6), nn.Linear(3, 5)
         self.head_a, self.head_b = nn.Linear(6, 2), nn.Linear(5, 2)
 
+    def worked(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A buffer that the first branch has filled, and what was read from it."""
+        work = x.new_empty(x.shape[0], 6)
+        work.copy_(self.a(x).tanh())
+        return work, self.head_a(work)
+
 
 @REUSED.model(f(6) + f(5))
 class Workspace(TwoBranches):
     """One tensor for the hidden units of both branches; nothing reads what is left of the first."""
 
     def forward(self, x: Tensor) -> Tensor:
-        work = x.new_empty(x.shape[0], 6)
-        work.copy_(self.a(x).tanh())
-        first = self.head_a(work)
+        work, first = self.worked(x)
         work = work.narrow(1, 0, 5).copy_(self.b(x).tanh()).clone()
         return first + self.head_b(work)
 
@@ -201,9 +205,7 @@ class WorkspaceReadThroughViews(TwoBranches):
     """What was written last is all that is read, by way of views of it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        work = x.new_empty(x.shape[0], 6)
-        work.copy_(self.a(x).tanh())
-        first = self.head_a(work)
+        work, first = self.worked(x)
         part = work.narrow(1, 0, 5).copy_(self.b(x).tanh())
         turned = part.t().unsqueeze(0)
         return first + self.head_b(turned.squeeze(0).t())
@@ -214,9 +216,7 @@ class WorkspaceWithARest(TwoBranches):
     """The sixth unit of the first branch is still there after the second, and is an output."""
 
     def forward(self, x: Tensor) -> Tensor:
-        work = x.new_empty(x.shape[0], 6)
-        work.copy_(self.a(x).tanh())
-        first = self.head_a(work)
+        work, first = self.worked(x)
         work[:, :5].copy_(self.b(x).tanh())
         return first + self.head_b(work[:, :5]) + work[:, 5:]
 

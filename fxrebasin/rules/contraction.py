@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from .. import signature
-from ..layout import Layout, Shape, positional
+from ..layout import Layout, positional
 from ..parameters import resolve
 from ..primitives import merge, move, reduce
 from .registry import Call, Rule
@@ -69,18 +69,19 @@ def attention(
     weights = merge(units, scores, total)
     result = signature.apply(units, "... q k, ... k d -> ... q d", [weights, value], call.shape)
     sums = Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))
-    return [result, *(_beside(call, sums, shape) for shape in call.shapes[1:])]
+    return [result, *(_beside(call, sums, k) for k in range(1, len(call.shapes)))]
 
 
-def _beside(call: Call, sums: Layout, shape: Shape) -> Layout:
-    """What kernels return beside the result, for its gradient: the sums over the keys, padded on
-    some devices, and states of random numbers, which are constants."""
-    if shape == sums.shape:
+def _beside(call: Call, sums: Layout, k: int) -> Layout:
+    """What kernels return beside the result, for its gradient: first the sums over the keys, in
+    other shapes on some devices, then states of random numbers, which are constants."""
+    shape = call.shapes[k]
+    if k == 1 and shape == sums.shape:
         return sums
     if prod(shape) < 2:
         return Layout(shape)
-    padded = sums if shape[:-1] == sums.shape[:-1] and shape[-1:] > sums.shape[-1:] else None
-    return Layout(shape, tuple(positional(call.units, shape)), order_of=padded)
+    order_of = sums if k == 1 else None
+    return Layout(shape, tuple(positional(call.units, shape)), order_of=order_of)
 
 
 def biased_attention(
