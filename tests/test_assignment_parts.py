@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks.assignment_kinds import matrix
@@ -196,29 +197,56 @@ def test_sinkhorn_settles_what_all_rows_want() -> None:
 
 
 def test_chain_prices_sort_outer_products() -> None:
+    def centred(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        return rows - rows.mean(axis=1, dtype=np.float64)[:, None]
+
     rng = np.random.default_rng(0)
     constants = rng.standard_normal((50, 1)) + rng.standard_normal(50)
     costs = matrix("rank1", 50) + constants
-    assert is_outer_product(costs[::5].astype(np.float32))
+    assert is_outer_product(centred(costs[::5]))
     columns = (costs - chain_prices(HostPasses(costs, threads=1))).argmax(axis=1)
     best = costs[linear_sum_assignment(costs, maximize=True)].sum()
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
     for kind in ("rank8", "gauss", "spec"):
-        assert not is_outer_product(matrix(kind, 50)[::5])
+        assert not is_outer_product(centred(matrix(kind, 50)[::5]))
     outlier = matrix("gauss", 50)
     outlier[5, 7] = 1e6
-    assert not is_outer_product(outlier[::5])
+    assert not is_outer_product(centred(outlier[::5]))
 
 
 def test_candidates_are_as_many_as_asked_for() -> None:
     passes = HostPasses(matrix("spec", 300), threads=1)
     utilities, slack = passes.transform(np.zeros(300))
     required = np.random.default_rng(0).permutation(300)
-    keys = candidates(passes, utilities, -slack, required, per_row=20)
-    assert keys is not None
+    chosen = candidates(passes, utilities, -slack, required, per_row=20)
+    assert chosen is not None
+    keys = chosen.keys
     assert 10 * 300 < len(keys) < 40 * 300
     assert (np.diff(keys) > 0).all()
     assert np.isin(np.arange(300) * 300 + required, keys).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+@pytest.mark.parametrize("rise", [0.0, 0.05, 0.5])
+def test_content_rows_like_nothing_but_candidates_better(
+    dtype: type, offset: float, rise: float
+) -> None:
+    rng = np.random.default_rng(0)
+    costs = (matrix("spec", 200) + offset).astype(dtype)
+    passes = HostPasses(costs, threads=1)
+    utilities, slack = passes.transform(np.zeros(200))
+    prices = -slack
+    chosen = candidates(passes, utilities, prices, rng.permutation(200), per_row=10)
+    assert chosen is not None
+    raised = prices + rise * rng.random(200)
+    lowered = utilities - rise * rng.random(200)
+    content = chosen.content(lowered, raised)
+    others = costs.astype(np.float64) - raised
+    others[np.divmod(chosen.keys, 200)] = -np.inf
+    assert (others.max(axis=1) <= lowered)[content].all()
+    if rise < 0.5:
+        assert content.any()
 
 
 def test_keys_are_joined_without_repetition() -> None:

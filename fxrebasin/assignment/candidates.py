@@ -7,13 +7,34 @@ entry is therefore measured by the mean reduced costs of its row and of its colu
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .passes import Passes
 from .problem import Indices, Vector
 
+ROUNDING = 4e-7
+"""What single precision may lose in a reduced cost, relative to utilities and prices."""
 SAMPLED_ROWS = 32
 LEAST_MEAN = 0.05
+
+
+class Candidates(NamedTuple):
+    """Some entries of a matrix C, and what bounds all others."""
+
+    keys: Indices
+    """``i n + j``, sorted."""
+    offsets: Vector
+    bounds: Vector
+    """All other entries have ``C_ij - offsets_j < bounds_i``."""
+
+    def content(self, utilities: Vector, prices: Vector) -> NDArray[np.bool_]:
+        """The rows that like no entry but candidates better than their ``utilities``."""
+        most = self.bounds + (self.offsets - prices).max()
+        scale = np.abs(utilities) + np.abs(self.bounds) + np.abs(self.offsets).max()
+        return most + ROUNDING * (scale + np.abs(prices).max()) <= utilities
 
 
 def candidates(
@@ -23,8 +44,8 @@ def candidates(
     required: Indices,
     *,
     per_row: int,
-) -> Indices | None:
-    """Sorted keys ``i n + j`` of about ``per_row n`` entries, among them those of ``required``.
+) -> Candidates | None:
+    """About ``per_row n`` entries, among them those of ``required``.
 
     None if the reduced costs are so equal that no threshold leaves few of them.
     """
@@ -36,15 +57,17 @@ def candidates(
     if not mean > 0:
         return None
     rows, columns = (np.maximum(x / mean, LEAST_MEAN) for x in (rows, columns))
-    sample = np.unique(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
-    reduced = utilities[sample, None] + prices - passes.take(sample)
-    reduced /= rows[sample, None] + columns
+    sample = np.linspace(0, n - 1, min(n, SAMPLED_ROWS)).astype(np.int64)
+    reduced = np.add.outer(utilities[sample], prices).astype(np.float32)
+    reduced -= passes.take(sample)
+    reduced /= np.add.outer(rows[sample], columns)
     wanted = min(per_row * len(sample), reduced.size - 1)
     threshold = np.partition(reduced, wanted, axis=None)[wanted]
-    keys = passes.above(
-        prices - threshold * columns, utilities - threshold * rows, limit=4 * per_row * n
-    )
-    return None if keys is None else with_keys(keys, np.arange(n) * n + required)
+    offsets, bounds = prices - threshold * columns, utilities - threshold * rows
+    keys = passes.above(offsets, bounds, limit=4 * per_row * n)
+    if keys is None:
+        return None
+    return Candidates(with_keys(keys, np.arange(n) * n + required), offsets, bounds)
 
 
 def with_keys(keys: Indices, more: Indices) -> Indices:

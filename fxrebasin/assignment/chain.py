@@ -10,8 +10,9 @@ prices rise from one column to the next by what the row between the two would pa
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .passes import Block, Passes
+from .passes import Passes
 from .problem import Vector
 
 SAMPLED_COLUMNS = 128
@@ -19,16 +20,17 @@ LEAST_SHARE = 0.98
 """The mean squared cosine between rows from which on they count as parallel."""
 
 
-def is_outer_product(sample: Block) -> bool:
-    """Whether some rows ``(m, n)`` of a matrix are, nearly and up to constants.
+def is_outer_product(centred: NDArray[np.float64]) -> bool:
+    """Whether some rows ``(m, n)`` of a matrix, less their means, nearly are up to a constant row.
 
     Then all of them have the same direction, or the opposite one.
     """
-    few = sample[:, :: max(1, sample.shape[1] // SAMPLED_COLUMNS)].astype(np.float64)
-    rest = few - few.mean(axis=1, keepdims=True)
-    rest -= np.median(rest, axis=0)  # a mean would hand what one row has alone to all
-    rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-30)
-    return bool(((rest @ rest.T) ** 2).mean() > LEAST_SHARE)
+    rest = centred[:, :: max(1, centred.shape[1] // SAMPLED_COLUMNS)]
+    in_order = np.sort(rest, axis=0)  # a mean would hand what one row has alone to all
+    rest = rest - (in_order[(len(rest) - 1) // 2] + in_order[len(rest) // 2]) / 2
+    products = rest @ rest.T
+    squares = np.maximum(products.diagonal(), 1e-60)
+    return bool((products**2 / np.multiply.outer(squares, squares)).mean() > LEAST_SHARE)
 
 
 def chain_prices(passes: Passes) -> Vector:

@@ -15,10 +15,10 @@ from .problem import (
     Assignment,
     Engine,
     checked,
-    chosen,
     prefer_earlier,
     require_finite,
     require_like,
+    value_of,
 )
 from .sparse_engine import solve_sparse
 
@@ -101,6 +101,6 @@ def _is_all_overhead(costs: Tensor) -> bool:
 def _only(costs: Tensor) -> Assignment:
     """The one solution of problems of at most one row, and of none."""
     columns = torch.zeros(costs.shape[:2], dtype=torch.int64, device=costs.device)
-    value = chosen(costs, columns).sum(dim=1)
+    value = value_of(costs, columns)
     prices = torch.zeros(columns.shape, dtype=torch.float64, device=costs.device)
     return Assignment(columns, value, prices, torch.zeros_like(value))

@@ -23,6 +23,8 @@ from .problem import Indices, Optimum, Vector
 
 LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
+SAMPLED_EACH = 8
+"""Of so many rows, one is looked at first: enough to see more kinds than are few."""
 PROBES = 16
 """Columns of which rows are sorted by a random mixture, before they are compared as a whole."""
 ROUNDING = 1e-12
@@ -39,8 +41,9 @@ class Kinds(NamedTuple):
 def solve_repeated(passes: Passes) -> Optimum | None:
     """The optimum of a matrix whose rows, or whose columns, repeat a few; None for any other."""
     n = passes.n
-    every, none = np.arange(n), np.zeros(n, dtype=np.int64)
-    if _are_few(passes.values(every, none)):
+    every, some = np.arange(n), np.arange(0, n, SAMPLED_EACH)
+    none = np.zeros_like(some)
+    if _are_few(passes.values(some, none), n):
         costs = passes.matrix()
         found = kinds(costs)
         if found is not None:
@@ -48,7 +51,7 @@ def solve_repeated(passes: Passes) -> Optimum | None:
             prices = np.empty(n)
             prices[columns] = passes.values(every, columns) - potentials[found.of_row]
             return Optimum(columns, prices, duality_gap(costs, columns, prices))
-    if _are_few(passes.values(none, every)):
+    if _are_few(passes.values(none, some), n):
         costs = passes.matrix()
         found = kinds(costs.T)
         if found is not None:
@@ -142,5 +145,6 @@ def _assigned(costs: NDArray[np.floating], found: Kinds) -> tuple[Indices, Vecto
     return columns, potentials
 
 
-def _are_few(values: Vector) -> bool:
-    return len(np.unique(values)) * LEAST_REPEATS <= len(values)
+def _are_few(values: Vector, n: int) -> bool:
+    """Could values of some of n rows be those of few kinds?"""
+    return len(np.unique(values)) * LEAST_REPEATS <= n

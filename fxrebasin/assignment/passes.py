@@ -112,8 +112,7 @@ class HostPasses:
         return _constant(self.costs, 1), _constant(self.costs, 0)
 
     def root_mean_square(self) -> float:
-        with np.errstate(over="ignore"):
-            squares = np.einsum("ij,ij->i", self.work, self.work)
+        squares = np.einsum("ij,ij->i", self.work, self.work)
         return math.sqrt(squares.sum(dtype=np.float64)) / self.n
 
     def times(self, vector: Vector) -> Vector:
@@ -246,7 +245,10 @@ def in_rows(keys: Indices, n: int, rows: Indices | None) -> Indices:
 
 def _constant(costs: NDArray[np.floating], axis: int) -> Indices:
     """The rows (for axis 1) or columns (for axis 0) whose entries are all the same."""
-    few = costs.take(np.arange(0, len(costs), max(1, len(costs) // 8)), axis=axis)
-    suspects = np.flatnonzero((few == few.take([0], axis=axis)).all(axis=axis))
-    whole = costs.take(suspects, axis=1 - axis)
-    return suspects[(whole == whole.take([0], axis=axis)).all(axis=axis)]
+    lines = costs if axis == 1 else costs.T
+    few = lines[:, :: max(1, len(costs) // 8)]
+    suspects = np.flatnonzero((few == few[:, :1]).all(axis=1))
+    if not len(suspects):
+        return suspects
+    whole = lines[suspects]
+    return suspects[(whole == whole[:, :1]).all(axis=1)]

@@ -8,6 +8,7 @@ the permutation at hand is its *gap*: zero proves that it is optimal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,9 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InvalidArgumentError, InvalidParameterError
-
-FEW = 2**15
-"""Entries that are looked at faster than a context for their sum is entered."""
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -42,6 +40,8 @@ class Assignment:
 
     def to(self, device: torch.device) -> Assignment:
         """The same on a device."""
+        if device == self.columns.device:
+            return self
         prices, gap = (x if x is None else x.to(device) for x in (self.prices, self.gap))
         return Assignment(self.columns.to(device), self.value.to(device), prices, gap)
 
@@ -61,17 +61,18 @@ class Optimum(NamedTuple):
 def checked(costs: Tensor | NDArray[np.generic], name: str) -> Tensor:
     """Costs as a tensor ``(B, n, n)`` of float32 or float64; whether finite is checked apart."""
     tensor = torch.from_numpy(costs) if isinstance(costs, np.ndarray) else costs.detach()
-    if tensor.ndim != 3 or tensor.shape[1] != tensor.shape[2]:
+    shape = tensor.shape
+    if len(shape) != 3 or shape[1] != shape[2]:
         raise InvalidArgumentError(
             f"{name}: expected a batch of square matrices, shape (B, n, n), found "
-            f"{tuple(tensor.shape)}; give a single matrix as {name}[None], and pad or cut others"
+            f"{tuple(shape)}; give a single matrix as {name}[None], and pad or cut others"
         )
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor
     if tensor.is_complex():
         raise InvalidArgumentError(
             f"{name}: expected real costs, found {tensor.dtype}; take their real part"
         )
-    if tensor.dtype in (torch.float32, torch.float64):
-        return tensor
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.float64)
 
 
@@ -92,11 +93,8 @@ def _is_finite(costs: Tensor) -> bool:
     if costs.device.type != "cpu":
         return bool(torch.isfinite(costs.sum()))
     matrices = costs.numpy()  # torch waits for all its threads, even for little
-    if costs.numel() < FEW:
-        return bool(np.isfinite(matrices).all())
     # Infinity and NaN survive any sum; one pass at the speed of the memory settles most cases.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(np.einsum("bij,bij->", matrices, matrices)))
+    return math.isfinite(np.einsum("bij,bij->", matrices, matrices))
 
 
 def require_like(warm: Assignment, costs: Tensor, name: str) -> None:
@@ -110,7 +108,22 @@ def require_like(warm: Assignment, costs: Tensor, name: str) -> None:
 
 def chosen(costs: Tensor, columns: Tensor) -> Tensor:
     """The costs ``(B, n)`` that an assignment takes, in float64."""
+    if costs.device.type == "cpu":
+        return torch.from_numpy(_chosen_here(costs, columns).astype(np.float64))
     return costs.gather(2, columns[..., None])[..., 0].double()
+
+
+def value_of(costs: Tensor, columns: Tensor) -> Tensor:
+    """The sums ``(B,)`` of the costs that assignments take, in float64."""
+    if costs.device.type == "cpu":
+        return torch.from_numpy(_chosen_here(costs, columns).sum(axis=1, dtype=np.float64))
+    return chosen(costs, columns).sum(dim=1)
+
+
+def _chosen_here(costs: Tensor, columns: Tensor) -> NDArray[np.floating]:
+    entries = costs.numpy().ravel()
+    places = np.arange(0, len(entries), columns.shape[1]) + columns.numpy().ravel()
+    return entries[places].reshape(columns.shape)
 
 
 def prefer_earlier(result: Assignment, warm: Assignment, costs: Tensor) -> Assignment:

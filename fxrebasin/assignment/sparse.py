@@ -24,20 +24,18 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from .auction import FREE, Schedule, auction, completed
 from .augmentation import augment
-from .candidates import candidates, with_keys
+from .candidates import ROUNDING, Candidates, candidates, with_keys
 from .passes import Best, Passes
 from .problem import Indices, Optimum, Vector
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
 
-ROUNDING = 4e-7
-"""What single precision may lose in a reduced cost, relative to utilities and prices."""
 TOLERANCE = 1e-12
 """What counts as rounding in double precision, relative to the spread of the costs."""
 COLD = Schedule(step=0.05, rounds=16, enough=0.05)
 WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
-PER_ROW = 20
+PER_ROW = 16
 FEW_CONFLICTS = 1 / 20
 MOST_TIES = 1 / 4
 MOST_ROUNDS = 9
@@ -134,8 +132,8 @@ def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum |
     utilities, slack = passes.transform(prices)
     prices = prices - slack
     required = completed(passes, prices, columns)
-    keys = candidates(passes, utilities, prices, required, per_row=PER_ROW)
-    return None if keys is None else refine(passes, keys, utilities, prices, tolerance)
+    chosen = candidates(passes, utilities, prices, required, per_row=PER_ROW)
+    return None if chosen is None else refine(passes, chosen, utilities, prices, tolerance)
 
 
 def _content(columns: Indices, prices: Vector, bids: Best) -> NDArray[np.bool_] | None:
@@ -147,22 +145,24 @@ def _content(columns: Indices, prices: Vector, bids: Best) -> NDArray[np.bool_] 
 
 
 def refine(
-    passes: Passes, keys: Indices, utilities: Vector, prices: Vector, tolerance: float
+    passes: Passes, chosen: Candidates, utilities: Vector, prices: Vector, tolerance: float
 ) -> Optimum | None:
     """Solve on the candidates, and add what is missing, until nothing is or that takes long."""
     rows = np.arange(passes.n)
+    keys = chosen.keys
     for _ in range(MOST_ROUNDS):
         columns, raised = match(keys, passes, utilities, prices, tolerance)
         if raised is None:
             return None
         prices = raised
-        verdict = verify(passes, columns, prices, tolerance, 16 * passes.n)
+        utilities = passes.values(rows, columns) - prices[columns]
+        content = chosen.content(utilities, prices)
+        verdict = verify(passes, columns, prices, tolerance, 16 * passes.n, content)
         if verdict is None:
             return None
         if not len(verdict.better):
             return Optimum(columns, prices, verdict.gap)
         keys = with_keys(keys, verdict.better)
-        utilities = passes.values(rows, columns) - prices[columns]
     return None
 
 

@@ -9,6 +9,7 @@ which a few dwarf the rest go to the dense solver, and so does what the sparse o
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +22,7 @@ from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
 from .duplicates import solve_repeated
 from .passes import HostPasses, Passes
-from .problem import Assignment, Indices, Optimum, Vector, chosen
+from .problem import Assignment, Indices, Optimum, Vector, value_of
 from .sparse import solve, still_optimal
 
 SAFE = 1e-10, 1e10
@@ -47,7 +48,7 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
             earlier = Optimum(warm.columns[b].cpu().numpy(), warm.prices[b].cpu().numpy(), 0.0)
         columns[b], prices[b], gaps[b] = optimum(matrix.contiguous(), passes_over, earlier)
     taken, v, gap = (torch.from_numpy(x).to(costs.device) for x in (columns, prices, gaps))
-    return Assignment(taken, chosen(costs, taken).sum(dim=1), v, gap)
+    return Assignment(taken, value_of(costs, taken), v, gap)
 
 
 def passes_over(costs: Tensor) -> Passes:
@@ -104,10 +105,12 @@ def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     if repeated is not None:
         return repeated
     sample = passes.take(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
-    scale = float(np.median(sample.std(axis=1, dtype=np.float64)))
+    centred = sample - sample.mean(axis=1, dtype=np.float64)[:, None]
+    squares = np.einsum("ij,ij->i", centred, centred)
+    scale = math.sqrt(statistics.median(squares.tolist()) / n)
     if not rms < MOST_CONTRAST * scale:
         return _by_dense_solver(passes, None)
-    if is_outer_product(sample):
+    if is_outer_product(centred):
         return _by_dense_solver(passes, chain_prices(passes))
     rows, columns = passes.constant()
     if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
