@@ -1,7 +1,7 @@
 """How fast are linear assignment problems solved, compared with scipy and lapx?
 
-Solvers take turns on the same matrix, so that a busy machine slows all alike; every time is a
-median. ``unchanged`` solves the same problem again from its own solution, as happens for most
+Solvers take turns on the same matrix, in random order, so that a busy machine slows all alike;
+every time is a median. ``unchanged`` solves the same problem again from its own solution, as happens for most
 layers in the last sweeps of weight matching. ``gap`` is the certified distance from the optimum,
 relative to the value. Kinds of matrices are listed in :mod:`benchmarks.assignment_kinds`; ``mlp0``
 and ``mlpL`` are the gains of the middle layer of two networks trained on digits, in the first and
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 import sys
 import time
@@ -76,13 +77,18 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def medians(tasks: Sequence[Callable[[], object]], runs: int, budget: float) -> list[float]:
-    """Median seconds of tasks that take turns, until there are enough runs or time is up."""
-    rounds: list[list[float]] = []
+    """Median seconds of tasks that take turns, until there are enough runs or time is up.
+
+    The order is another one in each round: what ran last leaves the caches full of its own.
+    """
+    shuffle = random.Random(0).sample
+    measured: list[list[float]] = [[] for _ in tasks]
     spent = 0.0
-    while len(rounds) < runs and spent < budget:
-        rounds.append([seconds(task) for task in tasks])
-        spent += sum(rounds[-1])
-    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+    while len(measured[0]) < runs and spent < budget:
+        for k in shuffle(range(len(tasks)), len(tasks)):
+            measured[k].append(seconds(tasks[k]))
+            spent += measured[k][-1]
+    return [statistics.median(times) for times in measured]
 
 
 def measure(costs: Matrix, runs: int, budget: float, *, alone: bool) -> Times:

@@ -64,10 +64,8 @@ def candidates(
     wanted = min(per_row * len(sample), reduced.size - 1)
     threshold = np.partition(reduced, wanted, axis=None)[wanted]
     offsets, bounds = prices - threshold * columns, utilities - threshold * rows
-    keys = passes.above(offsets, bounds, limit=4 * per_row * n)
-    if keys is None:
-        return None
-    return Candidates(with_keys(keys, np.arange(n) * n + required), offsets, bounds)
+    keys = passes.above(offsets, bounds, limit=4 * per_row * n, also=required)
+    return None if keys is None else Candidates(keys, offsets, bounds)
 
 
 def with_keys(keys: Indices, more: Indices) -> Indices:

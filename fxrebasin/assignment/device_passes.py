@@ -85,13 +85,20 @@ class DevicePasses:
         return _to_host(torch.cat(utilities)), -_to_host(nearest)
 
     def above(
-        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+        self,
+        offsets: Vector,
+        bounds: Vector,
+        limit: int,
+        rows: Indices | None = None,
+        also: Indices | None = None,
     ) -> Indices | None:
         subtracted, lowest = self._floats(offsets), self._floats(bounds)
         found, total = [], 0
         for part in self._parts(self.n if rows is None else len(rows)):
             block = self.work[part if rows is None else self._indices(rows[part])]
             hits = block - subtracted >= lowest[part, None]
+            if also is not None:
+                hits.scatter_(1, self._indices(also[part])[:, None], True)
             total += int(hits.sum())
             if total > limit:
                 return None

@@ -147,4 +147,4 @@ def _assigned(costs: NDArray[np.floating], found: Kinds) -> tuple[Indices, Vecto
 
 def _are_few(values: Vector, n: int) -> bool:
     """Could values of some of n rows be those of few kinds?"""
-    return len(np.unique(values)) * LEAST_REPEATS <= n
+    return len(set(values.tolist())) * LEAST_REPEATS <= n

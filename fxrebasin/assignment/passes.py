@@ -77,10 +77,16 @@ class Passes(Protocol):
         """Utilities ``u_i = max_j C_ij - v_j``, and the slack ``min_i u_i + v_j - C_ij``."""
 
     def above(
-        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+        self,
+        offsets: Vector,
+        bounds: Vector,
+        limit: int,
+        rows: Indices | None = None,
+        also: Indices | None = None,
     ) -> Indices | None:
         """Where ``C_ij - offsets_j >= bounds_i``: keys ``i n + j``, sorted if the rows are; None
-        beyond a limit. Of all rows, or of some, which have a bound each."""
+        beyond a limit. Of all rows, or of some, which have a bound each, and may have a column each
+        that is ``also`` among them."""
 
     def demand(self, rows: Indices, prices: Vector, temperature: float) -> Vector:
         """Column sums of ``softmax_j((C_ij - v_j) / temperature)`` over some rows i, to 10 %."""
@@ -94,7 +100,7 @@ class HostPasses:
     """
 
     def __init__(self, costs: NDArray[np.floating], threads: int) -> None:
-        self.costs = costs
+        self.costs = np.ascontiguousarray(costs)
         with np.errstate(over="ignore"):
             self.work = np.ascontiguousarray(costs, dtype=np.float32)
         self.n = len(costs)
@@ -127,7 +133,7 @@ class HostPasses:
         return self.work[rows]
 
     def values(self, rows: Indices, columns: Indices) -> Vector:
-        return self.costs[rows, columns].astype(np.float64)
+        return self.costs.ravel()[rows * self.n + columns].astype(np.float64)
 
     def favourites(self, begin: int, end: int) -> Indices:
         return self.costs[begin:end].argmax(axis=1)
@@ -165,7 +171,12 @@ class HostPasses:
         return utilities.astype(np.float64), -nearest.astype(np.float64)
 
     def above(
-        self, offsets: Vector, bounds: Vector, limit: int, rows: Indices | None = None
+        self,
+        offsets: Vector,
+        bounds: Vector,
+        limit: int,
+        rows: Indices | None = None,
+        also: Indices | None = None,
     ) -> Indices | None:
         m = self.n if rows is None else len(rows)
         lowest = bounds.astype(np.float32)
@@ -177,6 +188,8 @@ class HostPasses:
             for part, net in self._net(start, stop, subtracted, rows):
                 hits = mask[: len(net)]
                 np.greater_equal(net, lowest[part, None], out=hits)
+                if also is not None:
+                    hits[np.arange(len(net)), also[part]] = True
                 keys = np.flatnonzero(hits)
                 total += len(keys)
                 if total > limit:

@@ -122,7 +122,7 @@ def value_of(costs: Tensor, columns: Tensor) -> Tensor:
 
 def _chosen_here(costs: Tensor, columns: Tensor) -> NDArray[np.floating]:
     entries = costs.numpy().ravel()
-    places = np.arange(0, len(entries), columns.shape[1]) + columns.numpy().ravel()
+    places = np.arange(0, len(entries), max(1, columns.shape[1])) + columns.numpy().ravel()
     return entries[places].reshape(columns.shape)
 
 

@@ -32,10 +32,10 @@ from .sparse_prices import raise_prices
 
 TOLERANCE = 1e-12
 """What counts as rounding in double precision, relative to the spread of the costs."""
-COLD = Schedule(step=0.05, rounds=16, enough=0.05)
+COLD = Schedule(step=0.1, rounds=30, enough=0.03)
 WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
-PER_ROW = 16
+PER_ROW = 20
 FEW_CONFLICTS = 1 / 20
 MOST_TIES = 1 / 4
 MOST_ROUNDS = 9
@@ -108,9 +108,11 @@ def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum |
     bids = passes.best(prices)
     if (bids.first == bids.second).sum() > MOST_TIES * n:
         return None
-    wanted, first = np.unique(bids.columns, return_index=True)
-    conflicts = n - len(wanted)
+    is_wanted = np.zeros(n, dtype=bool)
+    is_wanted[bids.columns] = True
+    conflicts = n - np.count_nonzero(is_wanted)
     if conflicts <= FEW_CONFLICTS * n:
+        wanted, first = np.unique(bids.columns, return_index=True)
         columns = np.full(n, FREE)
         columns[first] = wanted
         found = augment(passes, bids.first, prices, columns, n // 4)
@@ -157,7 +159,7 @@ def refine(
         prices = raised
         utilities = passes.values(rows, columns) - prices[columns]
         content = chosen.content(utilities, prices)
-        verdict = verify(passes, columns, prices, tolerance, 16 * passes.n, content)
+        verdict = verify(passes, columns, prices, tolerance, 32 * passes.n, content)
         if verdict is None:
             return None
         if not len(verdict.better):
@@ -171,8 +173,9 @@ def match(
 ) -> tuple[Indices, Vector | None]:
     """An optimal assignment of the candidates, and its exact prices unless these diverge."""
     n = passes.n
-    rows, indices = np.divmod(keys, n)
     indptr = np.searchsorted(keys, np.arange(n + 1) * n)
+    rows = np.repeat(np.arange(n), np.diff(indptr))
+    indices = keys - rows * n
     costs = passes.values(rows, indices)
     weights = utilities[rows] + prices[indices] - costs
     weights += (

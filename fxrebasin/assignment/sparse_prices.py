@@ -34,7 +34,7 @@ def raise_prices(
     """Raise prices until each row likes its own column best, up to a tolerance.
 
     Args:
-        indptr: ``(n + 1,)``, where the edges of each row start.
+        indptr: ``(n + 1,)``, where the edges of each row start, of which there is one at least.
         indices: ``(edges,)``, the column of each edge.
         gains: ``(edges,)``, how much more the edge costs than the one that its row takes.
         columns: ``(n,)``, the column that each row takes.
@@ -51,7 +51,10 @@ def raise_prices(
     owners[columns] = np.arange(n)
     degrees, starts = np.diff(indptr), indptr[:-1]
     parents, steps = np.arange(n), np.full(n, -np.inf)
-    rows = np.arange(n)
+    most = np.maximum.reduceat(gains - prices[indices], starts)
+    rows = np.flatnonzero(most + prices[columns] > tolerance)
+    if not len(rows):
+        return prices
     for _ in range(rounds):
         # All edges of these rows: count from the start of each.
         lengths = degrees[rows]
