@@ -57,14 +57,14 @@ def auction(
     for k in range(schedule.rounds):
         if k:
             bids = passes.best(prices, rows)
-        _serve(rows, bids, schedule.step * scale, prices, owners, columns)
+        serve(rows, bids, schedule.step * scale, prices, owners, columns)
         rows = np.flatnonzero(columns == FREE)
         if len(rows) <= schedule.enough * n:
             break
     return prices, columns
 
 
-def _serve(
+def serve(
     rows: Indices, bids: Best, step: float, prices: Vector, owners: Indices, columns: Indices
 ) -> None:
     """One round: each column that is bid for goes to the highest bid."""

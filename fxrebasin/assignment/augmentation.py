@@ -1,8 +1,9 @@
 """The last few free rows, one by one: shortest augmenting paths through whole rows.
 
-Where each row but a few likes a column of its own best, there is nothing to search for: from each
-free row, Dijkstra's algorithm over the reduced costs ``u_i + v_j - C_ij`` finds the nearest free
-column, and rows along the path move on by one. Prices stay feasible all the time.
+Where each row but a few likes a column of its own best, there is nothing to search for. Free rows
+first bid as in an auction, but no more than makes their second best column equally good, so that
+all rows keep what they like best. From each row that is left, Dijkstra's algorithm over the reduced
+costs ``u_i + v_j - C_ij`` finds the nearest free column, and rows along the path move on by one.
 
 Source: R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for dense and sparse
 linear assignment problems" (1987).
@@ -12,9 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .auction import FREE
-from .passes import Passes
+from .auction import FREE, serve
+from .passes import Best, Passes
 from .problem import Indices, Vector
+
+ROUNDS = 20
+ENOUGH = 1 / 256
+"""The share of rows that are not worth another round."""
 
 
 def augment(
@@ -37,6 +42,7 @@ def augment(
     owners = np.full(n, FREE)
     matched = np.flatnonzero(columns != FREE)
     owners[columns[matched]] = matched
+    _bid(passes, utilities, prices, owners, columns)
     for root in np.flatnonzero(columns == FREE):
         distance = np.full(n, np.inf)
         ahead = np.full(n, np.inf)  # the distance, or infinity once a column is settled
@@ -64,6 +70,23 @@ def augment(
         _reprice(settled, distance, length, int(root), owners, utilities, prices)
         _shift(column, int(root), previous, owners, columns)
     return prices, columns
+
+
+def _bid(
+    passes: Passes, utilities: Vector, prices: Vector, owners: Indices, columns: Indices
+) -> None:
+    """Free rows bid, in float64, for some rounds."""
+    for k in range(ROUNDS + 1):
+        rows = np.flatnonzero(columns == FREE)
+        net = passes.take(rows) - prices
+        liked = net.argmax(axis=1)
+        each = np.arange(len(rows))
+        utilities[rows] = first = net[each, liked]
+        if k == ROUNDS or len(rows) <= ENOUGH * len(prices):
+            return
+        net[each, liked] = -np.inf
+        utilities[rows] = second = net.max(axis=1)
+        serve(rows, Best(liked, first, second), 0.0, prices, owners, columns)
 
 
 def _reprice(

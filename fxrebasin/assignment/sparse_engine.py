@@ -104,6 +104,22 @@ def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     repeated = solve_repeated(passes)
     if repeated is not None:
         return repeated
+    rows, columns = passes.constant()
+    if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
+        return _by_dense_solver(passes, None)  # too many ties that no pairing takes away
+    dead = dead_pairs(passes, rows, columns)
+    if dead is not None and len(dead.rows) < n:
+        rest = passes.part(live(dead.rows, n), live(dead.columns, n))
+        found = _optimum_of_live(rest, rest.root_mean_square(), None)
+        whole = with_dead(found, passes, dead)
+        if whole is not None:
+            return whole
+    return _optimum_of_live(passes, rms, warm)
+
+
+def _optimum_of_live(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
+    """The optimum of a matrix with few constant rows or columns."""
+    n = passes.n
     sample = passes.take(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
     centred = sample - sample.mean(axis=1, dtype=np.float64)[:, None]
     squares = np.einsum("ij,ij->i", centred, centred)
@@ -112,15 +128,6 @@ def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
         return _by_dense_solver(passes, None)
     if is_outer_product(centred):
         return _by_dense_solver(passes, chain_prices(passes))
-    rows, columns = passes.constant()
-    if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
-        return _by_dense_solver(passes, None)  # too many ties that no pairing takes away
-    dead = dead_pairs(passes, rows, columns)
-    if dead is not None:
-        rest = passes.part(live(dead.rows, n), live(dead.columns, n))
-        whole = with_dead(_optimum(rest, rest.root_mean_square(), None), passes, dead)
-        if whole is not None:
-            return whole
     found = solve(passes, scale, None if warm is None else warm.prices)
     return _by_dense_solver(passes, None) if found is None else found
 
