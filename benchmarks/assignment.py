@@ -1,11 +1,12 @@
 """How fast are linear assignment problems solved, compared with scipy and lapx?
 
-Solvers take turns on the same matrix, in random order, so that a busy machine slows all alike;
-every time is a median. ``unchanged`` solves the same problem again from its own solution, as happens for most
-layers in the last sweeps of weight matching. ``gap`` is the certified distance from the optimum,
-relative to the value. Kinds of matrices are listed in :mod:`benchmarks.assignment_kinds`; ``mlp0``
-and ``mlpL`` are the gains of the middle layer of two networks trained on digits, in the first and
-in the last of six sweeps.
+Solvers take turns on the same matrices, in random order, so that a busy machine slows all alike;
+every time is a median, per matrix. Small problems, such as those of attention heads, are also
+solved many in one call. ``unchanged`` solves the same problems again from their own solutions, as
+happens for most layers in the last sweeps of weight matching. ``gap`` is the certified distance
+from the optimum, relative to the value. Kinds of matrices are listed in
+:mod:`benchmarks.assignment_kinds`; ``mlp0`` and ``mlpL`` are the gains of the middle layer of two
+networks trained on digits, in the first and in the last of six sweeps.
 
     python -m benchmarks.assignment --table benchmarks/assignment.md
 """
@@ -37,6 +38,8 @@ from fxrebasin.assignment import assign
 Matrix = NDArray[np.float32]
 
 TRAINED = ("mlp0", "mlpL")
+BATCH, BATCHED_UP_TO = 64, 128
+"""How many small matrices are solved in one call, and what is small."""
 SIZES = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 ALONE: dict[int, tuple[str, ...]] = {
     4096: ("rank1", "dup"),
@@ -48,6 +51,7 @@ NOT_TRAINED_FROM = 4096
 HEADER = (
     "kind",
     "n",
+    "at once",
     "scipy (ms)",
     "lapx",
     "fxrebasin (ms)",
@@ -61,7 +65,7 @@ BOUNDS_HEADER = ("n", "read (ns per entry)", "product (ns per entry)")
 
 @dataclass(frozen=True)
 class Times:
-    """Median seconds on one matrix."""
+    """Median seconds per matrix."""
 
     ours: float
     unchanged: float
@@ -91,8 +95,8 @@ def medians(tasks: Sequence[Callable[[], object]], runs: int, budget: float) -> 
     return [statistics.median(times) for times in measured]
 
 
-def measure(costs: Matrix, runs: int, budget: float, *, alone: bool) -> Times:
-    batch = costs[None]
+def measure(batch: Matrix, runs: int, budget: float, *, alone: bool) -> Times:
+    """Solvers on a batch ``(B, n, n)``."""
     solved = assign(batch, certify=True)  # also the run that nobody measures
     assert solved.gap is not None
     tasks: list[Callable[[], object]] = [
@@ -100,11 +104,11 @@ def measure(costs: Matrix, runs: int, budget: float, *, alone: bool) -> Times:
         lambda: assign(batch, warm=solved),
     ]
     if not alone:
-        tasks.append(lambda: linear_sum_assignment(costs, maximize=True))
-        tasks.append(lambda: lap.lapjvr(-costs, return_cost=False))
-    ours, unchanged, *others = medians(tasks, runs, budget)
-    size = abs(solved.value.item()) or 1.0
-    return Times(ours, unchanged, solved.gap.item() / size, *others)
+        tasks.append(lambda: [linear_sum_assignment(costs, maximize=True) for costs in batch])
+        tasks.append(lambda: [lap.lapjvr(-costs, return_cost=False) for costs in batch])
+    ours, unchanged, *others = (time / len(batch) for time in medians(tasks, runs, budget))
+    size = float(solved.value.abs().max()) or 1.0
+    return Times(ours, unchanged, float(solved.gap.max()) / size, *others)
 
 
 def bounds(n: int, runs: int) -> tuple[str, ...]:
@@ -115,11 +119,11 @@ def bounds(n: int, runs: int) -> tuple[str, ...]:
     return (f"{n:,}", *(f"{1e9 * figure / n**2:.2f}" for figure in figures))
 
 
-def cells(kind: str, n: int, t: Times) -> tuple[str, ...]:
+def cells(kind: str, n: int, batch: int, t: Times) -> tuple[str, ...]:
     compared = (f"{1e3 * t.scipy:.2f}", f"{t.scipy / t.lapx:.2f}")
     ratios = (f"{t.scipy / t.ours:.2f}", f"{t.scipy / t.unchanged:.1f}")
     return (
-        *(kind, f"{n:,}"),
+        *(kind, f"{n:,}", str(batch)),
         *(("", "") if math.isnan(t.scipy) else compared),
         f"{1e3 * t.ours:.2f}",
         *(("", "") if math.isnan(t.scipy) else ratios),
@@ -131,8 +135,8 @@ def cells(kind: str, n: int, t: Times) -> tuple[str, ...]:
 def page(tables: str, options: argparse.Namespace) -> str:
     notes = provenance([commit()], [options.threads])
     legend = (
-        f"Medians of up to {options.runs} runs in turn, fewer where {options.budget:g} seconds "
-        "have passed, on float32 matrices. `lapx` (its `lapjvr`), `ratio` (ours), `unchanged` "
+        f"Medians per matrix of up to {options.runs} runs in random order, fewer where "
+        f"{options.budget:g} seconds have passed, on float32 matrices. `lapx` (its `lapjvr`), `ratio` (ours), `unchanged` "
         "are how many times faster than `scipy.optimize.linear_sum_assignment(costs, "
         "maximize=True)`; no figures where that and lapx would take minutes. The second table "
         "says how long it takes to read such a matrix once, and to compute it as a product of two "
@@ -163,9 +167,13 @@ def main() -> int:
             progress.set_postfix_str(f"{kind} {n}")
             if kind in TRAINED and not trained:
                 trained = dict(zip(TRAINED, layer_gains(n), strict=True))
-            costs = trained[kind] if kind in TRAINED else matrix(kind, n)
+            batches = [trained[kind][None] if kind in TRAINED else matrix(kind, n)[None]]
+            if n <= BATCHED_UP_TO and kind not in TRAINED:
+                batches.append(np.stack([matrix(kind, n, seed) for seed in range(BATCH)]))
             alone = kind in ALONE.get(n, ())
-            rows.append(cells(kind, n, measure(costs, options.runs, options.budget, alone=alone)))
+            for batch in batches:
+                times = measure(batch, options.runs, options.budget, alone=alone)
+                rows.append(cells(kind, n, len(batch), times))
         limits.append(bounds(n, options.runs))
         tables = f"{markdown_table(HEADER, rows)}\n\n{markdown_table(BOUNDS_HEADER, limits)}"
         if options.table:

@@ -233,7 +233,7 @@ def test_content_rows_like_nothing_but_candidates_better(
     dtype: type, offset: float, rise: float
 ) -> None:
     rng = np.random.default_rng(0)
-    costs = (matrix("spec", 200) + offset).astype(dtype)
+    costs: NDArray[np.floating] = (matrix("spec", 200) + offset).astype(dtype)
     passes = HostPasses(costs, threads=1)
     utilities, slack = passes.transform(np.zeros(200))
     prices = -slack
