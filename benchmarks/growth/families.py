@@ -24,8 +24,6 @@ class Family:
     build: Callable[[int, int], nn.Module]
     """From a width and a depth."""
     input_shape: tuple[int, ...]
-    largest_width: int
-    """Beyond, a run takes minutes."""
 
 
 def residual_mlp(width: int, depth: int) -> nn.Module:
@@ -46,8 +44,8 @@ def transformer(width: int, depth: int) -> nn.Module:
 
 
 FAMILIES = {
-    "residual_mlp": Family(residual_mlp, (2, FEATURES), 4096),
-    "transformer": Family(transformer, (1, TOKENS, FEATURES), 2048),
+    "residual_mlp": Family(residual_mlp, (2, FEATURES)),
+    "transformer": Family(transformer, (1, TOKENS, FEATURES)),
 }
 
 

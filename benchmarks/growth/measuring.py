@@ -23,7 +23,7 @@ MOST_RUNS = 5
 LONG = 5.0
 """Seconds after which nothing is run again."""
 GIBIBYTES = 16
-LIMIT = 290
+LIMIT = 600
 SMALL = 64
 
 
