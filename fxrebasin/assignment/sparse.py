@@ -3,8 +3,10 @@
 1. Prices to start from: those of an earlier solution, of an auction, or of Sinkhorn's iteration.
 2. Candidates: some twenty entries per row that are good at these prices.
 3. An optimal assignment of the candidates (shortest augmenting paths), and its exact prices.
-4. A pass over the matrix finds the entries that would be better at these prices. Without any, the
-   assignment is optimal; else they join the candidates, and the last two steps are done again.
+4. Entries that are no candidates were worse than a bound; in most rows, that proves them to be
+   worse at the new prices too. A pass over the other rows finds the entries that are better.
+   Without any, the assignment is optimal; else they join the candidates, and the last two steps
+   are done again.
 
 Where that does not pay, which shows early, the dense solver takes over, at the prices found.
 
