@@ -139,8 +139,9 @@ def page(tables: str, options: argparse.Namespace) -> str:
         f"{options.budget:g} seconds have passed, on float32 matrices. `lapx` (its `lapjvr`), "
         "`ratio` (ours), `unchanged` are how many times faster than "
         "`scipy.optimize.linear_sum_assignment(costs, maximize=True)`; no figures where that and "
-        "lapx would take minutes. The second table says how long it takes to read such a matrix once, and to compute it as a product of two "
-        "n x n matrices. `python -m benchmarks.assignment` measures these tables."
+        "lapx would take minutes. The second table says how long it takes to read such a matrix "
+        "once, and to compute it as a product of two n x n matrices. "
+        "`python -m benchmarks.assignment` measures these tables."
     )
     return f"# Assignment\n\n{notes}\n{legend}\n\n{tables}\n"
 
