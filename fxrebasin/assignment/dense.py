@@ -34,7 +34,7 @@ def solve_dense(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     if n < LOOK_FROM:
         found = [dense_columns(matrix) for matrix in matrices]
     else:
-        liked = matrices[:, : n // 4].argmax(axis=2).tolist()
+        liked = matrices[:, : n // 2].argmax(axis=2).tolist()
         found = [
             dense_columns(matrix) if _repeats(some) else _from_favourites(matrix)
             for matrix, some in zip(matrices, liked, strict=True)

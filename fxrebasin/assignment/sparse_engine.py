@@ -63,7 +63,7 @@ def optimum(
 ) -> Optimum:
     """The optimum of one matrix ``(n, n)`` at any scale."""
     passes = make_passes(costs)
-    if warm is not None:
+    if warm is not None and warm.prices.any():  # at prices of zero, see what rows like best
         paid = passes.values(np.arange(len(costs)), warm.columns)
         gap = still_optimal(passes, warm, torch.finfo(costs.dtype).eps * float(np.abs(paid).sum()))
         if gap is not None:
