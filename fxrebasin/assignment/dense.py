@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 256
 def solve_dense(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     """The engine for small problems: exact, without prices, and the same at any start.
 
-    Where all rows like different columns best, there is nothing to solve; a quarter of the rows
+    Where all rows like different columns best, there is nothing to solve; half of the rows
     tells most often.
     """
     here = costs.cpu()
