@@ -26,7 +26,7 @@ from fxrebasin.assignment.passes import HostPasses, Passes
 from fxrebasin.assignment.problem import Indices, Optimum, Vector
 from fxrebasin.assignment.sinkhorn import sinkhorn
 from fxrebasin.assignment.sparse import solve, still_optimal, verify
-from fxrebasin.assignment.sparse_engine import optimum
+from fxrebasin.assignment.sparse_engine import optimum, passes_over
 from fxrebasin.assignment.sparse_prices import raise_prices
 
 torch.set_num_threads(1)
@@ -127,8 +127,30 @@ def test_an_unchanged_problem_costs_one_pass(monkeypatch: pytest.MonkeyPatch) ->
 
         monkeypatch.setattr(passes, name, partial(counted, called=name, method=method))
     again = optimum(costs, lambda _: passes, found)
-    assert calls == ["above"]
+    assert calls == ["take", "above"]  # some rows, and all
     np.testing.assert_array_equal(again.columns, found.columns)
+
+
+@pytest.mark.parametrize("kind", ["gauss", "copy1", "copy3", "lowr", "spec", "rank8"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("changed", [1, 3, 60])
+def test_an_earlier_solution_helps_to_solve_what_has_changed(
+    kind: str, dtype: type, changed: int
+) -> None:
+    rng = np.random.default_rng(changed)
+    costs: NDArray[np.floating] = matrix(kind, 120).astype(dtype)
+    found = optimum(torch.from_numpy(costs), passes_over, None)
+    warm = found._replace(prices=found.prices + 1e-3)  # not zero, so that they are looked at
+    costs[rng.permutation(120)[:changed]] += rng.standard_normal(120)
+    again = optimum(torch.from_numpy(costs), passes_over, warm)
+    exact = costs.astype(np.float64)
+    best = exact[linear_sum_assignment(exact, maximize=True)].sum()
+    assert exact[np.arange(120), again.columns].sum() == pytest.approx(best, rel=1e-12)
+    slack = (exact - again.prices).max(axis=1) - (exact - again.prices)[
+        np.arange(120), again.columns
+    ]
+    assert slack.sum() == pytest.approx(0, abs=1e-9)
+    assert again.gap == pytest.approx(slack.sum(), abs=1e-9)
 
 
 def test_rows_that_take_what_they_like_best_need_no_second_look(

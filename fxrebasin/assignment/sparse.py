@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from .auction import FREE, Schedule, auction, completed
 from .augmentation import augment
 from .candidates import ROUNDING, Candidates, candidates, with_keys
-from .passes import Best, Passes
+from .passes import Passes
 from .problem import Indices, Optimum, Vector
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
@@ -35,11 +35,12 @@ from .sparse_prices import raise_prices
 TOLERANCE = 1e-12
 """What counts as rounding in double precision, relative to the spread of the costs."""
 COLD = Schedule(step=0.1, rounds=30, enough=0.03)
-WARM = Schedule(step=0.01, rounds=3, enough=0.1)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
 PER_ROW = 20
-FEW_CONFLICTS = 1 / 20
+FEW_FREE = 1 / 20
+"""The share of rows that are worth a search for each."""
 MOST_TIES = 1 / 4
+ROWS_ASKED = 64
 MOST_ROUNDS = 9
 MOST_RISES = 300
 
@@ -83,49 +84,48 @@ def verify(
 
 
 def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None:
-    """The gap of an earlier solution at its prices, if it is no larger than allowed."""
+    """The gap of an earlier solution at its prices, if it is no larger than allowed.
+
+    Some rows tell most often that it is larger.
+    """
     n = passes.n
+    rows = np.linspace(0, n - 1, min(n, ROWS_ASKED)).astype(np.int64)
+    own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
+    best = (passes.take(rows) - warm.prices).max(axis=1)
+    rounding = ROUNDING * (np.abs(own) + np.abs(warm.prices).max())
+    if np.maximum(best - own - rounding, 0).sum() > allowed:
+        return None
     verdict = verify(passes, warm.columns, warm.prices, np.inf, 16 * n)
-    if verdict is None:
-        # Many entries are as good as those taken, or better. Some rows tell which.
-        rows = np.linspace(0, n - 1, 8).astype(np.int64)
-        best = (passes.take(rows) - warm.prices).max(axis=1)
-        own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
-        if (best - own).sum() <= allowed:
-            verdict = verify(passes, warm.columns, warm.prices, np.inf, n * n)
+    if verdict is None:  # many entries are as good as those taken
+        verdict = verify(passes, warm.columns, warm.prices, np.inf, n * n)
     return verdict.gap if verdict is not None and verdict.gap <= allowed else None
 
 
-def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum | None:
+def solve(passes: Passes, scale: float) -> Optimum | None:
     """An optimal assignment, or None where the dense solver is the better one.
 
     Args:
         passes: the matrix.
         scale: the spread of the costs within a row.
-        warm: prices of an earlier solution.
     """
     n = passes.n
     tolerance = TOLERANCE * scale
-    prices = np.zeros(n) if warm is None else warm
+    prices = np.zeros(n)
     bids = passes.best(prices)
     if (bids.first == bids.second).sum() > MOST_TIES * n:
         return None
     is_wanted = np.zeros(n, dtype=bool)
     is_wanted[bids.columns] = True
     conflicts = n - np.count_nonzero(is_wanted)
-    if conflicts <= FEW_CONFLICTS * n:
+    if conflicts <= FEW_FREE * n:
         wanted, first = np.unique(bids.columns, return_index=True)
         columns = np.full(n, FREE)
         columns[first] = wanted
-        found = augment(passes, bids.first, prices, columns, n // 4)
+        liked = bids.columns if passes.is_exact else None
+        found = _with_last_rows(passes, bids.first, prices, columns, tolerance, liked)
         if found is not None:
-            raised, columns = found
-            known = warm is None and passes.is_exact
-            content = _content(columns, raised, bids) if known else None
-            verdict = verify(passes, columns, raised, tolerance, 16 * n, content)
-            if verdict is not None and not len(verdict.better):
-                return Optimum(columns, raised, verdict.gap)
-    schedule = COLD if warm is None else WARM
+            return found
+    schedule = COLD
     if conflicts > n // 2:
         if len(np.unique(bids.first)) < n // 2:
             return None  # rows repeat each other
@@ -134,18 +134,66 @@ def solve(passes: Passes, scale: float, warm: Vector | None = None) -> Optimum |
         schedule = BALANCED
     prices, columns = auction(passes, prices, bids, scale, schedule)
     utilities, slack = passes.transform(prices)
-    prices = prices - slack
-    required = completed(passes, prices, columns)
-    chosen = candidates(passes, utilities, prices, required, per_row=PER_ROW)
-    return None if chosen is None else refine(passes, chosen, utilities, prices, tolerance)
+    return _near(passes, utilities, prices, slack, columns, tolerance)
 
 
-def _content(columns: Indices, prices: Vector, bids: Best) -> NDArray[np.bool_] | None:
-    """The rows that take what they liked best when all was free, and still is: what others like
-    has but become dearer."""
-    if prices.min() < 0:
+def solve_again(passes: Passes, scale: float, warm: Optimum) -> Optimum | None:
+    """The same from an earlier solution, whose prices are nearly right."""
+    n = passes.n
+    tolerance = TOLERANCE * scale
+    prices, columns = warm.prices, warm.columns
+    own = passes.values(np.arange(n), columns) - prices[columns]
+    utilities, slack = passes.transform(prices)
+    rounding = ROUNDING * (np.abs(own) + np.abs(prices).max())
+    content = utilities <= own + rounding
+    if np.count_nonzero(content) >= (1 - FEW_FREE) * n:
+        left = np.where(content, columns, FREE)
+        found = _with_last_rows(passes, own, prices, left, tolerance)
+        if found is not None:
+            return found
+    return _near(passes, utilities, prices, slack, columns, tolerance)
+
+
+def _with_last_rows(
+    passes: Passes,
+    utilities: Vector,
+    prices: Vector,
+    columns: Indices,
+    tolerance: float,
+    liked: Indices | None = None,
+) -> Optimum | None:
+    """The optimum where few rows are free and all others content, unless that takes long.
+
+    ``liked`` are the columns that rows are known to like best at these prices.
+    """
+    n = passes.n
+    found = augment(passes, utilities, prices, columns, n // 4)
+    if found is None:
         return None
-    return (columns == bids.columns) & (prices[columns] == 0)
+    raised, taken = found
+    content = None
+    if liked is not None:  # what others like has but become dearer
+        content = (taken == liked) & (raised[taken] == prices[taken])
+    verdict = verify(passes, taken, raised, tolerance, 16 * n, content)
+    if verdict is None or len(verdict.better):
+        return None
+    return Optimum(taken, raised, verdict.gap)
+
+
+def _near(
+    passes: Passes,
+    utilities: Vector,
+    prices: Vector,
+    slack: Vector,
+    columns: Indices,
+    tolerance: float,
+) -> Optimum | None:
+    """The optimum from prices that are nearly its own, their transform, and ``columns`` for most
+    rows."""
+    tight = prices - slack
+    required = completed(passes, tight, columns)
+    chosen = candidates(passes, utilities, tight, required, per_row=PER_ROW)
+    return None if chosen is None else refine(passes, chosen, utilities, tight, tolerance)
 
 
 def refine(

@@ -23,7 +23,7 @@ from .device_passes import DevicePasses
 from .duplicates import solve_repeated
 from .passes import HostPasses, Passes
 from .problem import Assignment, Indices, Optimum, Vector, value_of
-from .sparse import solve, still_optimal
+from .sparse import solve, solve_again, still_optimal
 
 SAFE = 1e-10, 1e10
 """Root mean squares of costs whose squares, and sums of them, single precision can hold."""
@@ -128,7 +128,7 @@ def _optimum_of_live(passes: Passes, rms: float, warm: Optimum | None) -> Optimu
         return _by_dense_solver(passes, None)
     if is_outer_product(centred):
         return _by_dense_solver(passes, chain_prices(passes))
-    found = solve(passes, scale, None if warm is None else warm.prices)
+    found = solve(passes, scale) if warm is None else solve_again(passes, scale, warm)
     return _by_dense_solver(passes, None) if found is None else found
 
 
