@@ -40,6 +40,8 @@ PER_ROW = 20
 FEW_FREE = 1 / 20
 """The share of rows that are worth a search for each."""
 MOST_TIES = 1 / 4
+LEAST_CONTENT = 1 / 4
+"""The share of rows that an earlier solution must still suit to be a start."""
 ROWS_ASKED = 64
 MOST_ROUNDS = 9
 MOST_RISES = 300
@@ -146,7 +148,10 @@ def solve_again(passes: Passes, scale: float, warm: Optimum) -> Optimum | None:
     utilities, slack = passes.transform(prices)
     rounding = ROUNDING * (np.abs(own) + np.abs(prices).max())
     content = utilities <= own + rounding
-    if np.count_nonzero(content) >= (1 - FEW_FREE) * n:
+    share = np.count_nonzero(content) / n
+    if share < LEAST_CONTENT:
+        return solve(passes, scale)
+    if share >= 1 - FEW_FREE:
         left = np.where(content, columns, FREE)
         found = _with_last_rows(passes, own, prices, left, tolerance)
         if found is not None:
