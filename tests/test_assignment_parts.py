@@ -25,7 +25,7 @@ from fxrebasin.assignment.device_passes import DevicePasses
 from fxrebasin.assignment.passes import HostPasses, Passes
 from fxrebasin.assignment.problem import Indices, Optimum, Vector
 from fxrebasin.assignment.sinkhorn import sinkhorn
-from fxrebasin.assignment.sparse import solve, still_optimal, verify
+from fxrebasin.assignment.sparse import solve, solve_again, still_optimal, verify
 from fxrebasin.assignment.sparse_engine import optimum, passes_over
 from fxrebasin.assignment.sparse_prices import raise_prices
 
@@ -151,6 +151,26 @@ def test_an_earlier_solution_helps_to_solve_what_has_changed(
     ]
     assert slack.sum() == pytest.approx(0, abs=1e-9)
     assert again.gap == pytest.approx(slack.sum(), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("warm", [False, True])
+def test_the_last_rows_of_a_nearly_solved_problem_need_no_candidates(
+    dtype: type, warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs: NDArray[np.floating] = matrix("copy0.3", 100).astype(dtype) + np.pi
+    costs[3, costs[4].argmax()] = costs[3].max() + 1
+    earlier = solve(HostPasses(costs, threads=1), 1.0)
+    assert earlier is not None
+    if warm:
+        costs[[5, 6]] = costs[[6, 5]]
+    monkeypatch.setattr("fxrebasin.assignment.sparse.candidates", None)
+    passes = HostPasses(costs, threads=1)
+    found = solve_again(passes, 1.0, earlier) if warm else solve(passes, 1.0)
+    assert found is not None
+    exact = costs.astype(np.float64)
+    best = exact[linear_sum_assignment(exact, maximize=True)].sum()
+    assert exact[np.arange(100), found.columns].sum() == pytest.approx(best, rel=1e-12)
 
 
 def test_rows_that_take_what_they_like_best_need_no_second_look(

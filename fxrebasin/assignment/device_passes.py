@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .passes import Best, Block, in_rows
+from .passes import Best, in_rows
 from .problem import Indices, Vector
 
 BLOCK_ENTRIES = 2**26
@@ -51,8 +51,8 @@ class DevicePasses:
     def times_transposed(self, vector: Vector) -> Vector:
         return _to_host(self.work.T @ self._floats(vector))
 
-    def take(self, rows: Indices) -> Block:
-        return self.work[self._indices(rows)].cpu().numpy()
+    def take(self, rows: Indices) -> NDArray[np.floating]:
+        return self.costs[self._indices(rows)].cpu().numpy()
 
     def values(self, rows: Indices, columns: Indices) -> Vector:
         return _to_host(self.costs[self._indices(rows), self._indices(columns)])

@@ -1,7 +1,7 @@
 """All that the sparse solver asks of a whole matrix, as a handful of passes over it.
 
 A pass reads the matrix once, block of rows by block of rows, so that what it computes stays in the
-cache. It works in float32, whatever the costs are; only single entries are read out in float64.
+cache. It works in float32, whatever the costs are; only entries and rows are read out as they are.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Passes(Protocol):
     def times_transposed(self, vector: Vector) -> Vector:
         """``C^T x``."""
 
-    def take(self, rows: Indices) -> Block:
-        """Some rows of C, in float32."""
+    def take(self, rows: Indices) -> NDArray[np.floating]:
+        """Some rows of C, as they are."""
 
     def values(self, rows: Indices, columns: Indices) -> Vector:
         """Single entries of C, in float64."""
@@ -129,8 +129,8 @@ class HostPasses:
         product = np.einsum("ij,i->j", self.work, vector.astype(np.float32))
         return product.astype(np.float64)
 
-    def take(self, rows: Indices) -> Block:
-        return self.work[rows]
+    def take(self, rows: Indices) -> NDArray[np.floating]:
+        return self.costs[rows]
 
     def values(self, rows: Indices, columns: Indices) -> Vector:
         return self.costs.ravel()[rows * self.n + columns].astype(np.float64)

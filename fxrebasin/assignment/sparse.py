@@ -94,8 +94,7 @@ def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None
     rows = np.linspace(0, n - 1, min(n, ROWS_ASKED)).astype(np.int64)
     own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
     best = (passes.take(rows) - warm.prices).max(axis=1)
-    rounding = ROUNDING * (np.abs(own) + np.abs(warm.prices).max())
-    if np.maximum(best - own - rounding, 0).sum() > allowed:
+    if (best - own).sum() > allowed:
         return None
     verdict = verify(passes, warm.columns, warm.prices, np.inf, 16 * n)
     if verdict is None:  # many entries are as good as those taken
@@ -124,7 +123,8 @@ def solve(passes: Passes, scale: float) -> Optimum | None:
         columns = np.full(n, FREE)
         columns[first] = wanted
         liked = bids.columns if passes.is_exact else None
-        found = _with_last_rows(passes, bids.first, prices, columns, tolerance, liked)
+        utilities = passes.values(np.arange(n), bids.columns)
+        found = _with_last_rows(passes, utilities, prices, columns, tolerance, liked)
         if found is not None:
             return found
     schedule = COLD
