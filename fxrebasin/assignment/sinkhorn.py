@@ -1,7 +1,7 @@
 """Start prices where most rows want the same columns: Sinkhorn's iteration on some of the rows.
 
 At a temperature, a row demands each column by a softmax of what is left after the price; prices
-rise where the demand exceeds the supply. A quarter of the rows tells enough about the demand.
+rise where the demand exceeds the supply. Some of the rows tell enough about the demand.
 
 Source: M. Cuturi, "Sinkhorn distances" (2013); J. J. Kosowsky and A. L. Yuille, "The invisible
 hand algorithm" (1994), for the falling temperature.
@@ -14,15 +14,15 @@ import numpy as np
 from .passes import Passes
 from .problem import Vector
 
-SHARE = 4
-TEMPERATURES = np.geomspace(1.0, 0.2, 6)
+TEMPERATURES = np.geomspace(1.0, 0.2, 4)
 
 
 def sinkhorn(passes: Passes, scale: float) -> Vector:
     """Prices ``(n,)`` that balance demand and supply; ``scale`` is the spread of the costs."""
     n = passes.n
     # Any order of the rows may mean something, hence random ones, and the same in every call.
-    rows = np.sort(np.random.default_rng(0).choice(n, -(-n // SHARE), replace=False))
+    asked = max(n // 8, min(n // 4, 256))
+    rows = np.sort(np.random.default_rng(0).choice(n, asked, replace=False))
     prices = np.zeros(n)
     for temperature in scale * TEMPERATURES:
         demand = passes.demand(rows, prices, temperature) * (n / len(rows))

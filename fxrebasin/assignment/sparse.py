@@ -39,6 +39,9 @@ BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
 PER_ROW = 20
 FEW_FREE = 1 / 20
 """The share of rows that are worth a search for each."""
+CROWDED = 2.4
+"""The mean square of how many rows like a column best, from which on balanced prices pay. It is 2
+where every row likes a random column."""
 MOST_TIES = 1 / 4
 LEAST_CONTENT = 1 / 4
 """The share of rows that an earlier solution must still suit to be a start."""
@@ -115,10 +118,8 @@ def solve(passes: Passes, scale: float) -> Optimum | None:
     bids = passes.best(prices)
     if (bids.first == bids.second).sum() > MOST_TIES * n:
         return None
-    is_wanted = np.zeros(n, dtype=bool)
-    is_wanted[bids.columns] = True
-    conflicts = n - np.count_nonzero(is_wanted)
-    if conflicts <= FEW_FREE * n:
+    demand = np.bincount(bids.columns, minlength=n)
+    if n - np.count_nonzero(demand) <= FEW_FREE * n:
         wanted, first = np.unique(bids.columns, return_index=True)
         columns = np.full(n, FREE)
         columns[first] = wanted
@@ -128,7 +129,7 @@ def solve(passes: Passes, scale: float) -> Optimum | None:
         if found is not None:
             return found
     schedule = COLD
-    if conflicts > n // 2:
+    if demand @ demand > CROWDED * n:
         if len(np.unique(bids.first)) < n // 2:
             return None  # rows repeat each other
         prices = sinkhorn(passes, scale)
