@@ -112,7 +112,12 @@ class HostPasses:
         return self.costs
 
     def part(self, rows: Indices, columns: Indices) -> Passes:
-        return HostPasses(self.costs[rows].take(columns, axis=1), self.threads)
+        part = np.empty((len(rows), len(columns)), dtype=self.costs.dtype)
+        for low in range(0, len(rows), self.block):
+            some = slice(low, low + self.block)
+            # Any mode but the default writes to the output without a buffer.
+            self.costs[rows[some]].take(columns, axis=1, mode="clip", out=part[some])
+        return HostPasses(part, self.threads)
 
     def constant(self) -> tuple[Indices, Indices]:
         return _constant(self.costs, 1), _constant(self.costs, 0)
@@ -258,10 +263,12 @@ def in_rows(keys: Indices, n: int, rows: Indices | None) -> Indices:
 
 def _constant(costs: NDArray[np.floating], axis: int) -> Indices:
     """The rows (for axis 1) or columns (for axis 0) whose entries are all the same."""
-    lines = costs if axis == 1 else costs.T
-    few = lines[:, :: max(1, len(costs) // 8)]
-    suspects = np.flatnonzero((few == few[:, :1]).all(axis=1))
+    n = len(costs)
+
+    def are_same(lines: NDArray[np.floating]) -> NDArray[np.bool_]:
+        return (lines == lines.take([0], axis=axis)).all(axis=axis)
+
+    suspects = np.flatnonzero(are_same(costs.take(np.arange(0, n, max(1, n // 8)), axis=axis)))
     if not len(suspects):
         return suspects
-    whole = lines[suspects]
-    return suspects[(whole == whole[:, :1]).all(axis=1)]
+    return suspects[are_same(costs.take(suspects, axis=1 - axis))]
