@@ -152,10 +152,10 @@ class HostPasses:
         def search(start: int, stop: int) -> None:
             for part, net in self._net(start, stop, offsets, rows):
                 k = np.arange(len(net))
-                columns[part] = best = net.argmax(axis=1)
+                columns[part] = best = net.argmax(axis=1)  # faster than the maximum alone
                 first[part] = net[k, best]
                 net[k, best] = -np.inf
-                net.max(axis=1, out=second[part])
+                second[part] = net[k, net.argmax(axis=1)]
 
         self._in_strips(m, search)
         return Best(columns, first.astype(np.float64), second.astype(np.float64))
@@ -167,7 +167,7 @@ class HostPasses:
         def reduce(start: int, stop: int) -> NDArray[np.float32]:
             nearest = np.full(self.n, -np.inf, dtype=np.float32)
             for part, net in self._net(start, stop, offsets):
-                net.max(axis=1, out=utilities[part])
+                utilities[part] = net[np.arange(len(net)), net.argmax(axis=1)]
                 net -= utilities[part, None]
                 np.maximum(nearest, net.max(axis=0), out=nearest)
             return nearest
