@@ -70,14 +70,15 @@ def serve(
     """One round: each column that is bid for goes to the highest bid."""
     raises = bids.first - bids.second + step
     order = np.argsort(raises, kind="stable")
-    highest = np.full(len(prices), FREE)
-    highest[bids.columns[order]] = order  # of several bids, the last and highest stays
-    wanted = np.flatnonzero(highest != FREE)
-    winning = highest[wanted]
+    liked = bids.columns[order]
+    highest = np.empty(len(prices), dtype=np.int64)
+    highest[liked] = order  # of several bids, the last and highest stays
+    winning = order[highest[liked] == order]
+    wanted, winners = bids.columns[winning], rows[winning]
     evicted = owners[wanted]
     columns[evicted[evicted != FREE]] = FREE
-    owners[wanted] = rows[winning]
-    columns[rows[winning]] = wanted
+    owners[wanted] = winners
+    columns[winners] = wanted
     prices[wanted] += raises[winning]
 
 

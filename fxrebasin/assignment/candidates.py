@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .passes import Passes
-from .problem import Indices, Vector
+from .problem import Indices, Vector, evenly
 
 ROUNDING = 4e-7
 """What single precision may lose in a reduced cost, relative to utilities and prices."""
-SAMPLED_ROWS = 32
+SAMPLED_ROWS = 16
 LEAST_MEAN = 0.05
 
 
@@ -56,8 +56,8 @@ def candidates(
     mean = rows.mean()
     if not mean > 0:
         return None
-    rows, columns = (np.maximum(x / mean, LEAST_MEAN) for x in (rows, columns))
-    sample = np.linspace(0, n - 1, min(n, SAMPLED_ROWS)).astype(np.int64)
+    rows, columns = np.maximum(rows / mean, LEAST_MEAN), np.maximum(columns / mean, LEAST_MEAN)
+    sample = evenly(n, SAMPLED_ROWS)
     reduced = np.add.outer(utilities[sample], prices).astype(np.float32)
     reduced -= passes.take(sample)
     reduced /= np.add.outer(rows[sample], columns)

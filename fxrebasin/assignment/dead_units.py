@@ -37,7 +37,9 @@ def dead_pairs(passes: Passes, rows: Indices, columns: Indices) -> DeadPairs | N
 
 def live(dead: Indices, n: int) -> Indices:
     """All indices below n but the dead ones."""
-    return np.delete(np.arange(n), dead)
+    is_live = np.ones(n, dtype=bool)
+    is_live[dead] = False
+    return np.flatnonzero(is_live)
 
 
 def with_dead(rest: Optimum, passes: Passes, dead: DeadPairs) -> Optimum | None:

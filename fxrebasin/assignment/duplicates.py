@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .dense import ROWS_AT_ONCE, duality_gap
 from .passes import Passes
-from .problem import Indices, Optimum, Vector
+from .problem import Indices, Optimum, Vector, evenly
 
 LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
@@ -64,7 +64,7 @@ def solve_repeated(passes: Passes) -> Optimum | None:
 def kinds(costs: NDArray[np.floating]) -> Kinds | None:
     """Sort rows that are equal into kinds; None where these are not few."""
     n = len(costs)
-    probes = costs[:, np.linspace(0, n - 1, PROBES).astype(np.int64)]
+    probes = costs[:, evenly(n, PROBES)]
     mixed = (probes * np.random.default_rng(0).standard_normal(PROBES)).sum(axis=1)
     _, first, of_row = np.unique(mixed, return_index=True, return_inverse=True)
     if len(first) * LEAST_REPEATS > n:

@@ -113,6 +113,12 @@ def chosen(costs: Tensor, columns: Tensor) -> Tensor:
     return costs.gather(2, columns[..., None])[..., 0].double()
 
 
+def evenly(n: int, count: int) -> Indices:
+    """At most ``count`` of the indices below n, at equal distances."""
+    some = min(n, count)
+    return np.arange(some) * n // some
+
+
 def value_of(costs: Tensor, columns: Tensor) -> Tensor:
     """The sums ``(B,)`` of the costs that assignments take, in float64."""
     if costs.device.type == "cpu":

@@ -28,7 +28,7 @@ from .auction import FREE, Schedule, auction, completed
 from .augmentation import augment
 from .candidates import ROUNDING, Candidates, candidates, with_keys
 from .passes import Passes
-from .problem import Indices, Optimum, Vector
+from .problem import Indices, Optimum, Vector, evenly
 from .sinkhorn import sinkhorn
 from .sparse_prices import raise_prices
 
@@ -94,7 +94,7 @@ def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None
     Some rows tell most often that it is larger.
     """
     n = passes.n
-    rows = np.linspace(0, n - 1, min(n, ROWS_ASKED)).astype(np.int64)
+    rows = evenly(n, ROWS_ASKED)
     own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
     best = (passes.take(rows) - warm.prices).max(axis=1)
     if (best - own).sum() > allowed:
@@ -199,17 +199,22 @@ def _near(
     tight = prices - slack
     required = completed(passes, tight, columns)
     chosen = candidates(passes, utilities, tight, required, per_row=PER_ROW)
-    return None if chosen is None else refine(passes, chosen, utilities, tight, tolerance)
+    return None if chosen is None else refine(passes, chosen, required, utilities, tight, tolerance)
 
 
 def refine(
-    passes: Passes, chosen: Candidates, utilities: Vector, prices: Vector, tolerance: float
+    passes: Passes,
+    chosen: Candidates,
+    columns: Indices,
+    utilities: Vector,
+    prices: Vector,
+    tolerance: float,
 ) -> Optimum | None:
     """Solve on the candidates, and add what is missing, until nothing is or that takes long."""
     rows = np.arange(passes.n)
     keys = chosen.keys
     for _ in range(MOST_ROUNDS):
-        columns, raised = match(keys, passes, utilities, prices, tolerance)
+        columns, raised = match(keys, passes, columns, utilities, prices, tolerance)
         if raised is None:
             return None
         prices = raised
@@ -225,13 +230,24 @@ def refine(
 
 
 def match(
-    keys: Indices, passes: Passes, utilities: Vector, prices: Vector, tolerance: float
+    keys: Indices,
+    passes: Passes,
+    columns: Indices,
+    utilities: Vector,
+    prices: Vector,
+    tolerance: float,
 ) -> tuple[Indices, Vector | None]:
-    """An optimal assignment of the candidates, and its exact prices unless these diverge."""
+    """An optimal assignment of the candidates, and its exact prices unless these diverge.
+
+    That of ``columns``, which are among them, comes first in each row: the solver, which looks for
+    any assignment before it looks for the best one, then has found one.
+    """
     n = passes.n
     indptr = np.searchsorted(keys, np.arange(n + 1) * n)
     rows = np.repeat(np.arange(n), np.diff(indptr))
     indices = keys - rows * n
+    first, known = indptr[:-1], np.searchsorted(keys, np.arange(n) * n + columns)
+    indices[first], indices[known] = indices[known], indices[first]
     costs = passes.values(rows, indices)
     weights = utilities[rows] + prices[indices] - costs
     weights += (

@@ -9,11 +9,11 @@ which a few dwarf the rest go to the dense solver, and so does what the sparse o
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .chain import chain_prices, is_outer_product
@@ -22,8 +22,11 @@ from .dense import dense_columns, recover_prices
 from .device_passes import DevicePasses
 from .duplicates import solve_repeated
 from .passes import HostPasses, Passes
-from .problem import Assignment, Indices, Optimum, Vector, value_of
+from .problem import Assignment, Indices, Optimum, Vector, evenly, value_of
 from .sparse import solve, solve_again, still_optimal
+
+Matrix = NDArray[np.floating] | Tensor
+"""In the memory of the processor, or on a device."""
 
 SAFE = 1e-10, 1e10
 """Root mean squares of costs whose squares, and sums of them, single precision can hold."""
@@ -39,33 +42,34 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
 
     Whole matrices stay on their device; what is left of them is solved by the processor.
     """
-    columns = np.empty(costs.shape[:2], dtype=np.int64)
-    prices = np.empty(costs.shape[:2])
-    gaps = np.empty(len(costs))
-    for b, matrix in enumerate(costs):
-        earlier = None
-        if warm is not None and warm.prices is not None:
-            earlier = Optimum(warm.columns[b].cpu().numpy(), warm.prices[b].cpu().numpy(), 0.0)
-        columns[b], prices[b], gaps[b] = optimum(matrix.contiguous(), passes_over, earlier)
-    taken, v, gap = (torch.from_numpy(x).to(costs.device) for x in (columns, prices, gaps))
-    return Assignment(taken, value_of(costs, taken), v, gap)
+    # What torch does costs more than it does for numpy, for single matrices.
+    matrices = costs.numpy() if costs.device.type == "cpu" else costs.contiguous()
+    earlier: list[Optimum | None] = [None] * len(matrices)
+    if warm is not None and warm.prices is not None:
+        starts = zip(warm.columns.cpu().numpy(), warm.prices.cpu().numpy(), strict=True)
+        earlier = [Optimum(columns, prices, 0.0) for columns, prices in starts]
+    found = [optimum(matrices[b], passes_over, start) for b, start in enumerate(earlier)]
+    columns, prices, gaps = (torch.from_numpy(np.array(x)) for x in zip(*found, strict=True))
+    taken = columns.to(costs.device)
+    return Assignment(taken, value_of(costs, taken), prices.to(costs.device), gaps.to(costs.device))
 
 
-def passes_over(costs: Tensor) -> Passes:
-    """The passes for the device of a matrix."""
-    if costs.device.type == "cpu":
-        return HostPasses(costs.numpy(), torch.get_num_threads())
+def passes_over(costs: Matrix) -> Passes:
+    """The passes for where a matrix is."""
+    if isinstance(costs, np.ndarray):
+        return HostPasses(costs, torch.get_num_threads())
     return DevicePasses(costs)
 
 
 def optimum(
-    costs: Tensor, make_passes: Callable[[Tensor], Passes], warm: Optimum | None
+    costs: Matrix, make_passes: Callable[[Matrix], Passes], warm: Optimum | None
 ) -> Optimum:
     """The optimum of one matrix ``(n, n)`` at any scale."""
     passes = make_passes(costs)
     if warm is not None and warm.prices.any():  # at prices of zero, see what rows like best
-        paid = passes.values(np.arange(len(costs)), warm.columns)
-        gap = still_optimal(passes, warm, torch.finfo(costs.dtype).eps * float(np.abs(paid).sum()))
+        paid = passes.values(np.arange(passes.n), warm.columns)
+        rounding = np.finfo(np.float32 if passes.is_exact else np.float64).eps
+        gap = still_optimal(passes, warm, float(rounding * np.abs(paid).sum()))
         if gap is not None:
             return warm._replace(gap=gap)
     favourites = _if_all_differ(passes)
@@ -74,8 +78,8 @@ def optimum(
     rms = passes.root_mean_square()
     if SAFE[0] < rms < SAFE[1]:
         return _optimum(passes, rms, warm)
-    largest = 126 if costs.dtype == torch.float32 else 1000  # of powers that the costs can hold
-    exponent = min(max(math.frexp(float(costs.abs().max()))[1], -largest), largest)
+    largest = 126 if passes.is_exact else 1000  # of powers that the costs can hold
+    exponent = min(max(math.frexp(float(abs(costs).max()))[1], -largest), largest)
     scaled = make_passes(costs * 2.0**-exponent)
     if warm is not None:
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
@@ -120,10 +124,10 @@ def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
 def _optimum_of_live(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix with few constant rows or columns."""
     n = passes.n
-    sample = passes.take(np.linspace(0, n - 1, SAMPLED_ROWS).astype(np.int64))
-    centred = sample - sample.mean(axis=1, dtype=np.float64)[:, None]
+    sample = passes.take(evenly(n, SAMPLED_ROWS))
+    centred = sample - sample.mean(axis=1, keepdims=True)
     squares = np.einsum("ij,ij->i", centred, centred)
-    scale = math.sqrt(statistics.median(squares.tolist()) / n)
+    scale = math.sqrt(sorted(squares.tolist())[len(squares) // 2] / n)
     if not rms < MOST_CONTRAST * scale:
         return _by_dense_solver(passes, None)
     if is_outer_product(centred):
