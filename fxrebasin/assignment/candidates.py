@@ -17,7 +17,7 @@ from .problem import Indices, Vector, evenly
 
 ROUNDING = 4e-7
 """What single precision may lose in a reduced cost, relative to utilities and prices."""
-SAMPLED_ROWS = 16
+LEAST_SAMPLED, MOST_SAMPLED = 16, 64
 LEAST_MEAN = 0.05
 
 
@@ -57,7 +57,7 @@ def candidates(
     if not mean > 0:
         return None
     rows, columns = np.maximum(rows / mean, LEAST_MEAN), np.maximum(columns / mean, LEAST_MEAN)
-    sample = evenly(n, SAMPLED_ROWS)
+    sample = evenly(n, min(max(LEAST_SAMPLED, n // 32), MOST_SAMPLED))
     reduced = np.add.outer(utilities[sample], prices).astype(np.float32)
     reduced -= passes.take(sample)
     reduced /= np.add.outer(rows[sample], columns)

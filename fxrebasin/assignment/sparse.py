@@ -1,7 +1,7 @@
 """Exact assignment on a few candidate entries, with a certificate for the whole matrix.
 
 1. Prices to start from: those of an earlier solution, of an auction, or of Sinkhorn's iteration.
-2. Candidates: some twelve entries per row that are good at these prices.
+2. Candidates: some sixteen entries per row that are good at these prices.
 3. An optimal assignment of the candidates (shortest augmenting paths), and its exact prices.
 4. Entries that are no candidates were worse than a bound; in most rows, that proves them to be
    worse at the new prices too. A pass over the other rows finds the entries that are better.
@@ -34,9 +34,9 @@ from .sparse_prices import raise_prices
 
 TOLERANCE = 1e-12
 """What counts as rounding in double precision, relative to the spread of the costs."""
-COLD = Schedule(step=0.1, rounds=30, enough=0.03)
+COLD = Schedule(step=0.1, rounds=30, enough=0.05)
 BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
-PER_ROW = 12
+PER_ROW = 16
 FEW_FREE = 1 / 20
 """The share of rows that are worth a search for each."""
 CROWDED = 2.4

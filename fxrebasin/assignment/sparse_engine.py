@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .passes import HostPasses, Passes
 from .problem import Assignment, Indices, Optimum, Vector, evenly, value_of
 from .sparse import solve, solve_again, still_optimal
 
-Matrix = NDArray[np.floating] | Tensor
+Matrix = TypeVar("Matrix", NDArray[np.floating], Tensor)
 """In the memory of the processor, or on a device."""
 
 SAFE = 1e-10, 1e10
@@ -42,7 +43,7 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
 
     Whole matrices stay on their device; what is left of them is solved by the processor.
     """
-    # What torch does costs more than it does for numpy, for single matrices.
+    # Indexing tensors takes longer than indexing arrays, which shows in single matrices.
     matrices = costs.numpy() if costs.device.type == "cpu" else costs.contiguous()
     earlier: list[Optimum | None] = [None] * len(matrices)
     if warm is not None and warm.prices is not None:
@@ -54,7 +55,7 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     return Assignment(taken, value_of(costs, taken), prices.to(costs.device), gaps.to(costs.device))
 
 
-def passes_over(costs: Matrix) -> Passes:
+def passes_over(costs: NDArray[np.floating] | Tensor) -> Passes:
     """The passes for where a matrix is."""
     if isinstance(costs, np.ndarray):
         return HostPasses(costs, torch.get_num_threads())
@@ -79,7 +80,7 @@ def optimum(
     if SAFE[0] < rms < SAFE[1]:
         return _optimum(passes, rms, warm)
     largest = 126 if passes.is_exact else 1000  # of powers that the costs can hold
-    exponent = min(max(math.frexp(float(abs(costs).max()))[1], -largest), largest)
+    exponent = min(max(math.frexp(float(np.abs(passes.matrix()).max()))[1], -largest), largest)
     scaled = make_passes(costs * 2.0**-exponent)
     if warm is not None:
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
