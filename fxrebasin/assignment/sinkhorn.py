@@ -1,4 +1,4 @@
-"""Start prices where most rows want the same columns: Sinkhorn's iteration on some of the rows.
+"""Start prices where many rows want the same columns: Sinkhorn's iteration on some of the rows.
 
 At a temperature, a row demands each column by a softmax of what is left after the price; prices
 rise where the demand exceeds the supply. Some of the rows tell enough about the demand.
