@@ -11,6 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from benchmarks.assignment_kinds import matrix
 from fxrebasin.assignment import passes as host
@@ -67,7 +69,7 @@ def test_passes(
     assert passes.root_mean_square() == pytest.approx(np.sqrt((exact**2).mean()), rel=1e-5)
     np.testing.assert_allclose(passes.times(prices), exact @ prices, rtol=1e-4)
     np.testing.assert_allclose(passes.times_transposed(prices), prices @ exact, rtol=1e-4)
-    np.testing.assert_array_equal(passes.take(rows), costs[rows].astype(np.float32))
+    np.testing.assert_array_equal(passes.take(rows), costs[rows])
     np.testing.assert_array_equal(passes.values(rows, rows[::-1]), exact[rows, rows[::-1]])
     for some in (None, rows):
         looked_at = net if some is None else net[some]
@@ -289,6 +291,38 @@ def test_content_rows_like_nothing_but_candidates_better(
     assert (others.max(axis=1) <= lowered)[content].all()
     if rise < 0.5:
         assert content.any()
+
+
+@pytest.mark.parametrize("kind", ["gauss", "spec"])
+def test_the_solver_of_the_candidates_meets_a_known_assignment_first(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[list[int]] = []
+
+    def spied(graph: csr_array) -> tuple[Indices, Indices]:
+        first.append(graph.indices[graph.indptr[:-1]].tolist())
+        return min_weight_full_bipartite_matching(graph)
+
+    monkeypatch.setattr("fxrebasin.assignment.sparse.min_weight_full_bipartite_matching", spied)
+    assert solve(HostPasses(matrix(kind, 150), threads=1), 1.0) is not None
+    assert first and all(sorted(columns) == list(range(150)) for columns in first)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_crowded"), [("gauss", False), ("lowr", False), ("rank8", True)]
+)
+def test_prices_are_balanced_where_columns_are_crowded(
+    kind: str, is_crowded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    balanced: list[float] = []
+
+    def spied(passes: Passes, scale: float) -> Vector:
+        balanced.append(scale)
+        return sinkhorn(passes, scale)
+
+    monkeypatch.setattr("fxrebasin.assignment.sparse.sinkhorn", spied)
+    assert solve(HostPasses(matrix(kind, 400), threads=1), 1.0) is not None
+    assert bool(balanced) == is_crowded
 
 
 def test_keys_are_joined_without_repetition() -> None:
