@@ -17,17 +17,17 @@ from .problem import Vector
 
 SAMPLED_COLUMNS = 128
 LEAST_SHARE = 0.98
-"""The mean squared cosine between rows from which on they count as parallel."""
+"""The mean squared cosine between differences of rows from which on they count as parallel."""
 
 
 def is_outer_product(centred: NDArray[np.floating]) -> bool:
     """Whether some rows ``(m, n)`` of a matrix, less their means, nearly are up to a constant row.
 
-    Then all of them have the same direction, or the opposite one.
+    Then their differences all have the same direction, or the opposite one.
     """
-    rest = centred[:, :: max(1, centred.shape[1] // SAMPLED_COLUMNS)].astype(np.float64)
-    in_order = np.sort(rest, axis=0)  # a mean would hand what one row has alone to all
-    rest = rest - (in_order[(len(rest) - 1) // 2] + in_order[len(rest) // 2]) / 2
+    some = centred[:, :: max(1, centred.shape[1] // SAMPLED_COLUMNS)].astype(np.float64)
+    half = len(some) // 2
+    rest = some[: len(some) - half] - some[half:]  # without what all rows have
     products = rest @ rest.T
     squares = np.maximum(products.diagonal(), 1e-60)
     return bool((products**2 / np.multiply.outer(squares, squares)).mean() > LEAST_SHARE)

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .problem import Indices, Vector
+from .problem import Indices, Vector, evenly
 
 Block = NDArray[np.float32]
 
@@ -24,6 +24,8 @@ EXPONENT = 2.0**23
 """What the bits of a float32, read as an integer, grow by when it doubles."""
 ONE = 127 * EXPONENT
 """The bits of 1.0, read as an integer."""
+PROBES = 4
+"""Entries of a row or column that are compared before all are."""
 ENTRIES_PER_THREAD = 2**19
 """Below that, starting a thread takes longer than what it does."""
 
@@ -268,7 +270,7 @@ def _constant(costs: NDArray[np.floating], axis: int) -> Indices:
     def are_same(lines: NDArray[np.floating]) -> NDArray[np.bool_]:
         return (lines == lines.take([0], axis=axis)).all(axis=axis)
 
-    suspects = np.flatnonzero(are_same(costs.take(np.arange(0, n, max(1, n // 8)), axis=axis)))
+    suspects = np.flatnonzero(are_same(costs.take(evenly(n, PROBES), axis=axis)))
     if not len(suspects):
         return suspects
     return suspects[are_same(costs.take(suspects, axis=1 - axis))]

@@ -128,16 +128,18 @@ def solve(passes: Passes, scale: float) -> Optimum | None:
         found = _with_last_rows(passes, utilities, prices, columns, tolerance, liked)
         if found is not None:
             return found
-    schedule = COLD
     if demand @ demand > CROWDED * n:
         if len(np.unique(bids.first)) < n // 2:
             return None  # rows repeat each other
         prices = sinkhorn(passes, scale)
-        bids = passes.best(prices)
-        schedule = BALANCED
-    prices, columns = auction(passes, prices, bids, scale, schedule)
-    utilities, slack = passes.transform(prices)
-    return _near(passes, utilities, prices, slack, columns, tolerance)
+        prices, columns = auction(passes, prices, passes.best(prices), scale, BALANCED)
+        utilities, slack = passes.transform(prices)
+        return _near(passes, utilities, prices - slack, columns, tolerance)
+    prices, columns = auction(passes, prices, bids, scale, COLD)
+    utilities = passes.values(np.arange(n), columns) - prices[columns]  # to a step
+    free = np.flatnonzero(columns == FREE)
+    utilities[free] = passes.best(prices, free).first
+    return _near(passes, utilities, prices, columns, tolerance)
 
 
 def solve_again(passes: Passes, scale: float, warm: Optimum) -> Optimum | None:
@@ -157,7 +159,7 @@ def solve_again(passes: Passes, scale: float, warm: Optimum) -> Optimum | None:
         found = _with_last_rows(passes, own, prices, left, tolerance)
         if found is not None:
             return found
-    return _near(passes, utilities, prices, slack, columns, tolerance)
+    return _near(passes, utilities, prices - slack, columns, tolerance)
 
 
 def _with_last_rows(
@@ -187,19 +189,14 @@ def _with_last_rows(
 
 
 def _near(
-    passes: Passes,
-    utilities: Vector,
-    prices: Vector,
-    slack: Vector,
-    columns: Indices,
-    tolerance: float,
+    passes: Passes, utilities: Vector, prices: Vector, columns: Indices, tolerance: float
 ) -> Optimum | None:
-    """The optimum from prices that are nearly its own, their transform, and ``columns`` for most
-    rows."""
-    tight = prices - slack
-    required = completed(passes, tight, columns)
-    chosen = candidates(passes, utilities, tight, required, per_row=PER_ROW)
-    return None if chosen is None else refine(passes, chosen, required, utilities, tight, tolerance)
+    """The optimum from prices that are nearly its own, and ``columns`` for most rows."""
+    required = completed(passes, prices, columns)
+    chosen = candidates(passes, utilities, prices, required, per_row=PER_ROW)
+    if chosen is None:
+        return None
+    return refine(passes, chosen, required, utilities, prices, tolerance)
 
 
 def refine(
@@ -243,21 +240,21 @@ def match(
     any assignment before it looks for the best one, then has found one.
     """
     n = passes.n
-    indptr = np.searchsorted(keys, np.arange(n + 1) * n)
-    rows = np.repeat(np.arange(n), np.diff(indptr))
-    indices = keys - rows * n
-    first, known = indptr[:-1], np.searchsorted(keys, np.arange(n) * n + columns)
+    starts = np.arange(n + 1) * n
+    indptr = np.searchsorted(keys, starts)
+    degrees = np.diff(indptr)
+    indices = keys - np.repeat(starts[:-1], degrees)
+    first, known = indptr[:-1], np.searchsorted(keys, starts[:-1] + columns)
     indices[first], indices[known] = indices[known], indices[first]
-    costs = passes.values(rows, indices)
-    weights = utilities[rows] + prices[indices] - costs
-    weights += (
-        0.01 * np.abs(weights).mean() - weights.min() + tolerance
-    )  # an edge of weight zero is none
+    costs = passes.values(np.repeat(np.arange(n), degrees), indices)
+    weights = np.repeat(utilities, degrees) + prices[indices] - costs
+    weights += tolerance - weights.min()
+    weights += 0.01 * weights.mean()  # an edge of weight zero is none
     graph = csr_array((weights, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     matched, columns = min_weight_full_bipartite_matching(graph)
     columns = columns[np.argsort(matched)].astype(np.int64)
     paid = passes.values(np.arange(n), columns)
-    gains = costs - paid[rows]
+    gains = costs - np.repeat(paid, degrees)
     raised = raise_prices(
         indptr, indices, gains, columns, prices, tolerance=tolerance / 10, rounds=MOST_RISES
     )
