@@ -247,7 +247,9 @@ def test_chain_prices_sort_outer_products() -> None:
     rng = np.random.default_rng(0)
     constants = rng.standard_normal((50, 1)) + rng.standard_normal(50)
     costs = matrix("rank1", 50) + constants
-    assert is_outer_product(centred(costs[::5]))
+    for some in (costs[::5], costs[::6], costs[:2]):
+        assert is_outer_product(centred(some))
+    assert not is_outer_product(centred(costs[:1]))  # which tells nothing
     columns = (costs - chain_prices(HostPasses(costs, threads=1))).argmax(axis=1)
     best = costs[linear_sum_assignment(costs, maximize=True)].sum()
     assert costs[np.arange(50), columns].sum() == pytest.approx(best, rel=1e-4)
