@@ -30,6 +30,8 @@ make the descent cycle."""
 CERTAIN_GAIN = 1e-3
 """A gain that is a larger share than this of the entries that it is read off is no rounding error
 of a matrix product in float32."""
+CERTAIN_GAIN_REDUCED = 1e-2
+"""The same where PyTorch is told to multiply float32 as TF32 or bfloat16."""
 QUADRATIC_STEPS = 10
 
 
@@ -258,7 +260,7 @@ class Descent:
         """Read off the cost matrix, which is exact but for rounding; None if that is too much."""
         matrix = tree.costs[tree.root].matrix
         gain, scale = _difference(matrix, self.indices[tree.root], candidate[tree.root])
-        return float(gain) if gain > CERTAIN_GAIN * scale else None
+        return float(gain) if gain > certain_gain(matrix.device) * scale else None
 
     def _exact_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float:
         after = {**self.indices, **candidate}
@@ -272,6 +274,13 @@ class Descent:
         for t in self.trees[k].terms:
             self.sources[t] = self.objective.sources(self.indices, t)
             self._moved_at[t] = self._clock
+
+
+def certain_gain(device: torch.device) -> float:
+    """Which share of the entries it is read off a gain must be, as precise as products are."""
+    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    full = backend.matmul.fp32_precision in ("none", "ieee")
+    return CERTAIN_GAIN if full else CERTAIN_GAIN_REDUCED
 
 
 def _difference(matrix: Tensor, old: Indices, new: Indices) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin.cost_matrices import HIDDEN
-from fxrebasin.descent import Descent
+from fxrebasin.descent import Descent, certain_gain
 from fxrebasin.objectives import Indices, Sources, WeightMatching
 
 torch.set_num_threads(1)
@@ -131,3 +132,38 @@ def test_a_descent_ends_where_the_whole_tree_gains_nothing() -> None:
         pass
     ((_, whole),) = found.solver.solve([0], found.indices, found.sources)
     assert found._exact_gain(found.trees[0], whole) <= 1e-6
+
+
+@pytest.fixture
+def reduced_precision() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_gains_of_rounded_products_must_be_larger_to_be_certain(
+    device: str, request: pytest.FixtureRequest
+) -> None:
+    full = certain_gain(torch.device(device))
+    request.getfixturevalue("reduced_precision")
+    assert certain_gain(torch.device(device)) > full
+
+
+@pytest.mark.usefixtures("reduced_precision")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_descent_rises_with_products_in_reduced_precision(seed: int) -> None:
+    wide = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh())
+    model = nn.Sequential(*wide, nn.Linear(256, 8))
+    symmetry = fr.analyze(model, args=(torch.zeros(1, 64),))
+    states = (randomise(model, 2 * seed + n).state_dict() for n in (1, 2))
+    a, b = ({name: value.float() for name, value in state.items()} for state in states)
+    found = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    before, sweeps = found.total, 0
+    while found.sweep(range(len(found.trees))):
+        added = found.total
+        found.move_to(found.indices)
+        assert found.total > before
+        assert found.total == pytest.approx(added, rel=1e-2)
+        before, sweeps = found.total, sweeps + 1
+    assert sweeps > 1
