@@ -92,7 +92,9 @@ def weight_matching(
     Args:
         symmetry: the group, as found by :func:`fxrebasin.analyze`.
         state_dict: the weights of B; not changed.
-        to: the weights of A; not changed. float16 and bfloat16 are computed in float32.
+        to: the weights of A; not changed. float16 and bfloat16 are computed in float32. Where
+            ``torch.set_float32_matmul_precision`` allows for coarser products, gains that their
+            rounding could feign are computed in float64.
         seed: of orders and starts. The result is deterministic for a seed, unless the budget is
             one of seconds.
         max_sweeps: visits of every block before giving up.

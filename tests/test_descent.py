@@ -150,20 +150,22 @@ def test_gains_of_rounded_products_must_be_larger_to_be_certain(
     assert certain_gain(torch.device(device)) > full
 
 
-@pytest.mark.usefixtures("reduced_precision")
-@pytest.mark.parametrize("seed", range(3))
-def test_a_descent_rises_with_products_in_reduced_precision(seed: int) -> None:
-    wide = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh())
-    model = nn.Sequential(*wide, nn.Linear(256, 8))
-    symmetry = fr.analyze(model, args=(torch.zeros(1, 64),))
-    states = (randomise(model, 2 * seed + n).state_dict() for n in (1, 2))
-    a, b = ({name: value.float() for name, value in state.items()} for state in states)
-    found = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
-    before, sweeps = found.total, 0
-    while found.sweep(range(len(found.trees))):
-        added = found.total
-        found.move_to(found.indices)
-        assert found.total > before
-        assert found.total == pytest.approx(added, rel=1e-2)
-        before, sweeps = found.total, sweeps + 1
-    assert sweeps > 1
+def is_taken(apparent_gain: float) -> bool:
+    """Is a step that loses taken where the cost matrix makes it a gain of such a share?"""
+    symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
+    a = randomise(Dense(), 1).state_dict()
+    found = Descent(WeightMatching(symmetry, a, a), symmetry.identity().indices)
+    tree = found.trees[0]
+    name, cost = tree.root, tree.costs[tree.root]
+    swap = found.indices[name].copy()
+    swap[0, [0, 1]] = swap[0, [1, 0]]
+    assert found._exact_gain(tree, {name: swap}) < 0
+    low, high = 1 - apparent_gain, 1 + apparent_gain
+    cost.matrix[:2, :2] = torch.tensor([[low, high], [high, low]])
+    return found._accept(0, {name: swap})
+
+
+def test_a_step_that_rounding_makes_a_gain_is_not_taken(request: pytest.FixtureRequest) -> None:
+    assert is_taken(5e-3)  # in full precision, products have no such errors
+    request.getfixturevalue("reduced_precision")
+    assert not is_taken(5e-3)
