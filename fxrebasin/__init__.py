@@ -10,6 +10,7 @@ from .graph_module import RebasedModule
 from .matching import Alignment, weight_matching
 from .paths import Path, interpolate
 from .permutation import Permutation
+from .progress import Step
 from .report import Report
 from .rules.book import register_rule, unregister_rule
 from .rules.registry import Call
@@ -30,6 +31,7 @@ __all__ = [
     "RebasedModule",
     "Report",
     "Segment",
+    "Step",
     "Symmetry",
     "activation_matching",
     "analyze",

@@ -17,6 +17,7 @@ from .graph_module import META, RebasedModule
 from .matching import weight_matching
 from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
 from .permutation import Permutation
+from .progress import Callback
 from .report import Report, State, state_of
 from .rewriting import emit
 from .rules.book import rule_book
@@ -100,6 +101,7 @@ def match(
     budget: Budget | None = None,
     start: Permutation | None = None,
     vector_weight: float = 1.0,
+    callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Permutation:
@@ -124,6 +126,7 @@ def match(
         budget=budget,
         start=start,
         vector_weight=vector_weight,
+        callback=callback,
         device=device,
         progress=progress,
     ).permutation
@@ -146,6 +149,7 @@ def rebasin(
     budget: Budget | None = None,
     start: Permutation | None = None,
     vector_weight: float = 1.0,
+    callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> RebasedModule:
@@ -164,8 +168,8 @@ def rebasin(
         args, kwargs: example inputs for both analysis and verification.
         rules, constraints, free_outputs, front_ends: as in :func:`analyze`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
-        seed, max_sweeps, order, budget, start, vector_weight, device: of the solver, as in
-            :func:`fxrebasin.weight_matching`.
+        seed, max_sweeps, order, budget, start, vector_weight, callback, device: of the solver, as
+            in :func:`fxrebasin.weight_matching`.
         progress: show a progress bar.
 
     Returns:
@@ -190,6 +194,7 @@ def rebasin(
         budget=budget,
         start=start,
         vector_weight=vector_weight,
+        callback=callback,
         device=device,
         progress=progress,
     )

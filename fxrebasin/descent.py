@@ -8,7 +8,7 @@ none of whose neighbours moved costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -63,20 +63,21 @@ class Descent:
         for t in np.flatnonzero(self._moved_at > self._evaluated_at).tolist():
             self._values[t] = self.objective.value_at(t, self.sources[t])
         self._evaluated_at = self._clock
+        self._clock += 1
         self.total = float(self._values.sum())
 
     @property
     def permutation(self) -> Permutation:
         return Permutation(self.symmetry, self.indices)
 
-    def sweep(self, order: Sequence[int]) -> bool:
-        """Visit every tree once; True if the objective rose."""
+    def sweep(self, order: Sequence[int], announce: Callable[[], None] = lambda: None) -> bool:
+        """Visit every tree once; True if the objective rose. Every tree solved is announced."""
         risen = False
         for colour in colours(order, self.shared):
-            risen |= self.visit(colour)
+            risen |= self.visit(colour, announce)
         return risen
 
-    def visit(self, numbers: Sequence[int]) -> bool:
+    def visit(self, numbers: Sequence[int], announce: Callable[[], None] = lambda: None) -> bool:
         """Solve trees that share no tensor; True if the objective rose.
 
         A tree of nested blocks that was solved before is first solved within its parents, which
@@ -97,11 +98,14 @@ class Descent:
             if not (rose and (self.trees[k].bilinear or k in within)):
                 self._seen_at[k] = self._clock
             risen |= rose
+            announce()
         return risen
 
-    def rebuild(self, numbers: Collection[int]) -> None:
+    def rebuild(self, numbers: Collection[int], announce: Callable[[], None] | None = None) -> None:
         """Solve trees anew, whatever they were, those first that share most with what is settled,
         each hearing only that. The objective may fall.
+
+        Where every tree is announced, it is computed each time, which costs.
         """
         unsettled = set(numbers)
         shares: dict[int, float] = {}
@@ -123,6 +127,9 @@ class Descent:
                 self._put(k, candidate)
                 if shares[k] == 1 and not self.trees[k].bilinear:
                     self._seen_at[k] = self._clock
+                if announce is not None:
+                    self.evaluate()
+                    announce()
             unsettled.difference_update(chosen)
             for k in chosen:
                 for other in (k, *self.shared[k]):

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .descent import Descent
 from .errors import ConvergenceWarning, InvalidArgumentError
 from .objectives import WeightMatching
 from .permutation import Permutation
-from .schedules import Order, random_order
+from .progress import Callback, Progress, Stopped
+from .schedules import Order, Schedule, random_order
 from .search import Budget, Round, climb, search
 from .signatures import upper_bound
 from .symmetry import Symmetry
@@ -54,7 +54,7 @@ class Alignment:
         return len(self.history)
 
     def __str__(self) -> str:
-        state = "converged" if self.converged else "stopped at the limit"
+        state = "converged" if self.converged else "not converged"
         bound = "" if self.upper_bound is None else f" (at most {self.upper_bound:,.4f})"
         found = f", {len(self.rounds)} rounds of search" if self.rounds else ""
         return (
@@ -75,6 +75,7 @@ def weight_matching(
     start: Permutation | None = None,
     vector_weight: float = 1.0,
     bound: bool = False,
+    callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Alignment:
@@ -97,7 +98,8 @@ def weight_matching(
             rounding could feign are computed in float64.
         seed: of orders and starts. The result is deterministic for a seed, unless the budget is
             one of seconds.
-        max_sweeps: visits of every block before giving up.
+        max_sweeps: visits of every block before giving up. 0 places every block once, by what is
+            settled of its neighbours, and stops: most of the gain for a fraction of the time.
         order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
             ``alternating_order``, or a function like them.
         budget: spend time or rounds on better optima; by default one descent.
@@ -105,6 +107,9 @@ def weight_matching(
             by default every block is first placed by what is settled of its neighbours.
         vector_weight: how much biases and affines count, matrices counting 1.
         bound: also compute an upper bound of the objective; about as long as a sweep.
+        callback: called after every step with a ``Step``: the ``objective`` of what stopping there
+            would return, and the ``seconds`` since the matching began. It raises
+            ``StopIteration`` to stop.
         device: where to compute; by default where A is.
         progress: show a progress bar.
 
@@ -131,6 +136,7 @@ def weight_matching(
         budget=budget,
         start=start,
         bound=bound,
+        callback=callback,
         progress="weight matching" if progress else None,
     )
     return replace(found, seconds=time.perf_counter() - begin)
@@ -145,55 +151,34 @@ def climbed(
     budget: Budget | None = None,
     start: Permutation | None = None,
     bound: bool = False,
+    callback: Callback | None = None,
     progress: str | None = None,
 ) -> Alignment:
     """The permutation that an objective is highest at, as far as is found; ``progress`` titles a
     progress bar. For all else see :func:`weight_matching`."""
-    if max_sweeps < 1:
-        raise InvalidArgumentError(f"max_sweeps must be at least 1, got {max_sweeps}")
+    if max_sweeps < 0:
+        raise InvalidArgumentError(f"max_sweeps must be at least 0, got {max_sweeps}")
     if start is not None and not _fits(start, objective.symmetry):
         raise InvalidArgumentError(
             "start: expected a permutation of the blocks of this symmetry, found one of others; "
             "give one that was found with the same symmetry"
         )
     begin = time.perf_counter()
-    identity = objective.symmetry.identity().indices
-    descent = Descent(objective, identity)
+    descent = Descent(objective, objective.symmetry.identity().indices)
     before = descent.total
-    generator = np.random.default_rng(seed)
+    schedule = Schedule(order, np.random.default_rng(seed), max_sweeps)
+    history: list[float] = []
     rounds: list[Round] = []
-    with tqdm(total=None, desc=progress, disable=None if progress else True) as bar:
-
-        def announce(*_: object) -> None:
-            bar.update()
-            bar.set_postfix(objective=f"{descent.total:.6g}")
-
-        if start is None:
-            descent.rebuild(range(len(descent.trees)))
-            if descent.total <= before:
-                descent.move_to(identity)
-        else:
-            descent.move_to(start.indices)
-        history, converged = climb(
-            descent,
-            order=order,
-            generator=generator,
-            max_sweeps=max_sweeps,
-            announce=announce,
-        )
-        descent.evaluate()
-        history = [*np.minimum(history[:-1], descent.total).tolist(), descent.total]
-        if budget is not None:
-            rounds = search(
-                descent,
-                budget,
-                order=order,
-                generator=generator,
-                max_sweeps=max_sweeps,
-                announce=announce,
-            )
-        limit = upper_bound(objective) if bound else None
-    if not converged:
+    converged, stopped = False, False
+    with Progress(progress, callback, begin) as told:
+        try:
+            _place(descent, start, told)
+            converged = _descend(descent, schedule, history, told)
+            if budget is not None:
+                search(descent, schedule, budget, rounds, told.step)
+        except Stopped:
+            stopped = True
+    if not (converged or stopped) and max_sweeps:
         warnings.warn(
             f"matching stopped after {max_sweeps} sweeps, while blocks were still changing",
             ConvergenceWarning,
@@ -208,8 +193,37 @@ def climbed(
         time.perf_counter() - begin,
         descent.gains(),
         tuple(rounds),
-        limit,
+        upper_bound(objective) if bound else None,
     )
+
+
+def _place(descent: Descent, start: Permutation | None, told: Progress) -> None:
+    """Go where the descent begins: by default wherever the neighbours put each block in turn,
+    unless the identity is better."""
+    if start is not None:
+        descent.move_to(start.indices)
+        return
+    identity, before = descent.indices, descent.total
+
+    def announce() -> None:
+        told.step(max(descent.total, before))
+
+    try:
+        descent.rebuild(range(len(descent.trees)), announce if told.is_watched else None)
+    finally:
+        if descent.total <= before:
+            descent.move_to(identity)
+
+
+def _descend(descent: Descent, schedule: Schedule, history: list[float], told: Progress) -> bool:
+    """The first descent; True if it converged."""
+    try:
+        converged = climb(descent, schedule, history, lambda: told.step(descent.total))
+    finally:
+        descent.evaluate()
+        history[:] = np.minimum(history, descent.total).tolist()
+    history[-1:] = [descent.total] * bool(history)
+    return converged
 
 
 def _fits(permutation: Permutation, symmetry: Symmetry) -> bool:

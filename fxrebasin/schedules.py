@@ -9,13 +9,27 @@ The order decides which optimum a descent ends in, so restarts with other seeds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
 
 Order = Callable[[int, int, np.random.Generator], Sequence[int]]
 """From the number of trees, the number of the sweep and a generator to an order of the trees."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of every sweep, and how many there may be."""
+
+    order: Order
+    generator: np.random.Generator
+    max_sweeps: int
+
+    def orders(self, count: int) -> Iterator[Sequence[int]]:
+        """For the sweeps of one descent over so many trees."""
+        return (self.order(count, sweep, self.generator) for sweep in range(self.max_sweeps))
 
 
 def random_order(count: int, sweep: int, generator: np.random.Generator) -> Sequence[int]:

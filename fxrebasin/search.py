@@ -16,7 +16,7 @@ import numpy as np
 
 from .descent import Descent
 from .errors import InvalidArgumentError
-from .schedules import Order
+from .schedules import Schedule
 from .starts import Start, anneal, compare_signatures, hold_out, relax, restart
 
 STARTS: tuple[Start, ...] = (hold_out, compare_signatures, anneal, relax, restart)
@@ -60,58 +60,63 @@ class Round:
 
 def search(
     descent: Descent,
+    schedule: Schedule,
     budget: Budget,
-    *,
-    order: Order,
-    generator: np.random.Generator,
-    max_sweeps: int,
-    announce: Callable[[Round], None],
-) -> list[Round]:
-    """Improve a descent that has converged; it ends at the best permutation found.
+    rounds: list[Round],
+    announce: Callable[[float], None] = lambda objective: None,
+) -> None:
+    """Improve a descent that has converged; it ends at the best permutation found, also where
+    ``announce``, which is told its objective after every step, raises an error.
 
-    Deterministic for a generator if the budget is one of rounds.
+    What was tried is appended to ``rounds``. Deterministic for a generator if the budget is one
+    of rounds.
     """
     best, value = descent.indices, descent.total
-    rounds: list[Round] = []
     end = time.perf_counter() + budget.seconds
 
     def is_over() -> bool:
         return time.perf_counter() >= end
 
-    while len(rounds) < budget.rounds and not is_over():
-        start = _draw(rounds, generator, timed=math.isfinite(budget.seconds))
-        since = time.perf_counter()
-        start(descent, best, generator, is_over)
-        climb(descent, order=order, generator=generator, max_sweeps=max_sweeps, is_over=is_over)
-        descent.evaluate()
-        gained = max(descent.total - value, 0.0)
-        if gained:
-            best, value = descent.indices, descent.total
-        seconds = time.perf_counter() - since
-        rounds.append(Round(start.__name__, descent.total, gained, seconds))
-        announce(rounds[-1])
-    descent.move_to(best)
-    return rounds
+    def announce_best() -> None:
+        announce(value)
+
+    try:
+        while len(rounds) < budget.rounds and not is_over():
+            start = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
+            since = time.perf_counter()
+            start(descent, best, schedule.generator, is_over)
+            climb(descent, schedule, announce=announce_best, is_over=is_over)
+            descent.evaluate()
+            gained = max(descent.total - value, 0.0)
+            if gained:
+                best, value = descent.indices, descent.total
+            seconds = time.perf_counter() - since
+            rounds.append(Round(start.__name__, descent.total, gained, seconds))
+            announce_best()
+    finally:
+        descent.move_to(best)
 
 
 def climb(
     descent: Descent,
-    *,
-    order: Order,
-    generator: np.random.Generator,
-    max_sweeps: int,
+    schedule: Schedule,
+    history: list[float] | None = None,
     announce: Callable[[], None] = lambda: None,
     is_over: Callable[[], bool] = lambda: False,
-) -> tuple[list[float], bool]:
-    """Sweep until nothing changes; the objective after each sweep, and whether it converged."""
-    history: list[float] = []
-    while len(history) < max_sweeps and not is_over():
-        risen = descent.sweep(order(len(descent.trees), len(history), generator))
-        history.append(descent.total)
-        announce()
+) -> bool:
+    """Sweep until nothing changes; True if it came to that.
+
+    The objective after each sweep is appended to ``history``.
+    """
+    for order in schedule.orders(len(descent.trees)):
+        if is_over():
+            break
+        risen = descent.sweep(order, announce)
+        if history is not None:
+            history.append(descent.total)
         if not risen:
-            return history, True
-    return history, False
+            return True
+    return False
 
 
 def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Start:

@@ -19,6 +19,7 @@ from fxrebasin.descent import Descent
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.frank_wolfe import frank_wolfe
 from fxrebasin.objectives import WeightMatching
+from fxrebasin.schedules import Schedule
 from fxrebasin.search import STARTS, climb
 from fxrebasin.signatures import match_signatures, upper_bound
 
@@ -226,8 +227,7 @@ def test_time_is_looked_at_between_steps_and_sweeps() -> None:
     )
     assert len(asked) == 2
     assert value(descent.objective, stopped) <= value(descent.objective, found) + 1e-9
-    generator, order = np.random.default_rng(0), fr.schedules.random_order
-    history, converged = climb(
-        descent, order=order, generator=generator, max_sweeps=9, is_over=lambda: True
-    )
-    assert (history, converged) == ([], False)
+    schedule = Schedule(fr.schedules.random_order, np.random.default_rng(0), max_sweeps=9)
+    history: list[float] = []
+    assert not climb(descent, schedule, history, is_over=lambda: True)
+    assert history == []

@@ -295,7 +295,7 @@ def test_optional_inputs_can_be_left_out(
 
 def test_options_that_make_no_sense() -> None:
     with pytest.raises(InvalidArgumentError, match="max_sweeps"):
-        rebase(net(), net(), max_sweeps=0)
+        rebase(net(), net(), max_sweeps=-1)
 
 
 def test_every_error_has_one_base_and_a_builtin_one() -> None:

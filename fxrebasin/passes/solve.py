@@ -8,6 +8,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..matching import weight_matching
 from ..permutation import Permutation
+from ..progress import Callback
 from ..report import state_of
 from ..schedules import Order, random_order
 from ..search import Budget
@@ -42,6 +43,7 @@ class Solve(PassBase):
         budget: Budget | None = None,
         start: Permutation | None = None,
         vector_weight: float = 1.0,
+        callback: Callback | None = None,
         device: torch.device | str | None = None,
         progress: bool = True,
     ) -> None:
@@ -52,6 +54,7 @@ class Solve(PassBase):
         self.budget = budget
         self.start = start
         self.vector_weight = vector_weight
+        self.callback = callback
         self.device = device
         self.progress = progress
 
@@ -73,6 +76,7 @@ class Solve(PassBase):
             budget=self.budget,
             start=self.start,
             vector_weight=self.vector_weight,
+            callback=self.callback,
             device=self.device,
             progress=self.progress,
         )

@@ -1,0 +1,147 @@
+"""What is told of a matching while it runs, and that it can be stopped at any time."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from networks import NETWORKS
+from randomise import randomise
+from torch import Tensor, nn
+
+import fxrebasin as fr
+from fxrebasin import Alignment, Budget, Step, Symmetry
+from fxrebasin.descent import Descent
+from fxrebasin.objectives import WeightMatching
+from fxrebasin.progress import Progress
+
+torch.set_num_threads(1)
+
+NAMES = ["mlp", "residual_mlp", "encoder_layer", "grouped_convolution", "lstm"]
+Case = tuple[Symmetry, dict[str, Tensor], dict[str, Tensor]]
+
+
+@cache
+def case(name: str) -> Case:
+    network = NETWORKS[name]
+    torch.manual_seed(0)
+    model = network.factory()
+    symmetry = fr.analyze(model, args=network.inputs(2))
+    a, b = (dict(randomise(copy.deepcopy(model), s).state_dict()) for s in (1, 2))
+    return symmetry, a, b
+
+
+def match(name: str, **options: Any) -> Alignment:
+    symmetry, a, b = case(name)
+    return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
+
+
+def told(name: str, **options: Any) -> tuple[list[Step], Alignment]:
+    steps: list[Step] = []
+    return steps, match(name, callback=steps.append, **options)
+
+
+class StopAfter:
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self, step: Step) -> None:
+        self.left -= 1
+        if not self.left:
+            raise StopIteration
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_to_be_told_changes_nothing(name: str) -> None:
+    steps, found = told(name)
+    assert found.permutation == match(name).permutation
+    assert steps[-1].objective == pytest.approx(found.objective_after)
+    for before, after in pairwise(steps):
+        assert before.objective <= after.objective
+        assert before.seconds <= after.seconds
+    assert steps[-1].seconds <= found.seconds
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_matching_stopped_at_any_step_returns_what_it_said(name: str) -> None:
+    budget = Budget(rounds=3)
+    steps, whole = told(name, budget=budget)
+    assert len(steps) > len(whole.history) + 3
+    symmetry, a, b = case(name)
+    for k, step in enumerate(steps, start=1):
+        found = match(name, budget=budget, callback=StopAfter(k))
+        assert found.objective_after == pytest.approx(step.objective, rel=1e-6)
+        moved = fr.weight_matching(
+            symmetry, found.permutation.apply(b), to=a, max_sweeps=0, progress=False
+        )
+        assert moved.objective_before == pytest.approx(found.objective_after, rel=1e-6)
+        assert found.objective_after >= found.objective_before
+        assert len(found.rounds) <= 3
+
+
+def test_a_descent_that_is_stopped_has_not_converged() -> None:
+    found = match("mlp", callback=StopAfter(1))
+    assert (found.history, found.converged) == ((), False)
+
+
+def test_what_is_known_is_not_left_for_the_sake_of_a_step() -> None:
+    """Blocks that are placed anew can lose what their neighbours had gained."""
+    torch.manual_seed(0)
+    nets = [nn.Sequential(*(nn.Linear(12, 12) for _ in range(5))) for _ in "ab"]
+    symmetry = fr.analyze(nets[0], args=(torch.zeros(1, 12),))
+    a, b = (net.state_dict() for net in nets)
+    known = fr.weight_matching(symmetry, b, to=a, budget=Budget(rounds=8), progress=False)
+    b = known.permutation.apply(b)
+    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    before, totals = descent.total, []
+    descent.rebuild(range(len(descent.trees)), lambda: totals.append(descent.total))
+    assert min(totals) < before
+    for k in range(1, len(totals) + 1):
+        found = fr.weight_matching(symmetry, b, to=a, progress=False, callback=StopAfter(k))
+        assert found.objective_after >= before
+
+
+def test_other_errors_of_a_callback_are_not_hidden() -> None:
+    def failing(step: Step) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        match("mlp", callback=failing)
+
+
+def test_every_entry_point_hands_a_callback_on() -> None:
+    a, b = (nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)) for _ in "ab")
+    args = (torch.zeros(2, 3),)
+    symmetry = fr.analyze(b, args=args)
+    seen: list[Step] = []
+    fr.match(symmetry, b.state_dict(), to=a.state_dict(), callback=seen.append, progress=False)
+    matched = len(seen)
+    assert matched
+    fr.rebasin(b, to=a, args=args, callback=seen.append, progress=False)
+    assert len(seen) == 2 * matched
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_counts_steps_and_shows_the_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress("matching", None, 0.0) as bar:
+        bar.step(3.0)
+        bar.step(12345.678)
+    shown = terminal.getvalue().splitlines()[-1]
+    assert "matching: 2step" in shown
+    assert "objective=12345.7" in shown
+    assert not bar.is_watched
+    terminal.truncate(0)
+    match("mlp")
+    assert not terminal.getvalue()
