@@ -40,7 +40,7 @@ MODELS = (
     "vit_b_16",
 )
 PLANTED_MODELS = ("residual_mlp", "resnet18", "vgg11_bn", "vit_b_16")
-PLANTED_METHODS = [name for name in METHODS if name != "rebasin"]
+PLANTED_METHODS = ("ours", "ours with budget", "plain")
 
 
 def wanted_rows(options: argparse.Namespace) -> list[Row]:

@@ -20,7 +20,7 @@ from benchmarks import align
 from benchmarks.peers import checkpoints, git_rebasin, runs, tables
 from benchmarks.peers.checkpoints import Pair, gain
 from benchmarks.peers.limits import TimeLimitError, extra_memory, time_limit
-from benchmarks.peers.methods import METHODS, Solution
+from benchmarks.peers.methods import METHODS, Solution, as_high
 from benchmarks.peers.plain_spec import PlainSpec, flat_spec, plain_spec
 from benchmarks.peers.rows import Row, dumps, loads
 from benchmarks.peers.runs import Task, change, in_turn
@@ -277,6 +277,24 @@ def test_planted_permutations_are_scored(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "100.0%" in tables.planted_document([found])
 
 
+def test_ours_is_stopped_where_the_others_end(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = METHODS["ours"](pair, 0)
+    assert gain(pair, as_high(pair, 0, 0.0).state) < gain(pair, end.state)
+    half = gain(pair, end.state) / 2
+    assert half <= gain(pair, as_high(pair, 0, half).state) < gain(pair, end.state)
+    monkeypatch.setitem(METHODS, "plain", METHODS["ours without sweeps"])
+    row = replace(ROW, method="plain", threads=torch.get_num_threads())
+    (found,) = in_turn(Task((row,), limit=60, repeats=2))
+    assert len(found.as_high) == len(found.solve) == 2
+    assert all(seconds > 0 for seconds in found.as_high + found.as_high_by_matrices)
+
+
+def test_what_is_never_reached_has_no_time(pair: Pair) -> None:
+    row = runs._raced(replace(ROW, gains=(1e9,), matrix_gains=(0.0,)), pair, 0)
+    assert np.isnan(row.as_high).all()
+    assert np.isfinite(row.as_high_by_matrices).all()
+
+
 def test_a_long_method_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "build", small)
     monkeypatch.setattr(runs, "LONG", 0)
@@ -303,9 +321,11 @@ def test_only_what_ran_together_is_compared() -> None:
     apart = replace(other, method="rebasin", together="mlp 2")
     failed = replace(ROW, method="broken", together="mlp 1", failure="KeyError: 'x'")
     found = tables.ratios([MEASURED, other, apart, failed])
-    assert found == [("mlp", "plain", "4.00 x", "3.00 x", "3.0000 x", "1.5000 x")]
+    assert found == [("mlp", "plain", "4.00 x", "3.00 x", "-", "-", "3.0000 x", "1.5000 x")]
+    raced = replace(other, as_high=(0.5,), as_high_by_matrices=(0.25,))
+    assert tables.ratios([MEASURED, raced])[0][4:6] == ("8.00 x", "16.00 x")
     (wrong,) = tables.ratios([MEASURED, replace(other, error=0.5)])
-    assert wrong[2:] == ("4.00 x", "3.00 x", "function changed", "function changed")
+    assert wrong[2:] == ("4.00 x", "3.00 x", "-", "-", "function changed", "function changed")
 
 
 def test_the_table_says_how_much_moves_and_what_failed() -> None:

@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,14 +42,14 @@ Method = Callable[[Pair, int], Solution]
 """Align a pair, with a seed for whatever is drawn at random; the pair is not changed."""
 
 
-def ours(pair: Pair, seed: int, budget: fr.Budget | None = None) -> Solution:
+def ours(pair: Pair, seed: int, **options: Any) -> Solution:
     """``analyze`` and ``weight_matching``."""
     clock = Clock()
     symmetry = fr.analyze(pair.b, args=(pair.inputs,))
     discovery = clock.lap()
     state = pair.b.state_dict()
     found = fr.weight_matching(
-        symmetry, state, to=pair.a.state_dict(), seed=seed, budget=budget, progress=False
+        symmetry, state, to=pair.a.state_dict(), seed=seed, progress=False, **options
     )
     moved = found.permutation.apply(state)
     return Solution(
@@ -60,6 +61,24 @@ def ours(pair: Pair, seed: int, budget: fr.Budget | None = None) -> Solution:
         symmetry.movable_units,
         found.permutation,
     )
+
+
+def as_high(pair: Pair, seed: int, gained: float, **options: Any) -> Solution:
+    """Ours, stopped as soon as the objective has risen by ``gained``."""
+    before: list[float] = []
+
+    def stop_if_reached(step: fr.Step) -> None:
+        if step.objective >= before[0] + gained:
+            raise StopIteration
+
+    def stop(step: fr.Step) -> None:
+        raise StopIteration
+
+    symmetry = fr.analyze(pair.b, args=(pair.inputs,), check=False)
+    a, b = pair.a.state_dict(), pair.b.state_dict()
+    at_once = fr.weight_matching(symmetry, b, to=a, callback=stop, progress=False, **options)
+    before.append(at_once.objective_before)
+    return ours(pair, seed, callback=stop_if_reached, **options)
 
 
 def plain(pair: Pair, seed: int) -> Solution:
@@ -120,8 +139,12 @@ class Clock:
 
 MINUTE = fr.Budget(seconds=60)
 
+OTHERS = ("plain", "rebasin")
+
 METHODS: dict[str, Method] = {
     "ours": ours,
+    "ours for matrices": functools.partial(ours, vector_weight=0.0),
+    "ours without sweeps": functools.partial(ours, max_sweeps=0),
     "ours with budget": functools.partial(ours, budget=MINUTE),
     "plain": plain,
     "rebasin": rebasin,

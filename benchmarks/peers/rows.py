@@ -29,6 +29,10 @@ class Row:
     gains: tuple[float, ...] = ()
     matrix_gains: tuple[float, ...] = ()
     """The part of the gains that is not of vectors."""
+    as_high: tuple[float, ...] = ()
+    """Seconds that ours took when it was stopped at the gain of this method."""
+    as_high_by_matrices: tuple[float, ...] = ()
+    """The same where ours counts nothing but matrices."""
     recovered: tuple[float, ...] = ()
     """The share of movable units that are back in their places; empty where it cannot be told."""
     planted_gain: float = float("nan")

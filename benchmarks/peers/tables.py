@@ -15,7 +15,10 @@ HEADER = (
     *("model", "method", "runs", "blocks", "units", "discovery (s)", "solve (s)", "sweeps"),
     *("gained", "by matrices", "memory (MiB)", "function"),
 )
-RATIOS = ("model", "against", "solve", "discovery and solve", "gained", "by matrices")
+RATIOS = (
+    *("model", "against", "solve", "discovery and solve"),
+    *("solve until as high", "as high by matrices", "gained", "by matrices"),
+)
 PLANTED_HEADER = (
     *("model", "method", "runs", "recovered", "worst", "best", "of planted gain", "sweeps"),
     *("solve (s)", "function"),
@@ -27,9 +30,11 @@ METHODS = (
     f"that took more than {LONG} s is not run again. Figures are medians over the runs."
 )
 LEGEND = (
-    f"{METHODS} Rebasin is the package `rebasin` 0.0.47, whose costs hear nothing of vectors such "
-    "as biases: it adds their products up to one number, and which leaves the running statistics "
-    "of BatchNorm in place, for its user to compute anew. Both networks have random weights, each "
+    f"{METHODS} For matrices: `vector_weight=0`. Without sweeps: `max_sweeps=0`, every block is "
+    "placed once, by what is settled of its neighbours. Rebasin is the package `rebasin` 0.0.47, "
+    "whose costs hear nothing of vectors such as biases: it adds their products up to one number, "
+    "and which leaves the running statistics of BatchNorm in place, for its user to compute anew. "
+    "Both networks have random weights, each "
     "tensor with values of its own. Gained: by how much the inner product of A's parameters with "
     "those of B rises, in float64, the same for all methods; by matrices: the part of it that is "
     "not of vectors. Memory: by how much a process that runs one method, discovery included, "
@@ -58,7 +63,9 @@ def document(rows: Sequence[Row]) -> str:
         f"# Alignment compared\n\n{_provenance(rows)}\n{LEGEND}",
         markdown_table(HEADER, [_cells(row, units.get(row.model, 0)) for row in rows]),
         "## Ours against the others\n\nSeconds of the other divided by ours, and what ours gained "
-        "divided by what the other did.",
+        "divided by what the other did. Until as high: by the seconds of ours where a callback "
+        "stops it as soon as it has gained what the other had in the end; by matrices: where ours "
+        "counts these alone (`vector_weight=0`).",
         markdown_table(RATIOS, ratios(rows)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -99,12 +106,19 @@ def ratios(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         both = median([(d + s) / (discovery + mine) for discovery, mine, d, s in pairs])
         gained = median(ours.gains) / median(other.gains)
         of_matrices = median(ours.matrix_gains) / median(other.matrix_gains)
-        times = (f"{solve:.2f} x", f"{both:.2f} x")
+        until = (_raced(other, other.as_high), _raced(other, other.as_high_by_matrices))
+        times = (f"{solve:.2f} x", f"{both:.2f} x", *until)
         gains = (f"{gained:.4f} x", f"{of_matrices:.4f} x")
         if not other.is_valid:
             gains = ("function changed", "function changed")
         result.append((ours.model, other.method, *times, *gains))
     return result
+
+
+def _raced(other: Row, seconds: Sequence[float]) -> str:
+    """How much longer the other took than ours, stopped at the same gain."""
+    times = [theirs / mine for mine, theirs in zip(seconds, other.solve, strict=False)]
+    return f"{median(times):.2f} x" if times else "-"
 
 
 def _planted_cells(row: Row) -> tuple[str, ...]:
