@@ -28,6 +28,7 @@ from .graph_inputs import in_placeholder_order
 from .matching import Alignment, climbed
 from .objectives import WeightMatching
 from .permutation import Permutation
+from .progress import Callback
 from .propagation import propagate
 from .rules.book import RuleBook, rule_book
 from .rules.registry import Rule
@@ -57,6 +58,7 @@ def activation_matching(
     seed: int = 0,
     max_sweeps: int = 100,
     order: Order = random_order,
+    callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Alignment:
@@ -85,7 +87,7 @@ def activation_matching(
         symmetry: the group, if :func:`fxrebasin.analyze` has found it already.
         rules, constraints, front_ends: as in :func:`fxrebasin.analyze`. A graph is needed, and
             that of ``export`` is preferred: it shows what happens inside all modules.
-        seed, max_sweeps, order: of the solver, as in :func:`fxrebasin.weight_matching`.
+        seed, max_sweeps, order, callback: of the solver, as in :func:`fxrebasin.weight_matching`.
         device: where to match; by default where the models are.
         progress: show a progress bar.
 
@@ -102,15 +104,40 @@ def activation_matching(
         symmetry = analyze(
             model_b, args, given, rules=rules, constraints=constraints, front_ends=front_ends
         )
-    book = rule_book(rules)
+    reacting, states = _reactions(
+        model_b, to, args, given, rule_book(rules), constraints, front_ends
+    )
+    begin = time.perf_counter()
+    alignment = climbed(
+        WeightMatching(reacting, *states, device=device),
+        begin=begin,
+        seed=seed,
+        max_sweeps=max_sweeps,
+        order=order,
+        callback=callback,
+        progress="activation matching" if progress else None,
+    )
+    return replace(alignment, permutation=_of_blocks(alignment.permutation, symmetry))
+
+
+def _reactions(
+    model_b: nn.Module,
+    model_a: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    rules: RuleBook,
+    constraints: Sequence[Constraint],
+    front_ends: Sequence[FrontEnd],
+) -> tuple[Symmetry, tuple[Activations, Activations]]:
+    """A symmetry whose parameters are activations, and those of B and of A, standardised."""
     with_graphs = [f for f in GRAPHS if f in front_ends]
-    graph_b, graph_a = (_graph(with_graphs, m, args, given, book) for m in (model_b, to))
-    seen_b, seen_a = (_activations(graph, args, given) for graph in (graph_b, graph_a))
+    graphs = [_graph(with_graphs, m, args, kwargs, rules) for m in (model_b, model_a)]
+    seen_b, seen_a = (_activations(graph, args, kwargs) for graph in graphs)
     names = _comparable(seen_b, seen_a)
-    probe = _returning(graph_b, names)
+    probe = _returning(graphs[0], names)
     free = range(len(names))
     found = propagate(
-        probe, model_b, args, given, rules=book, constraints=constraints, free_outputs=free
+        probe, model_b, args, kwargs, rules=rules, constraints=constraints, free_outputs=free
     )
     described = build_symmetry(found)
     moving = [
@@ -123,20 +150,10 @@ def activation_matching(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
             "are no activations to compare; use fxrebasin.weight_matching"
         )
-    begin = time.perf_counter()
-    objective = WeightMatching(
-        replace(described, parameters=tuple(moving), outputs=()),
-        {p.name: _standardised(seen_b[p.name], p) for p in moving},
-        {p.name: _standardised(seen_a[p.name], p) for p in moving},
-        device=device,
+    of_b, of_a = (
+        {p.name: _standardised(seen[p.name], p) for p in moving} for seen in (seen_b, seen_a)
     )
-    title = "activation matching" if progress else None
-    alignment = climbed(objective, seed=seed, max_sweeps=max_sweeps, order=order, progress=title)
-    return replace(
-        alignment,
-        permutation=_of_blocks(alignment.permutation, symmetry),
-        seconds=time.perf_counter() - begin,
-    )
+    return replace(described, parameters=tuple(moving), outputs=()), (of_b, of_a)
 
 
 def _graph(

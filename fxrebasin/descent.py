@@ -71,7 +71,7 @@ class Descent:
         return Permutation(self.symmetry, self.indices)
 
     def sweep(self, order: Sequence[int], announce: Callable[[], None] = lambda: None) -> bool:
-        """Visit every tree once; True if the objective rose. Every tree solved is announced."""
+        """Visit every tree once; True if the objective rose."""
         risen = False
         for colour in colours(order, self.shared):
             risen |= self.visit(colour, announce)
@@ -101,11 +101,11 @@ class Descent:
             announce()
         return risen
 
-    def rebuild(self, numbers: Collection[int], announce: Callable[[], None] | None = None) -> None:
+    def rebuild(
+        self, numbers: Collection[int], announce: Callable[[], None] = lambda: None
+    ) -> None:
         """Solve trees anew, whatever they were, those first that share most with what is settled,
-        each hearing only that. The objective may fall.
-
-        Where every tree is announced, it is computed each time, which costs.
+        each hearing only that. The objective may fall; it is known again once all are solved.
         """
         unsettled = set(numbers)
         shares: dict[int, float] = {}
@@ -127,9 +127,7 @@ class Descent:
                 self._put(k, candidate)
                 if shares[k] == 1 and not self.trees[k].bilinear:
                     self._seen_at[k] = self._clock
-                if announce is not None:
-                    self.evaluate()
-                    announce()
+                announce()
             unsettled.difference_update(chosen)
             for k in chosen:
                 for other in (k, *self.shared[k]):

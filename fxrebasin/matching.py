@@ -10,10 +10,11 @@ extended to nested blocks, to blocks on several axes of a tensor, and to joint m
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Alignment:
     objective_before: float
     objective_after: float
     history: tuple[float, ...]
-    """The objective after each sweep of the first descent."""
+    """The objective after each whole sweep of the first descent."""
     converged: bool
     seconds: float
     gains: Mapping[str, float]
@@ -98,8 +99,8 @@ def weight_matching(
             rounding could feign are computed in float64.
         seed: of orders and starts. The result is deterministic for a seed, unless the budget is
             one of seconds.
-        max_sweeps: visits of every block before giving up. 0 places every block once, by what is
-            settled of its neighbours, and stops: most of the gain for a fraction of the time.
+        max_sweeps: visits of every block before giving up. 0 leaves every block where it is first
+            placed: most of the gain for a fraction of the time.
         order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
             ``alternating_order``, or a function like them.
         budget: spend time or rounds on better optima; by default one descent.
@@ -107,9 +108,9 @@ def weight_matching(
             by default every block is first placed by what is settled of its neighbours.
         vector_weight: how much biases and affines count, matrices counting 1.
         bound: also compute an upper bound of the objective; about as long as a sweep.
-        callback: called after every step with a ``Step``: the ``objective`` of what stopping there
-            would return, and the ``seconds`` since the matching began. It raises
-            ``StopIteration`` to stop.
+        callback: called at every step, such as a block that was solved, with a ``Step``: the
+            ``objective`` of what stopping there would return, what is ``gained`` by that, and the
+            ``seconds`` since the matching began. It raises ``StopIteration`` to stop.
         device: where to compute; by default where A is.
         progress: show a progress bar.
 
@@ -128,8 +129,9 @@ def weight_matching(
     check_state_dict(to, "to")
     begin = time.perf_counter()
     objective = WeightMatching(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
-    found = climbed(
+    return climbed(
         objective,
+        begin=begin,
         seed=seed,
         max_sweeps=max_sweeps,
         order=order,
@@ -139,12 +141,12 @@ def weight_matching(
         callback=callback,
         progress="weight matching" if progress else None,
     )
-    return replace(found, seconds=time.perf_counter() - begin)
 
 
 def climbed(
     objective: WeightMatching,
     *,
+    begin: float,
     seed: int = 0,
     max_sweeps: int = 100,
     order: Order = random_order,
@@ -154,8 +156,11 @@ def climbed(
     callback: Callback | None = None,
     progress: str | None = None,
 ) -> Alignment:
-    """The permutation that an objective is highest at, as far as is found; ``progress`` titles a
-    progress bar. For all else see :func:`weight_matching`."""
+    """The permutation that an objective is highest at, as far as is found.
+
+    Seconds are counted from ``begin``; ``progress`` titles a progress bar. For all else see
+    :func:`weight_matching`.
+    """
     if max_sweeps < 0:
         raise InvalidArgumentError(f"max_sweeps must be at least 0, got {max_sweeps}")
     if start is not None and not _fits(start, objective.symmetry):
@@ -163,32 +168,35 @@ def climbed(
             "start: expected a permutation of the blocks of this symmetry, found one of others; "
             "give one that was found with the same symmetry"
         )
-    begin = time.perf_counter()
+    if budget is not None and max_sweeps == 0:
+        raise InvalidArgumentError(
+            "budget: a search for better optima descends, found max_sweeps=0; give at least 1"
+        )
     descent = Descent(objective, objective.symmetry.identity().indices)
     before = descent.total
     schedule = Schedule(order, np.random.default_rng(seed), max_sweeps)
     history: list[float] = []
     rounds: list[Round] = []
-    converged, stopped = False, False
-    with Progress(progress, callback, begin) as told:
-        try:
-            _place(descent, start, told)
-            converged = _descend(descent, schedule, history, told)
-            if budget is not None:
-                search(descent, schedule, budget, rounds, told.step)
-        except Stopped:
-            stopped = True
-    if not (converged or stopped) and max_sweeps:
-        warnings.warn(
-            f"matching stopped after {max_sweeps} sweeps, while blocks were still changing",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    converged = False
+    with (
+        Progress(progress, callback, begin=begin, before=before) as told,
+        contextlib.suppress(Stopped),
+    ):
+        _place(descent, start, told)
+        converged = _descend(descent, schedule, history, told)
+        if max_sweeps and not converged:
+            warnings.warn(
+                f"matching stopped after {max_sweeps} sweeps, while blocks were still changing",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if budget is not None:
+            search(descent, schedule, budget, rounds, told.step)
     return Alignment(
         descent.permutation,
         before,
         descent.total,
-        tuple(history),
+        tuple(min(value, descent.total) for value in history),
         converged,
         time.perf_counter() - begin,
         descent.gains(),
@@ -206,10 +214,12 @@ def _place(descent: Descent, start: Permutation | None, told: Progress) -> None:
     identity, before = descent.indices, descent.total
 
     def announce() -> None:
+        if told.is_watched:
+            descent.evaluate()
         told.step(max(descent.total, before))
 
     try:
-        descent.rebuild(range(len(descent.trees)), announce if told.is_watched else None)
+        descent.rebuild(range(len(descent.trees)), announce)
     finally:
         if descent.total <= before:
             descent.move_to(identity)
@@ -221,8 +231,8 @@ def _descend(descent: Descent, schedule: Schedule, history: list[float], told: P
         converged = climb(descent, schedule, history, lambda: told.step(descent.total))
     finally:
         descent.evaluate()
-        history[:] = np.minimum(history, descent.total).tolist()
-    history[-1:] = [descent.total] * bool(history)
+    if history:
+        history[-1] = descent.total
     return converged
 
 

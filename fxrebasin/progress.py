@@ -15,13 +15,15 @@ class Step:
     """How far a matching has come."""
 
     objective: float
-    """That of what stopping here would return."""
+    """Of what stopping here would return; it may fall while blocks are first placed."""
+    gained: float
+    """By how much that is above the objective of B as it is."""
     seconds: float
     """Since the matching began."""
 
 
 Callback = Callable[[Step], object]
-"""Called after every step of a matching; it raises ``StopIteration`` to end it there."""
+"""Called at every step of a matching; it raises ``StopIteration`` to end it there."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error
@@ -31,8 +33,10 @@ class Stopped(Exception):  # noqa: N818 - no error
 class Progress:
     """A progress bar, and who else wants to know."""
 
-    def __init__(self, title: str | None, callback: Callback | None, begin: float) -> None:
-        self._callback, self._begin = callback, begin
+    def __init__(
+        self, title: str | None, callback: Callback | None, *, begin: float, before: float
+    ) -> None:
+        self._callback, self._begin, self._before = callback, begin, before
         self._bar = tqdm(desc=title, unit="step", disable=None if title else True)
 
     def __enter__(self) -> Progress:
@@ -56,8 +60,8 @@ class Progress:
         self._bar.set_postfix(objective=f"{objective:.6g}", refresh=False)
         self._bar.update()
         if self._callback is not None:
-            step = Step(objective, time.perf_counter() - self._begin)
+            gained, seconds = objective - self._before, time.perf_counter() - self._begin
             try:
-                self._callback(step)
+                self._callback(Step(objective, gained, seconds))
             except StopIteration as stop:
                 raise Stopped from stop

@@ -28,7 +28,7 @@ class Schedule:
     max_sweeps: int
 
     def orders(self, count: int) -> Iterator[Sequence[int]]:
-        """For the sweeps of one descent over so many trees."""
+        """Those of the sweeps of one descent over ``count`` trees."""
         return (self.order(count, sweep, self.generator) for sweep in range(self.max_sweeps))
 
 

@@ -63,10 +63,10 @@ def search(
     schedule: Schedule,
     budget: Budget,
     rounds: list[Round],
-    announce: Callable[[float], None] = lambda objective: None,
+    announce: Callable[[float], None],
 ) -> None:
     """Improve a descent that has converged; it ends at the best permutation found, also where
-    ``announce``, which is told its objective after every step, raises an error.
+    ``announce``, which is told the objective of the best so far at every step, raises an error.
 
     What was tried is appended to ``rounds``. Deterministic for a generator if the budget is one
     of rounds.
@@ -74,18 +74,19 @@ def search(
     best, value = descent.indices, descent.total
     end = time.perf_counter() + budget.seconds
 
-    def is_over() -> bool:
-        return time.perf_counter() >= end
-
     def announce_best() -> None:
         announce(value)
+
+    def is_over() -> bool:
+        announce_best()
+        return time.perf_counter() >= end
 
     try:
         while len(rounds) < budget.rounds and not is_over():
             start = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
             since = time.perf_counter()
             start(descent, best, schedule.generator, is_over)
-            climb(descent, schedule, announce=announce_best, is_over=is_over)
+            climb(descent, schedule, [], announce_best, is_over)
             descent.evaluate()
             gained = max(descent.total - value, 0.0)
             if gained:
@@ -100,7 +101,7 @@ def search(
 def climb(
     descent: Descent,
     schedule: Schedule,
-    history: list[float] | None = None,
+    history: list[float],
     announce: Callable[[], None] = lambda: None,
     is_over: Callable[[], bool] = lambda: False,
 ) -> bool:
@@ -112,8 +113,7 @@ def climb(
         if is_over():
             break
         risen = descent.sweep(order, announce)
-        if history is not None:
-            history.append(descent.total)
+        history.append(descent.total)
         if not risen:
             return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import signal
 import sys
 import time
@@ -289,10 +290,18 @@ def test_ours_is_stopped_where_the_others_end(pair: Pair, monkeypatch: pytest.Mo
     assert all(seconds > 0 for seconds in found.as_high + found.as_high_by_matrices)
 
 
-def test_what_is_never_reached_has_no_time(pair: Pair) -> None:
-    row = runs._raced(replace(ROW, gains=(1e9,), matrix_gains=(0.0,)), pair, 0)
-    assert np.isnan(row.as_high).all()
-    assert np.isfinite(row.as_high_by_matrices).all()
+def test_what_is_never_reached_takes_for_ever(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(ROW, method="plain", gains=(1e9,), matrix_gains=(0.0,))
+    found = runs.raced(row, pair, 0, limit=60)
+    assert found.as_high == (math.inf,)
+    assert np.isfinite(found.as_high_by_matrices).all()
+
+    def endless(*_: object, **options: object) -> Solution:
+        time.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(runs, "as_high", endless)
+    assert runs.raced(row, pair, 0, limit=1).as_high == (math.inf,)
 
 
 def test_a_long_method_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,8 +333,14 @@ def test_only_what_ran_together_is_compared() -> None:
     assert found == [("mlp", "plain", "4.00 x", "3.00 x", "-", "-", "3.0000 x", "1.5000 x")]
     raced = replace(other, as_high=(0.5,), as_high_by_matrices=(0.25,))
     assert tables.ratios([MEASURED, raced])[0][4:6] == ("8.00 x", "16.00 x")
-    (wrong,) = tables.ratios([MEASURED, replace(other, error=0.5)])
-    assert wrong[2:] == ("4.00 x", "3.00 x", "-", "-", "function changed", "function changed")
+    (wrong,) = tables.ratios([MEASURED, replace(raced, error=0.5)])
+    assert wrong[2:] == ("4.00 x", "3.00 x", *["function changed"] * 4)
+
+
+def test_most_runs_say_whether_ours_ever_gains_as_much() -> None:
+    other = replace(MEASURED, method="plain", solve=(4.0, 4.0, 4.0))
+    once = replace(other, as_high=(0.5, math.inf, math.inf), as_high_by_matrices=(math.inf, 1, 2))
+    assert tables.ratios([MEASURED, once])[0][4:6] == ("never", "2.00 x")
 
 
 def test_the_table_says_how_much_moves_and_what_failed() -> None:

@@ -102,6 +102,12 @@ def test_a_budget_of_no_time_is_one_descent() -> None:
     assert found.permutation == match(symmetry, a, b).permutation
 
 
+def test_a_search_needs_sweeps() -> None:
+    symmetry, a, b = deep_case()
+    with pytest.raises(InvalidArgumentError, match=r"budget: .* descends, found max_sweeps=0"):
+        match(symmetry, a, b, budget=Budget(rounds=1), max_sweeps=0)
+
+
 def test_a_budget_needs_a_limit() -> None:
     with pytest.raises(InvalidArgumentError, match="needs a limit: pass seconds="):
         Budget()
@@ -229,5 +235,5 @@ def test_time_is_looked_at_between_steps_and_sweeps() -> None:
     assert value(descent.objective, stopped) <= value(descent.objective, found) + 1e-9
     schedule = Schedule(fr.schedules.random_order, np.random.default_rng(0), max_sweeps=9)
     history: list[float] = []
-    assert not climb(descent, schedule, history, is_over=lambda: True)
+    assert not climb(descent, schedule, history, lambda: None, lambda: True)
     assert history == []

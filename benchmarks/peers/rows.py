@@ -30,7 +30,8 @@ class Row:
     matrix_gains: tuple[float, ...] = ()
     """The part of the gains that is not of vectors."""
     as_high: tuple[float, ...] = ()
-    """Seconds that ours took when it was stopped at the gain of this method."""
+    """Seconds that ours took when it was stopped at the gain of this run; infinite where it never
+    got there."""
     as_high_by_matrices: tuple[float, ...] = ()
     """The same where ours counts nothing but matrices."""
     recovered: tuple[float, ...] = ()
