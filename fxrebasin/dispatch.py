@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .constraint_graph import AxisUnits, axes_of
+from .effects import reads_values, tensors_written, tensors_written_silently, without_out
 from .errors import FxrebasinError, RuleError
-from .grouped_axes import Groups, name_in_groups
 from .layout import Layout, positional
 from .outputs import output_tensors
 from .parameters import Parameter, resolve
@@ -31,17 +31,8 @@ from .rules.order import READ, Orderly
 from .rules.registry import Call, Rule
 from .rules.table import CHECKS, CONSTANTS
 from .storages import Storages
+from .stored import Stored
 from .units import Ids, Units
-
-UNDECLARED = {
-    torch.ops.aten.cudnn_batch_norm.default: (3, 4),
-    torch.ops.aten.miopen_batch_norm.default: (3, 4),
-    torch.ops.aten.native_batch_norm.default: (3, 4),
-}
-"""Arguments that an op writes to though its schema does not say so."""
-
-NOISY_IN_TRAINING = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_)
-"""Ops that write their argument ``noise`` only where ``training`` is true."""
 
 
 @dataclass
@@ -70,51 +61,6 @@ class Watcher(Protocol):
     def before(self, op: str) -> None: ...
 
     def after(self, operands: list[torch.Tensor], results: list[torch.Tensor]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor that a module stores, with all its names."""
-
-    tensor: torch.Tensor
-    names: list[str]
-    is_buffer: bool
-    is_statistic: bool = False
-    """Running statistics, as of BatchNorm, and singular vectors of weights belong to units."""
-
-
-def stored_by_identity(model: nn.Module) -> list[Stored]:
-    """Every parameter and buffer, known by identity."""
-    found: dict[int, Stored] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
-    for name, tensor in model.named_buffers(remove_duplicate=False):
-        owner = model.get_submodule(name.rpartition(".")[0])
-        statistic = tensor.is_floating_point() and _is_statistic(owner, name.rpartition(".")[2])
-        found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
-    return list(found.values())
-
-
-def _is_statistic(owner: nn.Module, name: str) -> bool:
-    """Is a buffer one of running statistics, or a singular vector that spectral norm follows?"""
-    stem = name[:-1] if name.endswith(("_u", "_v")) else None
-    pair = {f"{stem}u", f"{stem}v"} <= owner._buffers.keys()
-    return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
-
-
-def unnamed_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
-    parameters = [
-        Parameter(
-            tuple(s.names),
-            tuple(s.tensor.shape),
-            s.is_buffer,
-            tuple(units.fresh(n) for n in s.tensor.shape),
-        )
-        for s in stored
-    ]
-    for parameter in parameters:
-        name_in_groups(units, parameter, groups)
-    return parameters
 
 
 def labelled(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
@@ -194,8 +140,8 @@ class LayoutMode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operands = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-        written = _written(func, args, kwargs)
-        for tensor in [*written, *_written_silently(func, args)]:
+        written = tensors_written(func, args, kwargs)
+        for tensor in [*written, *tensors_written_silently(func, args)]:
             self._before_write(tensor)
         if (
             self._inside_leaf
@@ -211,10 +157,10 @@ class LayoutMode(TorchDispatchMode):
             self.watcher.before(str(func))
         if torch.Tag.dynamic_output_shape in func.tags:
             self.found.shapes_read = True
-        if _reads(func._schema):
+        if reads_values(func._schema):
             self.found.values_read[self.found.units.site] = None
         layout_args, layout_kwargs = tree_map_only(
-            torch.Tensor, self.layout_of, (args, _without_out(func, kwargs))
+            torch.Tensor, self.layout_of, (args, without_out(func, kwargs))
         )
         before = [self._root_before(tensor) for tensor in written]
         out = func(*args, **kwargs)
@@ -310,7 +256,7 @@ class LayoutMode(TorchDispatchMode):
     def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
         self._touch(operands, rule)
-        if rule is None or not (call.shapes or _reads(call.schema)):
+        if rule is None or not (call.shapes or reads_values(call.schema)):
             if call.shapes:
                 self.found.unknown_ops[call.op] += 1
             for x in operands:
@@ -388,32 +334,3 @@ def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
     return bool((tensor == first).all()) or bool(
         tensor.is_floating_point() and torch.isnan(tensor).all()
     )
-
-
-def _reads(schema: torch.FunctionSchema | None) -> bool:
-    """Does an op give Python numbers instead of tensors, as ``item`` and ``torch.equal`` do?"""
-    if schema is None or schema.is_mutable or not schema.returns:
-        return False
-    return not any("Tensor" in str(result.type) for result in schema.returns)
-
-
-def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
-    """The tensors that an op says it writes to: those in place, or its ``out``."""
-    schema = func._schema.arguments
-    given = {a.name: kwargs.get(a.name, args[k] if k < len(args) else None)
-             for k, a in enumerate(schema)}  # fmt: skip
-    written = {a.name for a in schema if a.alias_info is not None and a.alias_info.is_write}
-    if func.overloadpacket in NOISY_IN_TRAINING and not given["training"]:
-        written.remove("noise")
-    return [x for name, x in given.items() if name in written and isinstance(x, torch.Tensor)]
-
-
-def _written_silently(func: Any, args: Any) -> list[torch.Tensor]:
-    found = [args[k] for k in UNDECLARED.get(func, ()) if k < len(args)]
-    return [value for value in found if isinstance(value, torch.Tensor)]
-
-
-def _without_out(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What is written to is no operand, whatever it held before."""
-    outs = {argument.name for argument in func._schema.arguments if argument.is_out}
-    return {name: value for name, value in kwargs.items() if name not in outs}

@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .constraints import Constraint, impose
-from .dispatch import LayoutMode, Propagation, stored_by_identity, unnamed_parameters
+from .dispatch import LayoutMode, Propagation
 from .eager import EagerModule, run_eagerly
 from .errors import FxrebasinError, InvalidInputError
 from .graph_inputs import in_placeholder_order
@@ -28,6 +28,7 @@ from .layout import Layout, positional
 from .outputs import output_tensors
 from .recording import Record, source_line
 from .rules.book import RuleBook
+from .stored import stored_by_identity, unnamed_parameters
 from .tracing import unobserved
 from .units import Units
 

@@ -10,13 +10,14 @@ import networkx as nx
 import numpy as np
 import torch
 
-from .dispatch import LayoutMode, Propagation, Stored, unnamed_parameters
+from .dispatch import LayoutMode, Propagation
 from .layout import Layout, varies_on
 from .parameters import Parameter, resolve
 from .relations import settle
 from .rule_example import Example
 from .rules.registry import Call, Rule
 from .segments import build_symmetry
+from .stored import Stored, unnamed_parameters
 from .symmetry import Symmetry
 from .units import Ids, Units
 

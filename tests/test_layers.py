@@ -10,7 +10,7 @@ import fxrebasin
 ROOT = Path(fxrebasin.__path__[0])
 
 LAYERS: list[set[str]] = [
-    {"errors", "files"},
+    {"errors", "files", "effects", "progress"},
     # what an op sees
     {"units"},
     {"layout"},
@@ -29,7 +29,8 @@ LAYERS: list[set[str]] = [
     {"rules.table"},
     {"rules.book"},
     # running a model on units
-    {"constraint_graph", "storages", "graph_module", "validation", "graph_inputs", "outputs"},
+    {"constraint_graph", "graph_inputs", "graph_module", "outputs", "validation"},
+    {"storages", "stored"},
     {"tracing", "rounding", "experts"},
     {"dispatch"},
     {"constraints", "recording"},
