@@ -44,6 +44,10 @@ class Descent:
         self.solver = BlockSolver(objective)
         self.trees = self.solver.trees
         self.shared = sharing(self.trees)
+        self._blocks = [
+            [{name for s in group.segments for name in s.blocks} for group in term.parameter.groups]
+            for term in objective.terms
+        ]
         self._values = np.zeros(len(objective.terms))
         self._clock, self._evaluated_at = 0, 0
         self.move_to(indices)
@@ -145,7 +149,7 @@ class Descent:
         """The sources of a term without those of unknown blocks, on the axes that are not a tree's
         own; None if they are all unknown on one, or some on several."""
         groups = self.objective.terms[t].parameter.groups
-        blocks = [{name for s in group.segments for name in s.blocks} for group in groups]
+        blocks = self._blocks[t]
         holding = [g for g, names in enumerate(blocks) if names & own]
         result, partly = list(self.sources[t]), 0
         for g, group in enumerate(groups):
@@ -164,7 +168,10 @@ class Descent:
     def _share(self, k: int, heard: Mapping[int, Sources]) -> float:
         """How much of the entries that a tree shares with others is heard."""
         entries = {t: self.objective.terms[t].a.numel() for t in self.trees[k].terms}
-        known = (entries[t] * min((s != HIDDEN).mean() for s in heard[t]) for t in heard)
+        known = (
+            entries[t] * min(np.count_nonzero(s != HIDDEN) / max(len(s), 1) for s in heard[t])
+            for t in heard
+        )
         return float(sum(known) / max(sum(entries.values()), 1))
 
     def disturb(self, k: int, noise: float, generator: torch.Generator) -> None:
@@ -269,16 +276,14 @@ class Descent:
 
     def _exact_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float:
         after = {**self.indices, **candidate}
-        return sum(
-            self.objective.change(t, self.sources[t], self.objective.sources(after, t))
-            for t in tree.terms
-        )
+        moved = self.objective.moved(candidate.keys(), after, self.sources)
+        return sum(self.objective.change(t, self.sources[t], new) for t, new in moved.items())
 
     def _put(self, k: int, candidate: dict[str, Indices]) -> None:
         self.indices = {**self.indices, **candidate}
-        for t in self.trees[k].terms:
-            self.sources[t] = self.objective.sources(self.indices, t)
-            self._moved_at[t] = self._clock
+        for t, new in self.objective.moved(candidate.keys(), self.indices, self.sources).items():
+            self.sources[t] = new
+        self._moved_at[[*self.trees[k].terms]] = self._clock
 
 
 def certain_gain(device: torch.device) -> float:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
-from .permutation import Permutation, source_of
+from .permutation import Permutation, place_units, source_of
 from .symmetry import AxisGroup, ParameterSymmetry, Segment, Symmetry
 from .validation import is_finite
 
@@ -111,6 +111,24 @@ class WeightMatching:
         """Where the entries of a term come from, a group of axes at a time."""
         parameter = self.terms[term].parameter
         return tuple(source_of(self.symmetry, indices, parameter, g) for g in parameter.groups)
+
+    def moved(
+        self, names: Collection[str], indices: Mapping[str, Indices], sources: Sequence[Sources]
+    ) -> dict[int, Sources]:
+        """The sources, under ``indices``, of the terms that the blocks ``names`` move; given those
+        of all terms from before these blocks moved."""
+        changed: dict[int, dict[int, Indices]] = {}
+        for name in names:
+            for occurrence in self.occurrences[name]:
+                t, g = occurrence.term, occurrence.group
+                groups = changed.setdefault(t, {})
+                if g not in groups:
+                    groups[g] = sources[t][g].copy()
+                place_units(self.symmetry, indices, occurrence.segment, groups[g])
+        return {
+            t: tuple(groups.get(g, source) for g, source in enumerate(sources[t]))
+            for t, groups in changed.items()
+        }
 
     def value(self, permutation: Permutation, term: int) -> float:
         """The inner product on one term, accumulated in float64."""

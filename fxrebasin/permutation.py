@@ -239,9 +239,21 @@ def source_of(
     source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
     for segment in group.segments:
         if segment.blocks:
-            moved = segment.positions[_permuted_index(symmetry, indices, segment, still)]
-            source[segment.positions] = moved
+            place_units(symmetry, indices, segment, source, still)
     return source
+
+
+def place_units(
+    symmetry: Symmetry,
+    indices: Mapping[str, Indices],
+    segment: Segment,
+    source: Indices,
+    still: Collection[str] = (),
+) -> None:
+    """Write into ``source``, as in :func:`source_of`, what comes to the positions of a segment."""
+    source[segment.positions] = segment.positions[
+        _permuted_index(symmetry, indices, segment, still)
+    ]
 
 
 def _permuted_index(

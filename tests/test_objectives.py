@@ -49,6 +49,28 @@ def case(name: str) -> tuple[Symmetry, State, State]:
     return symmetry, a, b
 
 
+@pytest.mark.parametrize("name", [*NAMES, "DenseConnections", "residual_mlp"])
+def test_only_what_moved_blocks_move_is_placed_anew(name: str) -> None:
+    symmetry, a, b = case(name)
+    objective = WeightMatching(symmetry, b, a)
+    before, after = (
+        symmetry.sample(torch.Generator().manual_seed(seed)).indices for seed in (1, 2)
+    )
+    terms = range(len(objective.terms))
+    sources = [objective.sources(before, t) for t in terms]
+    kept = copy.deepcopy(sources)
+    for some in ([next(iter(symmetry.blocks))], list(symmetry.blocks)[1:], list(symmetry.blocks)):
+        indices = {n: after[n] if n in some else before[n] for n in symmetry.blocks}
+        moved = objective.moved(some, indices, sources)
+        assert sorted(moved) == objective.touched(set(some))
+        for t in terms:
+            expected = objective.sources(indices, t)
+            assert all(map(np.array_equal, moved.get(t, sources[t]), expected))
+    assert all(
+        np.array_equal(x, y) for t in terms for x, y in zip(sources[t], kept[t], strict=True)
+    )
+
+
 def moved_positions(permutation: Permutation, segment: Segment) -> dict[int, int]:
     """Per position of a segment, the position whose entry comes there, one at a time."""
     result = {}
