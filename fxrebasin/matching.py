@@ -100,7 +100,7 @@ def weight_matching(
         seed: of orders and starts. The result is deterministic for a seed, unless the budget is
             one of seconds.
         max_sweeps: visits of every block before giving up. 0 leaves every block where it is first
-            placed: most of the gain for a fraction of the time.
+            placed, which most often is most of the gain.
         order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
             ``alternating_order``, or a function like them.
         budget: spend time or rounds on better optima; by default one descent.
@@ -110,7 +110,8 @@ def weight_matching(
         bound: also compute an upper bound of the objective; about as long as a sweep.
         callback: called at every step, such as a block that was solved, with a ``Step``: the
             ``objective`` of what stopping there would return, what is ``gained`` by that, and the
-            ``seconds`` since the matching began. It raises ``StopIteration`` to stop.
+            ``seconds`` since the matching began. It raises ``StopIteration`` to stop, which is
+            no reason for a warning.
         device: where to compute; by default where A is.
         progress: show a progress bar.
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from networks import NETWORKS
-from randomise import randomise
+from random_pairs import random_pair
 from torch import Tensor
 
-import fxrebasin as fr
 from fxrebasin import Permutation, Symmetry
 from fxrebasin.cost_matrices import HIDDEN, CostMatrix
 from fxrebasin.objectives import WeightMatching
@@ -33,11 +30,7 @@ NAMES = [
 
 @cache
 def objective_of(name: str) -> WeightMatching:
-    network = NETWORKS[name]
-    torch.manual_seed(0)
-    model = network.factory()
-    symmetry = fr.analyze(model, args=network.inputs(2))
-    a, b = (randomise(copy.deepcopy(model), seed).state_dict() for seed in (1, 2))
+    symmetry, a, b = random_pair(name)
     return WeightMatching(symmetry, b, a)
 
 

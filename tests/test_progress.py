@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import io
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from networks import NETWORKS
-from randomise import randomise
-from torch import Tensor, nn
+from random_pairs import State, random_pair
+from torch import nn
 
 import fxrebasin as fr
 from fxrebasin import Alignment, Budget, Step, Symmetry
@@ -24,20 +21,9 @@ from fxrebasin.progress import Callback, Progress
 torch.set_num_threads(1)
 
 NAMES = ["mlp", "residual_mlp", "encoder_layer", "grouped_convolution", "lstm"]
-Case = tuple[Symmetry, dict[str, Tensor], dict[str, Tensor]]
 
 
-@cache
-def case(name: str) -> Case:
-    network = NETWORKS[name]
-    torch.manual_seed(0)
-    model = network.factory()
-    symmetry = fr.analyze(model, args=network.inputs(2))
-    a, b = (dict(randomise(copy.deepcopy(model), s).state_dict()) for s in (1, 2))
-    return symmetry, a, b
-
-
-def chain() -> Case:
+def chain() -> tuple[Symmetry, State, State]:
     """Layers that have many optima."""
     torch.manual_seed(0)
     nets = [nn.Sequential(*(nn.Linear(12, 12) for _ in range(5))) for _ in "ab"]
@@ -47,7 +33,7 @@ def chain() -> Case:
 
 
 def match(name: str, **options: Any) -> Alignment:
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
 
 
@@ -86,7 +72,7 @@ def test_a_matching_stopped_at_any_step_returns_what_it_said(name: str) -> None:
     in_first_descent = len(told(name)[0])
     steps, _ = told(name, budget=budget)
     assert len(steps) >= in_first_descent + 3
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     objective = WeightMatching(symmetry, b, a)
     for k, step in enumerate(steps, start=1):
         found = match(name, budget=budget, callback=StopAfter(k))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import NETWORKS
+from random_pairs import State, random_pair
 from randomise import randomise
-from torch import Tensor, nn
+from torch import nn
 
 import fxrebasin as fr
 from fxrebasin import Alignment, Budget, Symmetry
@@ -25,18 +25,7 @@ from fxrebasin.signatures import match_signatures, upper_bound
 
 torch.set_num_threads(1)
 
-State = dict[str, Tensor]
 NAMES = ["mlp", "attention_from_a_fused_projection", "grouped_convolution", "lstm"]
-
-
-@cache
-def case(name: str) -> tuple[Symmetry, State, State]:
-    network = NETWORKS[name]
-    torch.manual_seed(0)
-    model = network.factory()
-    symmetry = fr.analyze(model, args=network.inputs(2))
-    a, b = (dict(randomise(copy.deepcopy(model), s).state_dict()) for s in (1, 2))
-    return symmetry, a, b
 
 
 @cache
@@ -57,7 +46,7 @@ def match(symmetry: Symmetry, a: State, b: State, **options: Any) -> Alignment:
 
 
 def descent_of(name: str) -> Descent:
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     return Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
 
 
@@ -68,7 +57,7 @@ def value(objective: WeightMatching, indices: Any) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_budget_never_costs_anything(name: str) -> None:
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     found = match(symmetry, a, b, budget=Budget(rounds=6))
     assert found.objective_after >= match(symmetry, a, b).objective_after
     assert len(found.rounds) == 6
@@ -129,7 +118,7 @@ def test_a_start_leaves_a_valid_permutation_and_its_value(name: str, start: Any)
 
 @pytest.mark.parametrize("name", [*NAMES, "rotary_attention", "TiedLinears"])
 def test_no_permutation_exceeds_the_bound(name: str) -> None:
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     objective = WeightMatching(symmetry, b, a)
     limit = upper_bound(objective)
     found = match(symmetry, a, b, budget=Budget(rounds=8), bound=True)
@@ -194,7 +183,7 @@ def test_vectors_can_be_made_not_to_count() -> None:
 
 @pytest.mark.parametrize("bad", [-1.0, float("inf"), float("nan")])
 def test_a_weight_of_vectors_is_a_number(bad: float) -> None:
-    symmetry, a, b = case("mlp")
+    symmetry, a, b = random_pair("mlp")
     with pytest.raises(InvalidArgumentError, match="vector_weight must be a number from 0"):
         match(symmetry, a, b, vector_weight=bad)
 
@@ -204,7 +193,7 @@ def test_a_weight_of_vectors_is_a_number(bad: float) -> None:
 def test_the_gain_of_a_block_is_what_would_be_lost_without_it(
     name: str, budget: Budget | None
 ) -> None:
-    symmetry, a, b = case(name)
+    symmetry, a, b = random_pair(name)
     found = match(symmetry, a, b, budget=budget)
     objective = WeightMatching(symmetry, b, a)
     identity = symmetry.identity().indices

@@ -1,0 +1,27 @@
+"""A network of :mod:`networks`, its group, and two random state dicts that it fits."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import torch
+from networks import NETWORKS
+from randomise import randomise
+from torch import Tensor
+
+import fxrebasin as fr
+from fxrebasin import Symmetry
+
+State = dict[str, Tensor]
+
+
+@cache
+def random_pair(name: str) -> tuple[Symmetry, State, State]:
+    """The group, the weights of A, and those of B."""
+    network = NETWORKS[name]
+    torch.manual_seed(0)
+    model = network.factory()
+    symmetry = fr.analyze(model, args=network.inputs(2))
+    a, b = (dict(randomise(copy.deepcopy(model), seed).state_dict()) for seed in (1, 2))
+    return symmetry, a, b
