@@ -1,22 +1,23 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
-from . import schedules, testing
-from .activations import activation_matching
+from . import testing
 from .api import analyze, match, rebasin
-from .batch_norm import recompute_batch_norm
-from .constraints import pin, tie
-from .explanation import Explanation
-from .graph_module import RebasedModule
-from .matching import Alignment, weight_matching
-from .paths import Path, interpolate
-from .permutation import Permutation
-from .progress import Step
-from .report import Report
-from .rules.book import register_rule, unregister_rule
-from .rules.registry import Call
-from .search import Budget
-from .symmetry import Block, Segment, Symmetry
-from .verification import verify
+from .matching import schedules
+from .matching.progress import Step
+from .matching.search import Budget
+from .matching.solve import Alignment, weight_matching
+from .merging.interpolate import Path, interpolate
+from .models.rebased import RebasedModule
+from .objectives.activations import activation_matching
+from .passes.report import Report
+from .propagation.constraints import pin, tie
+from .repair.batch_norm import recompute_batch_norm
+from .rules.call import Call
+from .rules.registry import register_rule, unregister_rule
+from .symmetry.explanation import Explanation
+from .symmetry.group import Block, Segment, Symmetry
+from .symmetry.permutation import Permutation
+from .verification.verify import verify
 
 __version__ = "0.1.0"
 

@@ -10,24 +10,24 @@ import torch
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassBase
 
-from .constraints import Constraint
 from .errors import InvalidInputError
-from .front_ends import FRONT_ENDS, FrontEnd
-from .graph_module import META, RebasedModule
-from .matching import weight_matching
+from .matching.progress import Callback
+from .matching.schedules import Order, random_order
+from .matching.search import Budget
+from .matching.solve import weight_matching
+from .models.emission import emit
+from .models.rebased import META, RebasedModule
+from .models.validation import check_parameters, check_same_architecture
 from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
-from .permutation import Permutation
-from .progress import Callback
-from .report import Report, State, state_of
-from .rewriting import emit
-from .rules.book import rule_book
-from .rules.registry import Rule
-from .schedules import Order, random_order
-from .search import Budget
-from .symmetry import Symmetry
-from .tracing import deep_copy
-from .validation import check_parameters, check_same_architecture
-from .verification import run
+from .passes.report import Report, State, state_of
+from .propagation.constraints import Constraint
+from .rules.call import Rule
+from .rules.registry import rule_book
+from .symmetry.group import Symmetry
+from .symmetry.permutation import Permutation
+from .tracing.front_ends import FRONT_ENDS, FrontEnd
+from .tracing.symbolic import deep_copy
+from .verification.verify import run
 
 
 def analyze(

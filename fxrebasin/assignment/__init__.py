@@ -1,10 +1,10 @@
 """The linear assignment problem: one interface for every solver."""
 
-from .choice import assign, suitable
+from .assign import assign, suitable
 from .dense import solve_dense
-from .device_engine import solve_on_device
+from .device.engine import solve_on_device
 from .problem import Assignment, Engine
-from .sparse_engine import solve_sparse
+from .sparse.engine import solve_sparse
 
 __all__ = [
     "Assignment",

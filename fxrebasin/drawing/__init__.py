@@ -1,1 +1,1 @@
-"""Symmetry groups for the eye: the graph of blocks, its drawing, and a report as a page."""
+"""Pictures of plain data: blocks as an architecture, metrics as curves."""

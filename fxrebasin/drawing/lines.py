@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from .flows import ancestors
-from .layout import Event
+from ..symmetry.flows import ancestors
+from .arrangement import Event
 from .scene import Box, Scene
 
 Point = tuple[float, float]

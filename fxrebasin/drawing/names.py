@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from .graph import short_labels
-from .layout import Event, Layout
+from ..symmetry.as_graph import short_labels
+from .arrangement import Event, Layout
 
 
 class Names:

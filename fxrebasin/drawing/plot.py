@@ -16,22 +16,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..path_plot import save_figure
-from ..symmetry import Symmetry
-from .layout import Layout, arrange, cut_rows
+from ..symmetry.group import Symmetry
+from .arrangement import Layout, arrange, cut_rows
+from .curves import save_figure
 from .lines import Loop, lines, pinned_ends
 from .names import Names
 from .scene import COMFORTABLE, COMPACT, Scene
-from .shapes import (
-    COLOURS,
-    FAINT,
-    INK,
-    TIMES,
-    draw_box,
-    draw_line,
-    draw_loop,
-    draw_pinned_end,
-)
+from .shapes import COLOURS, FAINT, INK, TIMES, draw_box, draw_line, draw_loop, draw_pinned_end
 from .text import shortened, text_width
 
 if TYPE_CHECKING:

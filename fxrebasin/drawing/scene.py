@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .layout import Event, Layout
+from .arrangement import Event, Layout
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..constraints import Constraint
-from ..propagation import propagate
-from ..report import state_of
+from ..propagation.constraints import Constraint
+from ..propagation.interpreter import propagate
+from .report import state_of
 
 
 class Propagate(PassBase):

@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..report import keep, state_of
-from ..rewriting import emit
+from ..models.emission import emit
+from .report import keep, state_of
 
 
 class Rewrite(PassBase):

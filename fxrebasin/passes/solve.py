@@ -6,13 +6,13 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..matching import weight_matching
-from ..permutation import Permutation
-from ..progress import Callback
-from ..report import state_of
-from ..schedules import Order, random_order
-from ..search import Budget
-from ..validation import check_parameters, check_same_architecture
+from ..matching.progress import Callback
+from ..matching.schedules import Order, random_order
+from ..matching.search import Budget
+from ..matching.solve import weight_matching
+from ..models.validation import check_parameters, check_same_architecture
+from ..symmetry.permutation import Permutation
+from .report import state_of
 
 
 class Solve(PassBase):

@@ -8,10 +8,10 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
-from ..report import State, keep
-from ..rules.book import RuleBook, rule_book
-from ..validation import check_parameters
+from ..models.validation import check_parameters
+from ..rules.registry import RuleBook, rule_book
+from ..tracing.front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
+from .report import State, keep
 
 
 class Trace(PassBase):

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..report import state_of
-from ..verification import verify
+from ..verification.verify import verify
+from .report import state_of
 
 
 class Verify(PassBase):

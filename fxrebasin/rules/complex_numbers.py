@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..layout import Layout, positional
-from ..parameters import resolve
-from ..primitives import move
-from .registry import Call
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, positional
+from ..layouts.primitives import move
+from .call import Call
 
 
 def as_pairs(call: Call, x: Layout) -> Layout:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from .. import signature
-from ..layout import Layout, positional
-from ..parameters import resolve
-from ..primitives import merge, move, reduce
-from .registry import Call, Rule
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, positional
+from ..layouts.primitives import merge, move, reduce
+from ..signature import apply as signature
+from .call import Call, Rule
 
 
 def added(text: str) -> Rule:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import Layout, Shape, collapse, positional, varies_on
-from ..parameters import resolve
-from ..primitives import as_tensor
-from ..units import Ids
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, Shape, collapse, positional, varies_on
+from ..layouts.primitives import as_tensor
+from ..layouts.units import Ids
 from . import movement
-from .order import names_along, read
-from .registry import Call
+from .call import Call
+from .ordering import names_along, read
 
 CHOSEN = "is indexed by values that depend on the input"
 

@@ -8,20 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..concatenation import concatenate
-from ..layout import (
-    Layout,
-    along,
-    collapse,
-    pad_dims,
-    permute_dims,
-    positional,
-    reshape,
-)
-from ..parameters import resolve
-from ..primitives import as_tensor, move
-from ..units import NOWHERE, Ids
-from .registry import Call, Rule
+from ..layouts.adoption import resolve
+from ..layouts.concatenation import concatenate
+from ..layouts.layout import Layout, along, collapse, pad_dims, permute_dims, positional, reshape
+from ..layouts.primitives import as_tensor, move
+from ..layouts.units import NOWHERE, Ids
+from .call import Call, Rule
 
 
 def view(op: Callable[..., Any]) -> Rule:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..layout import Layout, reshape
-from ..parameters import resolve
-from ..primitives import drop_dims, reduce
-from .registry import Call
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, reshape
+from ..layouts.primitives import drop_dims, reduce
+from .call import Call
 
 
 def batch_norm(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..layout import Layout
-from .registry import Call, Rule
+from ..layouts.layout import Layout
+from .call import Call, Rule
 
 
 def fused_cell(*, gates: int, kept: int) -> Rule:

@@ -1,124 +1,164 @@
-"""Where rules are looked up: one dict from an op to what it does to layouts.
+"""Rules of the user's own, and where they come before the built-in ones.
 
-A rule takes the :class:`Call` at hand and the op's own arguments with tensors replaced by layouts,
-and returns a layout per result. It states mathematics only: no weights, no search.
+A rule can be given for an op, a Python function, a method of ``torch.Tensor`` or a type of module.
+:func:`register_rule` keeps it for the whole process; ``rules={...}`` of one call does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
+from torch import nn
+from torch._library.custom_ops import CustomOpDef
 
-from .. import primitives, signature
-from ..errors import InvalidArgumentError, RuleError
-from ..layout import Layout, Shape
-from ..parameters import resolve
-from ..signature import parse
-from ..units import Units
+from ..errors import InvalidArgumentError
+from ..signature.apply import parse
+from .call import Rule, spelled, spelled_for_module
+from .table import find_rule
 
-Rule = Callable[..., Layout | Sequence[Layout]]
+Target = Any
+"""An op, a ``torch.library`` custom op, a function, a method of ``torch.Tensor``, a module type."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_registered: dict[Target, Rule] = {}
+
+
+def register_rule(target: Target, rule: str | Rule | None = None) -> Any:
+    """Say what an op, function, method or type of module does to units.
+
+    As a signature, whose operands are the tensor arguments in order:
+
+    >>> import torch, fxrebasin as fr
+    >>> def scaled(x, scale):
+    ...     return x * scale
+    >>> fr.register_rule(scaled, "... c, c -> ... c")
+
+    or as a function that takes a ``Call`` and the target's own arguments, with tensors replaced by
+    layouts, and composes ``call.merge``, ``call.reduce``, ``call.move`` and ``call.pin``:
+
+    >>> @fr.register_rule(scaled)
+    ... def rule_of_scaled(call, x, scale):
+    ...     return call.merge(x, scale)
+    >>> fr.unregister_rule(scaled)
+
+    In the rule of a module type, operands with a name are parameters of the module,
+    ``"... i, weight: o i, bias: o -> ... o"``, as is ``call.parameter("weight")``.
+
+    A rule comes before the built-in one. It is believed: ``fxrebasin.testing.check_rule`` tells
+    whether it is right.
+
+    Raises:
+        InvalidArgumentError: the target is not something that can have a rule.
+        SignatureError: the signature cannot be read.
+    """
+    key = key_of(target)
+    if rule is None:
+
+        def register(function: F) -> F:
+            _registered[key] = as_rule(target, function)
+            return function
+
+        return register
+    _registered[key] = as_rule(target, rule)
+    return None
+
+
+def unregister_rule(target: Target) -> None:
+    """Forget a registered rule; a built-in one holds again.
+
+    Raises:
+        InvalidArgumentError: no rule was registered for the target.
+    """
+    if _registered.pop(key_of(target), None) is None:
+        raise InvalidArgumentError(f"no rule was registered for {target!r}")
+
+
+def key_of(target: Target) -> Target:
+    """What a target is known by; overloads of one op share a key, unless one is named."""
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return target
+    if isinstance(target, CustomOpDef):
+        return target._opoverload.overloadpacket
+    if inspect.isclass(target):
+        if is_module_type(target) and target is not nn.Module:
+            return target
+    elif callable(target):
+        name = getattr(target, "__name__", "")
+        is_method = name and getattr(torch.Tensor, name, None) is target
+        return method_key(name) if is_method else target
+    raise InvalidArgumentError(
+        f"{target!r} cannot have a rule; expected an op (torch.ops.name.space, or a "
+        "torch.library.custom_op), a function, a method of torch.Tensor, or a type of module"
+    )
+
+
+def is_module_type(target: Target) -> TypeGuard[type[nn.Module]]:
+    return inspect.isclass(target) and issubclass(target, nn.Module)
+
+
+def method_key(name: str) -> tuple[str, str]:
+    return ("method", name)
+
+
+def as_rule(target: Target, rule: str | Rule) -> Rule:
+    if not isinstance(rule, str):
+        if not callable(rule):
+            raise InvalidArgumentError(
+                f"the rule of {target!r} should be a signature or a function, not {rule!r}"
+            )
+        return rule
+    parse(rule)
+    return spelled_for_module(rule) if inspect.isclass(target) else spelled(rule)
 
 
 @dataclass(frozen=True)
-class Call:
-    """One execution of an op: the units of the analysis and the shapes of the results."""
+class RuleBook:
+    """All rules of one analysis: those of the call, then the registered ones, then the table."""
 
-    units: Units
-    op: str
-    shapes: tuple[Shape, ...]
-    parameters: Mapping[str, Layout] = field(default_factory=dict)
-    """Where the rule is that of a module: what the module stores, by name."""
-    schema: torch.FunctionSchema | None = None
-    """Where the rule is that of an op: what its arguments are."""
+    own: Mapping[Target, Rule] = field(default_factory=dict)
+
+    def of_op(self, op: torch._ops.OpOverload) -> Rule | None:
+        return self.own.get(op) or self.own.get(op.overloadpacket) or find_rule(op)
+
+    def of_function(self, function: Callable[..., Any]) -> Rule | None:
+        return self.own.get(function) if self.own else None
+
+    def of_method(self, name: str) -> Rule | None:
+        return self.own.get(method_key(name))
+
+    def of_module(self, module: nn.Module) -> Rule | None:
+        found = (self.own.get(kind) for kind in type(module).__mro__)
+        return next((rule for rule in found if rule is not None), None)
 
     @property
-    def shape(self) -> Shape:
-        return self.shapes[0]
+    def modules(self) -> tuple[type[nn.Module], ...]:
+        return tuple(key for key in self.own if is_module_type(key))
 
-    def results(self, found: Layout | Sequence[Layout]) -> list[Layout]:
-        """What a rule returned, checked: a layout of the right shape for every result."""
-        layouts = [found] if isinstance(found, Layout) else list(found)
-        if len(layouts) != len(self.shapes):
-            raise RuleError(
-                f"the rule of {self.op} returns {len(layouts)} layouts for {len(self.shapes)} "
-                "results; one that is not understood is call.pinned(operands)"
-            )
-        for k, (layout, shape) in enumerate(zip(layouts, self.shapes, strict=True)):
-            if layout.shape != shape:
-                raise RuleError(
-                    f"the rule of {self.op} says that result {k} has shape {layout.shape}, but "
-                    f"its shape is {shape}"
-                )
-        return layouts
-
-    def merge(self, *operands: Layout) -> Layout:
-        return primitives.merge(self.units, *operands)
-
-    def reduce(self, x: Layout, dims: Sequence[int], *, keepdim: bool = False) -> Layout:
-        return primitives.reduce(self.units, x, tuple(dims), keepdim=keepdim)
-
-    def tensors(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Layout | None]:
-        """The tensors among the arguments, in order; None where an optional one is absent."""
-        if self.schema is None:
-            values = [*args, *kwargs.values()]
-            return [x for x in values if x is None or isinstance(x, Layout)]
-        return [
-            args[k] if k < len(args) else kwargs.get(argument.name)
-            for k, argument in enumerate(self.schema.arguments)
-            if "Tensor" in str(argument.type) and not argument.is_out
-        ]
-
-    def move(self, x: Layout, movement: primitives.Movement) -> list[Layout]:
-        """The results of a view-like function of one tensor, which is run on the units."""
-        return primitives.move(resolve(self.units, x), movement)
-
-    def parameter(self, name: str) -> Layout:
-        """What the module that the rule is for stores under a name."""
-        if name not in self.parameters:
-            raise InvalidArgumentError(
-                f"the rule of {self.op} asks for {name!r}, but the module stores "
-                f"{sorted(self.parameters)}"
-            )
-        return self.parameters[name]
-
-    def signature(self, text: str, *operands: Layout | None, **sizes: int) -> Layout:
-        return signature.apply(self.units, text, operands, self.shape, sizes)
-
-    def pin(self, x: Layout, reason: str, dims: Sequence[int] | None = None) -> Layout:
-        dims = None if dims is None else tuple(d % x.ndim for d in dims)
-        return primitives.pin(self.units, x, reason, dims)
-
-    def pinned(self, *operands: Layout, reason: str | None = None) -> tuple[Layout, ...]:
-        """The results of an op that is not understood."""
-        reason = reason or f"{self.op} is not understood"
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        ops = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
         return tuple(
-            primitives.pinned(self.units, shape, *operands, reason=reason) for shape in self.shapes
+            key
+            for key in self.own
+            if not isinstance(key, (*ops, tuple)) and not inspect.isclass(key)
         )
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(key[1] for key in self.own if isinstance(key, tuple))
 
-def spelled(text: str) -> Rule:
-    """The rule of an op or function whose tensor arguments obey a signature.
 
-    Operands of an op follow its schema, those of a function are its positional and then its
-    keyword arguments; numbers and other options are not operands.
+def rule_book(rules: Mapping[Target, str | Rule] | None = None) -> RuleBook:
+    """The rules that hold in one call.
+
+    Raises:
+        InvalidArgumentError: a target is not something that can have a rule.
+        SignatureError: a signature cannot be read.
     """
-
-    def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
-        return [call.signature(text, *call.tensors(args, kwargs))] * len(call.shapes)
-
-    return rule
-
-
-def spelled_for_module(text: str) -> Rule:
-    """The rule of a type of module: operands with a name are what it stores under that name."""
-    names = parse(text).names
-
-    def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
-        given = iter(call.tensors(args, kwargs))
-        operands = [next(given, None) if n is None else call.parameters.get(n) for n in names]
-        return [call.signature(text, *operands)] * len(call.shapes)
-
-    return rule
+    given = {key_of(target): as_rule(target, rule) for target, rule in (rules or {}).items()}
+    return RuleBook({**_registered, **given})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..layout import Layout, positional, reshape
-from ..parameters import resolve
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, positional, reshape
+from .call import Call
 from .indexing import beside
-from .registry import Call
 
 
 def deformed_convolution(

@@ -10,20 +10,20 @@ from typing import Any
 
 import torch
 
-from ..layout import Layout
+from ..layouts.layout import Layout
 from . import (
     complex_numbers,
     contraction,
     indexing,
     movement,
     normalisation,
-    order,
-    places,
     recurrent,
     spatial,
     writing,
 )
-from .registry import Call, Rule, spelled
+from . import ordering as order
+from . import positional as places
+from .call import Call, Rule, spelled
 
 aten = torch.ops.aten
 

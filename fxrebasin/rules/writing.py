@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import Layout, Shape, pad_dims, positional
-from ..parameters import resolve
+from ..layouts.adoption import resolve
+from ..layouts.layout import Layout, Shape, pad_dims, positional
 from . import movement
+from .call import Call
 from .indexing import CHOSEN, beside, spread
-from .order import names_along, read
-from .registry import Call
+from .ordering import names_along, read
 
 
 def index_put(

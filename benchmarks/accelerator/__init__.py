@@ -1,0 +1,1 @@
+"""Alignment and assignment on an accelerator beside the processor."""

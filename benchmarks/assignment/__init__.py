@@ -1,0 +1,1 @@
+"""Linear assignment problems, beside other solvers."""

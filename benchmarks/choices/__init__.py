@@ -1,0 +1,1 @@
+"""What the choices of weight matching are worth, on trained networks."""

@@ -1,0 +1,1 @@
+"""The groups that are found in torchvision, timm and transformers."""

@@ -1,0 +1,305 @@
+"""Which models are understood, how completely, and how fast?
+
+Every model is given random weights, analysed, and permuted at random in all of its blocks; the
+permuted copy must compute what the model computes, in float64. As a control of the test's own
+power, the copy is also run with one moved tensor left in its old place, for a few tensors drawn at
+random: that must be visible in the output. Where most of those do not matter, every moved tensor
+is tried. Each model runs in a process of its own; rows that passed are kept, and a second run
+continues where the first one stopped.
+
+    python -m benchmarks.coverage --sections classification --models resnet18 vit_b_16
+    python -m benchmarks.coverage --fresh --table benchmarks/coverage/coverage.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
+
+import fxrebasin as fr
+from benchmarks.coverage.sections import SECTIONS
+from benchmarks.measuring.double_precision import run_in_double_precision
+from benchmarks.measuring.isolation import peak_memory, run_apart
+from benchmarks.measuring.models import randomise
+from benchmarks.measuring.reporting import (
+    ROOT,
+    commit,
+    markdown_table,
+    provenance,
+    write_atomically,
+)
+from fxrebasin.errors import RefutedWarning
+from fxrebasin.models.outputs import output_tensors
+
+TOLERANCE = 1e-9  # relative, of the permuted model's output, in float64
+VISIBLE = 1e-6  # relative, what leaving out one tensor must at least change
+CONTROLS = 3
+HEADER = (
+    *("model", "input", "front end", "blocks", "movable units", "log order", "coverage", "error"),
+    *("control", "analysis (s)", "forward (s)", "unknown ops", "status"),
+)
+LEGEND = (
+    "Error: the largest change of an output relative to the largest entry of that output, in "
+    "float64, when all blocks are permuted at random. Control: the same if one moved tensor is "
+    f"left in its old place: the median of {CONTROLS} drawn at random, or of all where most of "
+    "those do not matter (some tensors, such as biases before a norm, may lie anywhere). "
+    "`python -m benchmarks.coverage` measures this table."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one model; ``nan`` where it was not reached."""
+
+    section: str
+    model: str
+    commit: str
+    threads: int
+    size: str = ""
+    front_end: str = ""
+    blocks: int = 0
+    movable_units: int = 0
+    log_order: float = float("nan")
+    coverage: float = float("nan")
+    error: float = float("nan")
+    control: float = float("nan")
+    """The median relative change of the output when one tensor is left in its old place."""
+    analysis: float = float("nan")
+    forward: float = float("nan")
+    unknown_ops: dict[str, int] = field(default_factory=dict)
+    refuted: str = ""
+    """What the analysis said of blocks that failed its own test."""
+    failure: str = ""
+    memory: float = float("nan")
+    """Peak of the process, in GiB."""
+
+    @property
+    def status(self) -> str:
+        if self.failure:
+            return self.failure
+        if not self.error <= TOLERANCE:  # also if it is nan
+            return "output changed"
+        if self.refuted:
+            return "blocks refuted"
+        if self.unknown_ops:
+            return "unknown ops"
+        if not self.blocks:
+            return "nothing moves"
+        return "ok" if self.control > VISIBLE else "control too weak"
+
+    @property
+    def preserved(self) -> bool:
+        return self.error <= TOLERANCE
+
+    @property
+    def in_budget(self) -> bool:
+        return self.analysis <= 3 * self.forward + 2
+
+    def cells(self) -> tuple[str, ...]:
+        unknown = ", ".join(f"{op} x {n}" for op, n in self.unknown_ops.items())
+        return (
+            *(self.model, self.size, self.front_end, f"{self.blocks:,}"),
+            *(f"{self.movable_units:,}", f"{self.log_order:,.1f}", f"{self.coverage:.1%}"),
+            *(f"{self.error:.1e}", f"{self.control:.1e}"),
+            *(f"{self.analysis:.2f}", f"{self.forward:.2f}", unknown or "none", self.status),
+        )
+
+
+@torch.no_grad()
+def measure(row: Row) -> Row:
+    """Measure one model; runs in a process of its own."""
+    torch.set_num_threads(row.threads)
+    torch.manual_seed(0)
+    model, args, kwargs = SECTIONS[row.section].build(row.model)
+    model.eval()
+    randomise(model, *args, **kwargs)
+    model(*args, **kwargs)  # the warm-up
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model(*args, **kwargs)
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RefutedWarning)
+        symmetry = fr.analyze(model, args=args, kwargs=kwargs)
+    analysis = time.perf_counter() - start
+    refuted = [str(w.message) for w in caught if issubclass(w.category, RefutedWarning)]
+    first = next(t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+    error, control = _moved(model, symmetry, args, kwargs)
+    return replace(
+        row,
+        size=" x ".join(map(str, first.shape)),
+        front_end=symmetry.front_end,
+        blocks=symmetry.block_count,
+        movable_units=symmetry.movable_units,
+        log_order=symmetry.log_order,
+        coverage=symmetry.coverage,
+        error=error,
+        control=control,
+        analysis=analysis,
+        forward=statistics.median(seconds),
+        unknown_ops=dict(symmetry.unknown_ops),
+        refuted="; ".join(refuted),
+        memory=peak_memory(),
+    )
+
+
+def _moved(
+    model: nn.Module, symmetry: fr.Symmetry, args: object, kwargs: object
+) -> tuple[float, float]:
+    """How much the outputs change when everything moves, and when all but one tensor does."""
+    model.double()
+    expected = output_tensors(run_in_double_precision(model, args, kwargs))
+    _forget(model)
+    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+
+    def change() -> float:
+        _forget(moved)
+        found = output_tensors(run_in_double_precision(moved, args, kwargs))
+        return max(map(_difference, found, expected)) if len(found) == len(expected) else torch.inf
+
+    error = change()
+    places, originals = dict(moved.named_parameters()), dict(model.named_parameters())
+    changed = sorted(n for n, t in originals.items() if not torch.equal(t, places[n]))
+
+    def change_without(name: str) -> float:
+        kept = places[name].clone()
+        places[name].copy_(originals[name])
+        found = change()
+        places[name].copy_(kept)
+        return found
+
+    return error, median_control(changed, change_without)
+
+
+def median_control(names: list[str], change_without: Callable[[str], float]) -> float:
+    """The median change where one of the moved tensors stays; 0 where nothing moves.
+
+    Of a few that are drawn at random, as every one costs a run of the model; chance may draw those
+    that do not matter, and then all of them are asked.
+    """
+    drawn = random.Random(0).sample(names, min(CONTROLS, len(names)))
+    changes = [change_without(name) for name in drawn]
+    if changes and statistics.median(changes) <= VISIBLE:
+        changes += [change_without(name) for name in names if name not in drawn]
+    return statistics.median(changes) if changes else 0.0
+
+
+def _forget(model: nn.Module) -> None:
+    """Some models keep what they compute from their weights until they are trained again."""
+    model.train().eval()
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return torch.inf
+    if not expected.numel() or torch.equal(found, expected):
+        return 0.0
+    found, expected = found.double(), expected.double()
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:
+    """Measure one model in a fresh process; whatever goes wrong there becomes the row's status."""
+    try:
+        return run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
+    except Exception as error:  # any failure is a result here
+        reason = (str(error).strip().splitlines() or [""])[0][:120]
+        return replace(row, failure=f"{type(error).__name__}: {reason}")
+
+
+def summary(rows: list[Row]) -> str:
+    """One line: how many pass, the largest error, and who is slow."""
+    passed = [row for row in rows if row.status == "ok"]
+    kept = sum(row.preserved for row in rows)
+    worst = max((row.error for row in passed), default=float("nan"))
+    least = min((row.coverage for row in passed), default=float("nan"))
+    slow = [row.model for row in rows if not row.in_budget]
+    return (
+        f"{len(passed)} of {len(rows)} models pass; the function is preserved by {kept}; largest "
+        f"error {worst:.1e}, smallest coverage {least:.1%}; analysis takes at most 3 forward "
+        f"passes + 2 s for {len(rows) - len(slow)} of {len(rows)}"
+        f"{': not for ' + ', '.join(slow) if slow else ''}."
+    )
+
+
+def document(rows: list[Row]) -> str:
+    """All sections as Markdown."""
+    notes = provenance((row.commit for row in rows), (row.threads for row in rows))
+    parts = ["# Coverage", f"{notes}\n{LEGEND}"]
+    for key, section in SECTIONS.items():
+        mine = [row for row in rows if row.section == key]
+        if mine:
+            table = markdown_table(HEADER, [row.cells() for row in mine])
+            parts += [f"## {section.title}", summary(mine), table]
+    return "\n\n".join(parts) + "\n"
+
+
+def _wanted(sections: list[str], patterns: list[str]) -> list[tuple[str, str]]:
+    return [
+        (key, name)
+        for key in sections
+        for name in SECTIONS[key].names()
+        if any(fnmatch(name, pattern) for pattern in patterns)
+    ]
+
+
+def _passed(results: Path) -> dict[tuple[str, str], Row]:
+    """The rows of earlier runs that need not be measured again; of two, the later one counts."""
+    kept = [Row(**json.loads(line)) for line in results.read_text().splitlines()]
+    latest = {(row.section, row.model): row for row in kept}
+    return {key: row for key, row in latest.items() if row.status == "ok"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--models", nargs="+", default=["*"], help="names or patterns (vit_*)")
+    parser.add_argument("--results", type=Path, default=ROOT / "build/benchmarks/coverage.jsonl")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is in --results")
+    parser.add_argument("--table", type=Path, help="write the Markdown tables here")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", type=float, default=12, help="GiB per model")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds per model")
+    options = parser.parse_args()
+
+    wanted = _wanted(options.sections, options.models)
+    if not wanted:
+        parser.error(f"no model is called {' or '.join(options.models)}")
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.touch()
+    done = {} if options.fresh else _passed(options.results)
+    now = commit()
+    with options.results.open("a") as file:
+        for key in (progress := tqdm(wanted, unit="model")):
+            if key not in done:
+                progress.set_description(key[1])
+                row = Row(key[0], key[1], now, options.threads)
+                done[key] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
+                print(json.dumps(asdict(done[key])), file=file, flush=True)
+    rows = [done[key] for key in wanted]
+    print(document(rows))
+    if options.table:
+        write_atomically(options.table, document(rows))
+    return int(any(row.status != "ok" for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

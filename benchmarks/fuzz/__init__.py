@@ -1,0 +1,1 @@
+"""Random networks, and whether the groups that are found in them hold."""

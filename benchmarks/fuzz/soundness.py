@@ -1,0 +1,211 @@
+"""Does the group that was found for a random network leave its function unchanged?
+
+Every network is analysed as its constructors leave it, twice: raw, and with the analysis' test of
+itself. Then all its weights and running statistics are drawn afresh, in float64, and random
+members of both groups are applied to it: its outputs may not change.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+import fxrebasin as fr
+from benchmarks.fuzz.networks import Recipe, build, example_inputs
+from fxrebasin.errors import ClosureWarning, RefutedWarning
+
+TOLERANCE = 1e-10
+"""Relative, of what a permuted model returns; exact up to rounding, which is some 1e-15."""
+VISIBLE = 1e-7
+"""Relative, what leaving one tensor in its place must change at least."""
+SAMPLES = 4
+CONTROLS = 3
+SHAKE = 1e-15
+"""Relative size of the disturbance that shows how much a network amplifies rounding errors."""
+CALM = 1e-12
+"""Relative, what the disturbance may change. Weights for which it changes more prove nothing."""
+STATISTICS = {"running_mean": 0.0, "running_var": 0.5}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found out about one network."""
+
+    raw_error: float
+    """The largest change of an output by the group that was not tested; relative."""
+    error: float
+    """The same for the group that `analyze` returns."""
+    raw_log_order: float
+    log_order: float
+    pinned: bool
+    """Whether the analysis' test of itself made the group smaller."""
+    unclosed: bool
+    """Whether a parameter did not close under the permutations of its units, and was pinned."""
+    control: float
+    """The largest change where a tensor that should move stays; nan if none moves."""
+    seconds: float
+    unknown_ops: dict[str, int]
+    front_end: str
+
+    @property
+    def judged(self) -> bool:
+        """Whether there were weights for which rounding errors stay small."""
+        return self.error == self.error
+
+    @property
+    def sound(self) -> bool:
+        return self.error <= TOLERANCE
+
+    @property
+    def raw_sound(self) -> bool:
+        return self.raw_error <= TOLERANCE
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """Every output, in float64."""
+    raised = [x.double() if x.is_floating_point() else x for x in inputs]
+    return [y for y in tree_leaves(model(*raised)) if isinstance(y, Tensor)]
+
+
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest change of an output, relative to the largest entry of that output."""
+    changes = [
+        float((x - y).abs().max() / y.abs().max().clamp_min(1e-300))
+        for x, y in zip(found, expected, strict=True)
+    ]
+    return max(change if change == change else float("inf") for change in changes)
+
+
+def randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw every parameter and running statistic afresh, in float64 and in place.
+
+    Matrices and kernels are scaled by what they sum over, so that values neither vanish nor grow;
+    buffers that are constants of the model stay as they are.
+    """
+    model.double()
+    for parameter in model.parameters():
+        summed = parameter[0].numel() if parameter.ndim > 1 else 1
+        fresh = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.copy_(fresh / summed**0.5)
+    for name, buffer in model.named_buffers():
+        kind = name.rpartition(".")[2]
+        if kind in STATISTICS:
+            fresh = torch.rand(buffer.shape, generator=generator, dtype=torch.float64)
+            buffer.copy_(fresh + STATISTICS[kind])
+
+
+def shaken(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A copy whose weights differ by a few times the precision of float64."""
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.mul_(1 + SHAKE * noise)
+    return other
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A network with random weights, and what it returns."""
+
+    model: nn.Module
+    inputs: tuple[Tensor, ...]
+    expected: list[Tensor]
+
+    def change(self, model: nn.Module) -> float:
+        return difference(evaluate(model, self.inputs), self.expected)
+
+    def error(self, symmetry: fr.Symmetry) -> float:
+        """The largest change that random members of a group make."""
+        if not symmetry.blocks:
+            return 0.0
+        return max(self.change(p.apply_to(self.model)) for p in moving(symmetry))
+
+    @torch.no_grad()
+    def control(self, symmetry: fr.Symmetry) -> float:
+        """The largest change if one tensor stays where it was while all others move."""
+        if not symmetry.blocks:
+            return float("nan")
+        moved = moving(symmetry)[0].apply_to(self.model)
+        before, places = self.model.state_dict(), moved.state_dict()
+        names = sorted(name for name, t in before.items() if not torch.equal(t, places[name]))
+        changes = [0.0]
+        for name in random.Random(0).sample(names, min(CONTROLS, len(names))):
+            kept = places[name].clone()
+            places[name].copy_(before[name])
+            changes.append(self.change(moved))
+            places[name].copy_(kept)
+        return max(changes)
+
+
+def moving(symmetry: fr.Symmetry, count: int = SAMPLES) -> list[fr.Permutation]:
+    """Random members of a group that move something."""
+    found: list[fr.Permutation] = []
+    generator = torch.Generator().manual_seed(0)
+    while len(found) < count:
+        drawn = symmetry.sample(generator)
+        if drawn.moved_units:
+            found.append(drawn)
+    return found
+
+
+@torch.no_grad()
+def trial(recipe: Recipe, attempts: int = 5) -> Trial | None:
+    """A network with weights for which rounding errors stay small; None if there are none.
+
+    Whether they do is decided before any permutation is tried.
+    """
+    for seed in range(attempts):
+        generator = torch.Generator().manual_seed(seed)
+        model = build(recipe)
+        randomise(model, generator)
+        inputs = example_inputs(recipe, seed=seed + 1)
+        found = Trial(model, inputs, evaluate(model, inputs))
+        if found.change(shaken(model, generator)) <= CALM:
+            return found
+    return None
+
+
+def analyse(recipe: Recipe, *, check: bool = True) -> tuple[fr.Symmetry, set[type[Warning]]]:
+    """The group of a network, and which doubts of its own the analysis has spoken of."""
+    with warnings.catch_warnings(record=True) as caught:
+        for doubt in (RefutedWarning, ClosureWarning):
+            warnings.simplefilter("always", doubt)
+        symmetry = fr.analyze(build(recipe), args=example_inputs(recipe), check=check)
+    return symmetry, {w.category for w in caught}
+
+
+def judge(recipe: Recipe) -> Verdict:
+    """Analyse a network, and test what comes out."""
+    start = time.perf_counter()
+    symmetry, doubts = analyse(recipe)
+    seconds = time.perf_counter() - start
+    pinned = RefutedWarning in doubts
+    raw = analyse(recipe, check=False)[0] if pinned else symmetry
+    tried = trial(recipe)
+    results: dict[str, Any] = {name: float("nan") for name in ("raw_error", "error", "control")}
+    if tried is not None:
+        error = tried.error(symmetry)
+        results = {
+            "raw_error": tried.error(raw) if pinned else error,
+            "error": error,
+            "control": tried.control(symmetry),
+        }
+    return Verdict(
+        **results,
+        raw_log_order=raw.log_order,
+        log_order=symmetry.log_order,
+        pinned=pinned,
+        unclosed=ClosureWarning in doubts,
+        seconds=seconds,
+        unknown_ops=dict(symmetry.unknown_ops),
+        front_end=symmetry.front_end,
+    )

@@ -1,0 +1,1 @@
+"""Processes, models and tables that the benchmarks share."""

@@ -1,0 +1,83 @@
+"""What every table of a benchmark needs: where it was measured, Markdown, and a safe write."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def commit() -> str:
+    """The commit that is checked out, marked if any file but the tables differs from it."""
+
+    def git(*args: str) -> str:
+        command = ["git", "--no-optional-locks", *args]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    found = git("rev-parse", "--short", "HEAD") or "unknown"
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/**/*.md")
+    return f"{found} (dirty)" if changed else found
+
+
+def machine() -> str:
+    """Processor, cores and the versions that matter, in one line."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [r for r in cpuinfo.read_text().splitlines() if r.startswith("model name")]
+        processor = named[0].partition(":")[2].strip() if named else processor
+    return (
+        f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    )
+
+
+def provenance(commits: Iterable[str], threads: Iterable[int]) -> str:
+    """The paragraph above a table: which code was measured, where, with what, and when."""
+    used = " and ".join(str(n) for n in sorted(set(threads)))
+    today = datetime.date.today().isoformat()
+    return (
+        f"Measured at commit {' and '.join(sorted(set(commits)))} on {machine()}, "
+        f"with {used} thread{'' if used == '1' else 's'}; written on {today}."
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its columns aligned in the source too; the first one is left-aligned.
+
+    >>> print(markdown_table(("model", "n"), [("resnet18", "12")]))
+    | model    |  n |
+    | :------- | -: |
+    | resnet18 | 12 |
+    """
+    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(2, *map(len, column)) for column in zip(header, *cells, strict=True)]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]
+    lines = [
+        [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        for row in (header, rule, *cells)
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,1 @@
+"""Solve assignment problems by tensor operations, and by kernels where Triton compiles them."""

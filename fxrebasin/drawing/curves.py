@@ -1,0 +1,210 @@
+"""Draw paths: a row of panels per comparison, a panel per metric.
+
+The loss panel shows what the barrier is: the straight line between the two end losses (dashed)
+and an arrow from it up to the highest point above it. Curves are named where they are
+farthest apart, so no legend is needed.
+
+>>> from fxrebasin.merging.interpolate import Path
+>>> before = Path((0, 0.5, 1), {"loss": (1.0, 4.0, 2.0)})
+>>> after = Path((0, 0.5, 1), {"loss": (1.0, 1.6, 2.0)})
+>>> figure = draw_rows([Row("MLP", (("before", before), ("after", after)))])
+>>> len(figure.axes)
+1
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidArgumentError
+from ..files import replacing
+from ..merging.path import Path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Two colours that stay apart for every kind of colour vision, and greys for everything else.
+_COLOURS = ("#c8553d", "#1f6f9f")
+_INK, _FAINT = "#3a3a3a", "#9a9a9a"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of panels: a title, and one or two paths with their labels ("" for none)."""
+
+    title: str
+    paths: tuple[tuple[str, Path], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.paths) <= len(_COLOURS):
+            raise InvalidArgumentError(f"a row shows one or two paths, got {len(self.paths)}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that all paths have, in the order of the first, the loss in front."""
+        names = [n for n in self.paths[0][1].metrics if all(n in p.metrics for _, p in self.paths)]
+        return tuple(sorted(names, key=lambda name: name != "loss"))
+
+
+def draw_rows(rows: Sequence[Row]) -> Figure:
+    """Draw one row of panels per comparison, one panel per metric.
+
+    Args:
+        rows: at least one.
+
+    Returns:
+        A matplotlib figure that pyplot knows nothing of.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is missing.
+        InvalidArgumentError: there are no rows.
+    """
+    if not rows:
+        raise InvalidArgumentError("there are no rows to draw")
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "drawing needs matplotlib: pip install 'fxrebasin[demo]'", name="matplotlib"
+        ) from error
+
+    columns = max(len(row.metrics) for row in rows)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(5.6 * columns, 3.9 * len(rows)), dpi=150, layout=layout)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for row, panels in zip(rows, grid, strict=True):
+        for panel in panels[len(row.metrics) :]:
+            panel.remove()
+        for metric, panel in zip(row.metrics, panels, strict=False):
+            _draw_metric(panel, row, metric)
+    return figure
+
+
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""The same picture is the same file, whenever it is drawn."""
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file that appears complete or not at all.
+
+    Args:
+        figure: what :func:`draw_rows` returned.
+        path: where to; the ending chooses the format.
+
+    Raises:
+        InvalidArgumentError: matplotlib cannot write files with this ending.
+        OSError: the folder is missing or cannot be written.
+    """
+    target = FilePath(path)
+    kind = target.suffix.removeprefix(".").lower()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise InvalidArgumentError(
+            f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
+        )
+    with replacing(target) as draft:
+        figure.savefig(draft, format=kind, metadata=_UNDATED.get(kind))
+
+
+def _draw_metric(panel: Axes, row: Row, metric: str) -> None:
+    curves = [np.array(path.metrics[metric]) for _, path in row.paths]
+    for (_, path), values, colour in zip(row.paths, curves, _COLOURS, strict=False):
+        panel.plot(path.points, values, color=colour, lw=2.2, marker="o", ms=4.5, zorder=3)
+    labels = [label for label, _ in row.paths]
+    if metric == "loss":
+        for number, (label, path) in enumerate(row.paths):
+            if not _draw_barrier(panel, path, _COLOURS[number]):
+                labels[number] = f"{label} (barrier {path.barrier:.2g})" if label else ""
+    _dress(panel, row, metric, curves)
+    _name_curves(panel, row, curves, labels)
+
+
+def _draw_barrier(panel: Axes, path: Path, colour: str) -> bool:
+    """Draw the line between the end losses, and an arrow from it to the highest point above it.
+
+    Say whether the barrier is high enough for an arrow to be seen.
+    """
+    if not np.isfinite(path.heights).all():
+        return False
+    ends = (path.losses[0], path.losses[-1])
+    panel.plot((0, 1), ends, color=_FAINT, lw=1.2, ls=(0, (4, 3)), zorder=2)
+    top = int(np.argmax(path.heights))
+    t, loss = path.points[top], path.losses[top]
+    low, high = panel.get_ylim()
+    if path.barrier < 0.15 * (high - low):
+        return False
+    panel.annotate(
+        "",
+        xy=(t, loss),
+        xytext=(t, loss - path.barrier),
+        arrowprops={"arrowstyle": "<|-|>", "color": colour, "lw": 1.3, "shrinkA": 0, "shrinkB": 3},
+        zorder=4,
+    )
+    panel.text(
+        t,
+        loss - 0.65 * path.barrier,  # low on the arrow, where a narrow hill leaves more room
+        f"barrier\n{path.barrier:.3g}",
+        ha="center",
+        va="center",
+        color=colour,
+        fontweight="bold",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        zorder=5,
+    )
+    return True
+
+
+def _name_curves(
+    panel: Axes, row: Row, curves: Sequence[NDArray[np.float64]], labels: Sequence[str]
+) -> None:
+    """Write each curve's label beside it, where the curves are farthest apart."""
+    for number, ((_, path), values) in enumerate(zip(row.paths, curves, strict=True)):
+        points = np.array(path.points)
+        line = np.interp(points, points[[0, -1]], values[[0, -1]])
+        rival = line
+        if len(curves) == 2:
+            other = row.paths[1 - number][1]
+            rival = np.interp(points, other.points, curves[1 - number])
+        gap = np.where(np.isfinite(values - rival), values - rival, 0)
+        spot = int(np.argmax(np.abs(gap)))
+        if not labels[number] or not np.isfinite(values[spot]):
+            continue
+        # Level curves part by their number, so that the two labels never lie on each other.
+        upwards = gap[spot] > 0 if gap[spot] else number == 0
+        panel.annotate(
+            labels[number],
+            xy=(points[spot], values[spot]),
+            xytext=(0, 10 if upwards else -11),
+            textcoords="offset points",
+            ha="left" if points[spot] < 0.2 else "right" if points[spot] > 0.8 else "center",
+            va="bottom" if upwards else "top",
+            color=_COLOURS[number],
+            fontweight="bold",
+        )
+
+
+def _dress(panel: Axes, row: Row, metric: str, curves: Sequence[NDArray[np.float64]]) -> None:
+    """Axes, grid and margins; a share between 0 and 1 is shown in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    panel.set_title(f"{row.title}: {metric}" if row.title else metric, loc="left", color=_INK)
+    panel.set_xticks((0, 0.25, 0.5, 0.75, 1), ("A", "¼", "½", "¾", "B"))
+    panel.set_xlim(-0.04, 1.04)
+    panel.margins(y=0.17)
+    values = np.concatenate(curves)
+    if "accuracy" in metric and np.nanmin(values) >= 0 and np.nanmax(values) <= 1:
+        panel.yaxis.set_major_formatter(PercentFormatter(1))
+    panel.grid(axis="y", color="#e6e6e6", lw=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(length=0, colors=_INK)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.spines["bottom"].set_color(_FAINT)

@@ -1,0 +1,106 @@
+"""Concatenation: coordinates are paired up across the operands and concatenated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from .adoption import resolve
+from .layout import Layout, along, collapse, varies_on
+from .settling import canonical
+from .units import NOWHERE, Ids, Units, mix, sorted_set
+
+
+def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
+    """The layout of ``torch.cat``; an empty tensor of one dimension is left out, as there.
+
+    >>> units = Units()
+    >>> a, b = units.fresh(2), units.fresh(3)
+    >>> both = concatenate(units, [Layout((2,), (a,)), Layout((3,), (b,))], 0)
+    >>> both.coordinates[0].tolist() == [*a.tolist(), *b.tolist()]
+    True
+    """
+    xs = [resolve(units, x) for x in operands if x.shape != (0,)]
+    columns = _columns(units, xs, dim)
+    for column in columns:
+        tell_operands_apart(units, column)
+    if _ambiguous(columns):
+        places = units.positions(-1, len(xs))
+        columns.append([places[k].reshape([1] * x.ndim) for k, x in enumerate(xs)])
+    lengths = [x.shape[dim] for x in xs]
+    _claim_operands(units, columns, lengths, dim)
+    shape = list(xs[0].shape)
+    shape[dim] = sum(lengths)
+    return Layout(tuple(shape), tuple(_concatenate(column, lengths, dim) for column in columns))
+
+
+def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
+    """Units that come from different operands were made differently, and are not exchangeable."""
+    sets = [sorted_set(c) for c in column]
+    operand = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
+    ids, inverse = np.unique(np.concatenate(sets), return_inverse=True)
+    labels = np.zeros(len(ids), dtype=np.uint64)
+    np.add.at(labels, inverse, mix(operand))
+    movable = ~units.is_pinned(ids)
+    if len(np.unique(labels[movable])) > 1:
+        units.label(ids[movable], labels[movable])
+
+
+def _columns(units: Units, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
+    """Per coordinate of the result, the coordinate of every operand that goes into it."""
+    lists = [canonical(units, x.coordinates) for x in xs]
+    columns = []
+    for c in list(lists[0]):
+        if c.shape[dim] > 1:
+            continue
+        twins = [next((k for k, o in enumerate(x) if np.array_equal(o, c)), None) for x in lists]
+        if all(k is not None for k in twins):
+            columns.append([x.pop(k) for x, k in zip(lists, twins, strict=True) if k is not None])
+    for x in lists:
+        x.sort(key=lambda c: (bool(units.is_pinned(c).all()), varies_on(c)))
+    nowhere = np.full([1] * xs[0].ndim, NOWHERE, dtype=np.int64)
+    for k in range(max(len(x) for x in lists)):
+        columns.append([x[k] if k < len(x) else nowhere for x in lists])
+    return columns
+
+
+def _ambiguous(columns: list[list[Ids]]) -> bool:
+    """Could entries of two operands have the same units everywhere?"""
+    if not columns:
+        return True
+    sets = [[sorted_set(c) for c in column] for column in columns]
+    if any(_disjoint(column) for column in sets):
+        return False
+    return not all(
+        any(np.intersect1d(column[a], column[b]).size == 0 for column in sets)
+        for a, b in combinations(range(len(columns[0])), 2)
+    )
+
+
+def _disjoint(sets: Sequence[Ids]) -> bool:
+    together = np.concatenate(sets)
+    return len(sorted_set(together)) == len(together)
+
+
+def _claim_operands(units: Units, columns: list[list[Ids]], lengths: list[int], dim: int) -> None:
+    """Claim that the units of an entry say which operand it comes from."""
+    operands = units.positions(-1, len(lengths))
+    for column in columns:
+        sets = [sorted_set(c) for c in column]
+        if _disjoint(sets):
+            units.claim((np.concatenate(sets),), (np.repeat(operands, [len(s) for s in sets]),))
+            return
+    ndim = columns[0][0].ndim
+    keys = tuple(_concatenate(column, lengths, dim) for column in columns)
+    units.claim(keys, (along(np.repeat(operands, lengths), dim, ndim),))
+
+
+def _concatenate(column: list[Ids], lengths: list[int], dim: int) -> Ids:
+    sizes = [max(ns) for ns in zip(*(c.shape for c in column), strict=True)]
+    parts = []
+    for c, length in zip(column, lengths, strict=True):
+        target = [length if d == dim else n for d, n in enumerate(sizes)]
+        parts.append(np.broadcast_to(c, target))
+    return collapse(np.concatenate(parts, axis=dim))

@@ -1,0 +1,96 @@
+"""Axes of parameters that turn out to be in groups after they were named.
+
+A weight that is normalised before it is used has named its axes by itself when it meets the op
+that says in which groups they are: the input channels of a grouped convolution then bear the same
+names in every group. That is noted here, and the model is run on units once more, with names of
+their own for every group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .adoption import Parameter
+from .layout import Layout, along, varies_on
+from .units import Ids, Meeting, Units, sorted_set
+
+Groups = dict[str, dict[int, tuple[int, Ids]]]
+"""Per parameter and axis that is in groups, the axis they lie on, and the group of each of its
+positions."""
+
+
+def note_groups(
+    units: Units, operands: Sequence[Layout], products: Iterable[tuple[int, ...]]
+) -> None:
+    """Note the units along one dim of an operand that could be others in each of its groups.
+
+    They meet such units in another operand, or ``products``, the dims that the result multiplies
+    out, tell them apart by group. The operands have a dim per letter of a signature.
+    """
+    of_result = {dims for dims in products if len(dims) == 2}
+    for weight in operands:
+        if weight.parameter is None:
+            own = [(set(varies_on(c)), c) for c in weight.coordinates if _moves(units, c)]
+            others = [x for x in operands if x is not weight and x.parameter is None]
+            met = {varies_on(c) for x in others for c in x.coordinates if _moves(units, c)}
+            for dims in of_result | {dims for dims in met if len(dims) == 2}:
+                if any(span.issuperset(dims) for span, _ in own):
+                    continue
+                for inner, outer in (dims, dims[::-1]):
+                    shared = [c for span, c in own if span == {inner}]
+                    grouped = [c for span, c in own if outer in span]
+                    units.meetings += [
+                        Meeting(c, g.ravel(), _numbers(g, outer)) for c in shared for g in grouped
+                    ]
+
+
+def _moves(units: Units, coordinate: Ids) -> bool:
+    return not units.is_pinned(coordinate).all()
+
+
+def _numbers(coordinate: Ids, dim: int) -> Ids:
+    """The index along a dim of every entry of a coordinate."""
+    number = along(np.arange(coordinate.shape[dim]), dim, coordinate.ndim)
+    return np.broadcast_to(number, coordinate.shape).ravel()
+
+
+def found_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
+    """The axes that were named by themselves, and whose units are in groups of another one's.
+
+    Where each position of that one is a group, as with a weight per expert, all other axes are.
+    """
+    found: Groups = {}
+    named = {p.name: _own_units(units, p) for p in parameters} if units.meetings else {}
+    for meeting in units.meetings:
+        shared = sorted_set(units.find(meeting.shared))
+        grouped, first = np.unique(units.find(meeting.grouped), return_index=True)
+        for name, axes in named.items():
+            inner = [a for a, ids in axes.items() if np.array_equal(sorted_set(ids), shared)]
+            outer = [a for a, ids in axes.items() if np.array_equal(sorted_set(ids), grouped)]
+            if inner and outer and inner != outer:
+                group = meeting.group[first][np.searchsorted(grouped, axes[outer[0]])]
+                each = len(sorted_set(group)) == len(group)
+                for axis in axes.keys() - {outer[0]} if each else inner[:1]:
+                    found.setdefault(name, {})[axis] = outer[0], group
+    return found
+
+
+def _own_units(units: Units, parameter: Parameter) -> dict[int, Ids]:
+    """The axes whose positions became their units."""
+    ndim = len(parameter.shape)
+    return {
+        axis: units.find(ids)
+        for axis, ids in enumerate(parameter.positions)
+        if any(np.array_equal(c, along(ids, axis, ndim)) for c in parameter.coordinates)
+    }
+
+
+def name_in_groups(units: Units, parameter: Parameter, groups: Groups) -> None:
+    """Keep names per group ready for the axes that are in groups."""
+    for axis, (outer, group) in groups.get(parameter.name, {}).items():
+        n, ndim = parameter.shape[axis], len(parameter.shape)
+        ids = units.fresh((int(group.max()) + 1) * n)
+        index = along(group, outer, ndim) * n + along(np.arange(n), axis, ndim)
+        parameter.in_groups[axis] = ids[index]

@@ -1,0 +1,220 @@
+"""The four primitives of which every rule is made: ``merge``, ``reduce``, ``move`` and ``pin``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+
+from .adoption import resolve
+from .layout import Layout, Shape, collapse, pad_dims, positional, varies_on
+from .settling import settle, settle_rows, without_repeats
+from .units import Hashes, Ids, Units, mix
+
+Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
+
+
+def broadcast_to_ndim(layout: Layout, ndim: int) -> Layout:
+    if layout.ndim == ndim:
+        return layout
+    shape = (1,) * (ndim - layout.ndim) + layout.shape
+    moved = tuple(pad_dims(c, ndim) for c in layout.coordinates)
+    return Layout(shape, moved, layout.parameter)
+
+
+def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Layout:
+    """Entries meet at one position, as in every pointwise op.
+
+    ``reduced`` names dimensions that the caller is going to sum over next; a parameter that has
+    no units yet then adopts those it meets there and gets fresh ones along the others.
+
+    >>> from fxrebasin.layouts.layout import along
+    >>> units = Units()
+    >>> a, b = units.fresh(4), units.fresh(4)
+    >>> both = merge(units, Layout((2, 4), (along(a, 1, 2),)), Layout((4,), (b,)))
+    >>> units.find(b).tolist() == a.tolist()
+    True
+    """
+    ndim = max(x.ndim for x in operands)
+    layouts = [broadcast_to_ndim(x, ndim) for x in operands]
+    shape = np.broadcast_shapes(*(x.shape for x in layouts))
+    unnamed = [x for x in layouts if x.parameter is not None]
+    unnamed.sort(key=lambda x: not any(x.shape[d] > 1 for d in reduced))
+    known = [x for x in layouts if x.parameter is None]
+    merged = Layout(shape, tuple(c for x in known for c in x.coordinates))
+    for x in unnamed:
+        x = resolve(units, x, settle(units, merged), reduced)
+        merged = Layout(shape, merged.coordinates + x.coordinates)
+    if len(operands) == 1 and not unnamed:
+        return merged
+    return settle(units, merged)
+
+
+def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = False) -> Layout:
+    """A symmetric reduction over ``dims``: sum, mean, max, the add half of a contraction.
+
+    A coordinate wholly inside ``dims`` vanishes and leaves the demand that its set of units is
+    kept; one partly inside becomes a fresh parent unit per remaining index; one outside stays.
+    """
+    x = settle(units, resolve(units, x))
+    inside = {d % x.ndim for d in dims} if x.ndim else set()
+    shape = tuple(1 if d in inside else n for d, n in enumerate(x.shape))
+    settle_rows(units, x, inside)
+    kept: list[Ids] = []
+    for coordinate in x.coordinates:
+        varied = set(varies_on(coordinate))
+        if not varied & inside:
+            kept.append(coordinate)
+        elif not varied <= inside:
+            kept.append(_units_of_rows(units, coordinate, inside))
+        elif not units.is_pinned(coordinate).all():
+            _keep_set(units, coordinate)
+    kept += _claim_sums(units, x, kept, inside)
+    result = settle(units, Layout(shape, tuple(kept)))
+    return result if keepdim else drop_dims(result, inside)
+
+
+def _claim_sums(units: Units, x: Layout, kept: list[Ids], inside: set[int]) -> list[Ids]:
+    """Claim that what is kept determines the sums; pinned positions of those that it does not."""
+    more: list[Ids] = []
+    for group in _joined_within(x.coordinates, inside):
+        outer = {d for c in group for d in varies_on(c)} - inside
+        keys = [c for c in kept if varies_on(c) and outer.issuperset(varies_on(c))]
+        if len(group) > 1 and outer and not _determine_sums(keys, group, inside):
+            keys = [c for c in kept if outer & set(varies_on(c))]
+            if not _determine_sums(keys, group, inside):
+                more += positional(units, x.shape, tuple(sorted(outer)))
+                keys = more
+        units.claim(tuple(keys), tuple(group), tuple(sorted(inside)))
+    return more
+
+
+def _joined_within(coordinates: Sequence[Ids], inside: set[int]) -> list[list[Ids]]:
+    """The coordinates that are reduced, those together that share a reduced dim."""
+    groups: list[tuple[set[int], list[Ids]]] = []
+    for c in coordinates:
+        dims = set(varies_on(c)) & inside
+        if dims:
+            touching = [g for g in groups if g[0] & dims]
+            groups = [g for g in groups if not g[0] & dims]
+            joined = dims.union(*(g[0] for g in touching))
+            groups.append((joined, [*(c for g in touching for c in g[1]), c]))
+    return [group for _, group in groups]
+
+
+def _determine_sums(keys: list[Ids], group: list[Ids], inside: set[int]) -> bool:
+    """Do equal keys go with equal multisets of what is reduced?"""
+    distinct = without_repeats([*keys, *group], inside)
+    keys, group = distinct[: len(keys)], distinct[len(keys) :]
+    key, value = (_hash(c) for c in (keys, group))
+    value = mix(value).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
+    key, value = np.broadcast_arrays(key, value)
+    both = mix(key) + value
+    return len(np.unique(key)) == len(np.unique(both))
+
+
+def _hash(coordinates: list[Ids]) -> Hashes:
+    total: Hashes = np.zeros((), dtype=np.uint64)
+    for c in coordinates:
+        total = mix(total) + mix(c)
+    return total
+
+
+def drop_dims(x: Layout, dims: set[int]) -> Layout:
+    """Remove dimensions of size 1."""
+    shape = tuple(n for d, n in enumerate(x.shape) if d not in dims)
+    axis = tuple(dims)
+    return Layout(shape, tuple(c.squeeze(axis) for c in x.coordinates), x.parameter)
+
+
+def _keep_set(units: Units, coordinate: Ids) -> None:
+    ids, counts = np.unique(coordinate, return_counts=True)
+    movable = ~units.is_pinned(ids)
+    units.label(ids[movable], mix(counts[movable]))
+
+
+def _units_of_rows(units: Units, coordinate: Ids, inside: set[int]) -> Ids:
+    """A unit for every different set of units that is reduced over."""
+    outer = [d for d in range(coordinate.ndim) if d not in inside]
+    outer_shape = [coordinate.shape[d] for d in outer]
+    rows = coordinate.transpose([*outer, *sorted(inside)]).reshape(prod(outer_shape), -1)
+    rows, first, inverse = np.unique(
+        np.sort(rows, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    pinned_already = units.is_pinned(rows).all()
+    parents = None if pinned_already else _parents(units, rows)
+    if parents is None:
+        order = np.argsort(np.argsort(first))
+        parents = units.positions(outer[0], len(rows))[order]
+    shape = [1 if d in inside else n for d, n in enumerate(coordinate.shape)]
+    return collapse(parents[inverse.reshape(outer_shape)].reshape(shape))
+
+
+def _parents(units: Units, rows: Ids) -> Ids | None:
+    """A fresh parent of the units in each row; None, and all pinned, where rows overlap."""
+    parents = units.fresh(len(rows))
+    pairs = np.stack([rows.ravel(), np.repeat(parents, rows.shape[1])])
+    (children, owner), counts = np.unique(pairs, axis=1, return_counts=True)
+    movable = ~units.is_pinned(children)
+    fixed = np.zeros(len(rows), dtype=np.uint64)
+    met = mix(children[~movable], 3) * counts[~movable].astype(np.uint64)
+    np.add.at(fixed, owner[~movable] - parents[0], met)
+    units.label(parents, fixed)
+    children, owner, counts = children[movable], owner[movable], counts[movable]
+    if len(np.unique(children)) < len(children):
+        units.pin(children, "is summed over in windows that overlap")
+        return None
+    units.contain(children, owner)
+    units.label(children, mix(counts))
+    return parents
+
+
+def move(x: Layout, movement: Movement) -> list[Layout]:
+    """Run a view-like op on the coordinates themselves; a layout per result of the op.
+
+    They are expanded with stride 0, which views preserve, so the cost does not depend on the
+    dimensions along which a coordinate does not vary.
+    """
+    shapes = [tuple(t.shape) for t in _results(movement(torch.empty(()).expand(x.shape)))]
+    moved = [[_shrink(t) for t in _results(movement(_expand(c, x.shape)))] for c in x.coordinates]
+    return [
+        Layout(shape, tuple(row[k] for row in moved), x.parameter) for k, shape in enumerate(shapes)
+    ]
+
+
+def _expand(coordinate: Ids, shape: Shape) -> torch.Tensor:
+    return as_tensor(coordinate).expand(shape)
+
+
+def as_tensor(coordinate: Ids) -> torch.Tensor:
+    """A coordinate as a tensor; views that numpy made read-only are copied."""
+    return torch.from_numpy(coordinate if coordinate.flags.writeable else coordinate.copy())
+
+
+def _results(moved: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    return [moved] if isinstance(moved, torch.Tensor) else moved
+
+
+def _shrink(moved: torch.Tensor) -> Ids:
+    for d, (n, stride) in enumerate(zip(moved.shape, moved.stride(), strict=True)):
+        if n > 1 and stride == 0:
+            moved = moved.narrow(d, 0, 1)
+    return moved.contiguous().numpy()
+
+
+def pin(units: Units, x: Layout, reason: str, dims: tuple[int, ...] | None = None) -> Layout:
+    """Forbid every unit that varies on ``dims`` (default: every unit) to move."""
+    x = resolve(units, x)
+    for coordinate in x.coordinates:
+        if dims is None or set(varies_on(coordinate)) & set(dims):
+            units.pin(coordinate, reason)
+    return x
+
+
+def pinned(units: Units, shape: Shape, *operands: Layout, reason: str) -> Layout:
+    """The result of an op that is not understood: operands pinned, every position told apart."""
+    for x in operands:
+        pin(units, x, reason)
+    return Layout(shape, tuple(positional(units, shape)))

@@ -1,0 +1,133 @@
+"""Look for better optima: descend, leave, descend again, and keep the best.
+
+Coordinate descent ends where no block alone can improve. A budget of time or rounds is spent on
+leaving such an optimum in several ways (:mod:`.kicks`) and climbing again; those ways
+that have gained most are tried more often.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidArgumentError
+from .descent import Descent
+from .kicks import Start, anneal, compare_signatures, hold_out, relax, restart
+from .schedules import Schedule
+
+STARTS: tuple[Start, ...] = (hold_out, compare_signatures, anneal, relax, restart)
+EXPLORATION = 0.25
+"""The share of rounds in which any start may be drawn, however little it has gained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much to spend on better optima after the first descent: whatever ends first.
+
+    Time is looked at between the sweeps of a descent and the steps of a relaxation.
+
+    >>> Budget(rounds=8)
+    Budget(seconds=inf, rounds=8)
+    """
+
+    seconds: float = math.inf
+    rounds: float = math.inf
+    """Starts that are tried, each followed by a descent."""
+
+    def __post_init__(self) -> None:
+        if not (self.seconds >= 0 and self.rounds >= 0):
+            raise InvalidArgumentError(
+                f"a budget's seconds and rounds must be numbers from 0 upwards, got {self}"
+            )
+        if math.isinf(self.seconds) and math.isinf(self.rounds):
+            raise InvalidArgumentError("a budget needs a limit: pass seconds=... or rounds=...")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One start and the descent that followed."""
+
+    start: str
+    objective: float
+    gained: float
+    """By how much it exceeded the best until then; 0 where it did not."""
+    seconds: float
+
+
+def search(
+    descent: Descent,
+    schedule: Schedule,
+    budget: Budget,
+    rounds: list[Round],
+    announce: Callable[[float], None],
+) -> None:
+    """Improve a descent that has converged; it ends at the best permutation found, also where
+    ``announce``, which is told the objective of the best so far at every step, raises an error.
+
+    What was tried is appended to ``rounds``. Deterministic for a generator if the budget is one
+    of rounds.
+    """
+    best, value = descent.indices, descent.total
+    end = time.perf_counter() + budget.seconds
+
+    def announce_best() -> None:
+        announce(value)
+
+    def is_over() -> bool:
+        announce_best()
+        return time.perf_counter() >= end
+
+    try:
+        while len(rounds) < budget.rounds and not is_over():
+            start = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
+            since = time.perf_counter()
+            start(descent, best, schedule.generator, is_over)
+            climb(descent, schedule, [], announce_best, is_over)
+            descent.evaluate()
+            gained = max(descent.total - value, 0.0)
+            if gained:
+                best, value = descent.indices, descent.total
+            seconds = time.perf_counter() - since
+            rounds.append(Round(start.__name__, descent.total, gained, seconds))
+            announce_best()
+    finally:
+        descent.move_to(best)
+
+
+def climb(
+    descent: Descent,
+    schedule: Schedule,
+    history: list[float],
+    announce: Callable[[], None] = lambda: None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Sweep until nothing changes; True if it came to that.
+
+    The objective after each sweep is appended to ``history``.
+    """
+    for order in schedule.orders(len(descent.trees)):
+        if is_over():
+            break
+        risen = descent.sweep(order, announce)
+        history.append(descent.total)
+        if not risen:
+            return True
+    return False
+
+
+def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Start:
+    """Each start once, then more often those that gained most, per round or per second, a fixed
+    share of rounds apart."""
+    if len(rounds) < len(STARTS):
+        return STARTS[len(rounds)]
+    tried = [[r for r in rounds if r.start == start.__name__] for start in STARTS]
+    spent = [sum(r.seconds for r in some) if timed else len(some) for some in tried]
+    gained = np.array([sum(r.gained for r in some) for some in tried]) / np.array(spent)
+    even = np.full(len(STARTS), 1 / len(STARTS))
+    shares = gained / gained.sum() if gained.any() else even
+    drawn = generator.choice(len(STARTS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)
+    return STARTS[int(drawn)]

@@ -1,0 +1,1 @@
+"""What is made of aligned models: the straight line between them."""

@@ -1,0 +1,1 @@
+"""Modules of torch as they are given: checked, copied, run, emitted."""

@@ -1,0 +1,98 @@
+"""Is a model something whose weights can be permuted? Checked before anything else is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
+
+
+def stored_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer under all of its names, parameters first."""
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    return {**tensors, **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def check_state_dict(given: object, name: str) -> None:
+    """Refuse what is no state dict, such as the model itself.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    if not isinstance(given, Mapping):
+        what = f"{name}.state_dict()" if isinstance(given, nn.Module) else "a state dict"
+        raise InvalidArgumentError(
+            f"{name}: expected a mapping from names to tensors, found {type(given).__name__}; "
+            f"give {what}"
+        )
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Is every entry a number? A sum finds out fastest; where it overflows, each entry is asked."""
+    total = tensor.detach().sum()
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+
+
+def check_parameters(model: nn.Module, which: str = "the model") -> None:
+    """Refuse models whose parameters cannot be permuted.
+
+    Raises:
+        InvalidParameterError: naming the parameter, what is wrong, and what to do.
+    """
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise InvalidParameterError(
+            f"{which} has no parameters, so there is nothing to permute; "
+            "was the right module passed?"
+        )
+    devices: dict[torch.device, str] = {}
+    for name, tensor in parameters.items():
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
+            problem = "is not initialised yet; run the model once first"
+        elif tensor.device.type == "meta":
+            problem = "is on the meta device and has no values; load the weights first"
+        elif tensor.is_quantized:
+            problem = f"is quantised ({tensor.dtype}); permute the model before quantising it"
+        elif tensor.layout != torch.strided:
+            problem = f"is sparse ({tensor.layout}); call .to_dense() on it first"
+        elif not is_finite(tensor):
+            problem = "holds nan or inf; repair or retrain the model first"
+        else:
+            devices.setdefault(tensor.device, name)
+            continue
+        raise InvalidParameterError(f"parameter {name!r} of {which} {problem}")
+    if len(devices) > 1:
+        where = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
+        raise InvalidParameterError(
+            f"the parameters of {which} lie on several devices ({where}); "
+            "move the model to one device first"
+        )
+
+
+def check_same_architecture(model_b: nn.Module, model_a: nn.Module) -> None:
+    """Refuse pairs of models that do not have the same parameters.
+
+    Raises:
+        ArchitectureMismatchError: naming the first parameter that differs, and both shapes.
+    """
+    b, a = stored_tensors(model_b), stored_tensors(model_a)
+    for name, tensor in b.items():
+        if name not in a:
+            raise ArchitectureMismatchError(
+                f"model B has {name!r} of shape {tuple(tensor.shape)}, which model A does not "
+                "have; both models must have the same architecture"
+            )
+        if a[name].shape != tensor.shape:
+            raise ArchitectureMismatchError(
+                f"{name!r} has shape {tuple(tensor.shape)} in model B, but "
+                f"{tuple(a[name].shape)} in model A; both must have the same architecture"
+            )
+    extra = [name for name in a if name not in b]
+    if extra:
+        raise ArchitectureMismatchError(
+            f"model A has {extra[0]!r} of shape {tuple(a[extra[0]].shape)}, which model B does "
+            "not have; both models must have the same architecture"
+        )

@@ -1,0 +1,1 @@
+"""What is compared when models are aligned: one function per objective."""

@@ -1,0 +1,1 @@
+"""Run a model on units: every op's rule is applied to the layouts of its operands."""

@@ -1,0 +1,213 @@
+"""Run a model on units instead of numbers.
+
+Its graph, or where there is none the model itself, is executed on the example inputs under a
+dispatch mode that sees every ATen op inside, whether it came from a module, a function or a
+method, and applies the op's rule to the layouts of its operands. The numbers are computed as well:
+they give shapes, and tell constants that are uniform along an axis from those that are not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import fx, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..errors import FxrebasinError, InvalidInputError
+from ..layouts.grouped_axes import Groups, found_groups
+from ..layouts.layout import Layout, positional
+from ..layouts.units import Units
+from ..models.inputs import in_placeholder_order
+from ..models.outputs import output_tensors
+from ..rules.registry import RuleBook
+from ..tracing.symbolic import unobserved
+from .constraints import Constraint, impose
+from .dispatch import LayoutMode, Propagation
+from .eager import EagerModule, run_eagerly
+from .recording import Record, source_line
+from .stored import stored_by_identity, unnamed_parameters
+
+
+def propagate(
+    module: fx.GraphModule | EagerModule,
+    names: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    *,
+    rules: RuleBook | None = None,
+    constraints: Sequence[Constraint] = (),
+    free_outputs: bool | Container[int] = False,
+) -> Propagation:
+    """Propagate units through a model.
+
+    Args:
+        module: the traced graph; it shares its parameters with ``names``.
+        names: the module whose parameter and buffer names are used.
+        args, kwargs: example inputs.
+        rules: of the user's own, besides the built-in ones.
+        constraints: axes that the user wants pinned or tied.
+        free_outputs: may the units of the model's outputs move? Or those of which of them?
+
+    Raises:
+        InvalidInputError: the module does not run on the example inputs.
+    """
+    groups: Groups = {}
+    while True:
+        found = _run(module, names, args, kwargs, rules, groups, free_outputs)
+        more = found_groups(found.units, found.parameters)
+        if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
+            break
+        groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+    impose(constraints, found)
+    return found
+
+
+def _run(
+    module: fx.GraphModule | EagerModule,
+    names: nn.Module,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    rules: RuleBook | None,
+    groups: Groups,
+    free_outputs: bool | Container[int],
+) -> Propagation:
+    units = Units()
+    stored = stored_by_identity(names)
+    found = Propagation(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
+    mode = LayoutMode(found, stored, rules)
+    with ExitStack() as stack:
+        stack.enter_context(unobserved(module))
+        if _is_recurrent(module):
+            stack.enter_context(_without_fused_recurrence())
+        inputs = tree_map_only(
+            torch.Tensor, lambda t: t.detach().clone(), (tuple(args), dict(kwargs))
+        )
+        for tensor in tree_leaves(inputs):
+            if isinstance(tensor, torch.Tensor):
+                shape = tuple(tensor.shape)
+                mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        stack.callback(mode.restore)
+        if isinstance(module, EagerModule):
+            value = run_eagerly(module, mode, *inputs)
+        else:
+            ordered = in_placeholder_order(module, *inputs)
+            stack.enter_context(mode)
+            value = _Propagator(module, mode).run(*ordered, enable_io_processing=False)
+        with Record(mode, "output") as record:
+            for tensor in output_tensors(value):
+                if tensor in mode.names:
+                    record.operand(mode.names[tensor], tensor)
+            outputs = output_tensors(value)
+            if outputs and all(t.numel() == 0 for t in outputs):
+                raise InvalidInputError(
+                    "the model's outputs have no entries on the example inputs, so that every "
+                    "permutation keeps them; give a batch of at least one example"
+                )
+            mode.pin_outputs(value, free=free_outputs)
+    return found
+
+
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+"""The ops that recurrent layers are exported as."""
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    if any(isinstance(m, nn.RNNBase) for m in module.modules()):
+        return True
+    nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    packets = (getattr(node.target, "overloadpacket", None) for node in nodes)
+    return any(getattr(packet, "__name__", "") in RECURRENT for packet in packets)
+
+
+@contextmanager
+def _without_fused_recurrence() -> Iterator[None]:
+    """Have recurrent layers run step by step, through ops that have rules."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of an unrelated setting that it restores
+        flags = torch.backends.mkldnn.flags(enabled=False)
+        flags.__enter__()
+    cudnn = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = cudnn
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flags.__exit__(None, None, None)
+
+
+class _Propagator(fx.Interpreter):
+    """Tells the dispatch mode which node runs, and records the constraint graph."""
+
+    def __init__(self, module: fx.GraphModule, mode: LayoutMode) -> None:
+        super().__init__(module)
+        self.mode = mode
+        self.node = ""
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.node = n.name
+        if n.stack_trace:
+            self.mode.found.sources[n.name] = source_line(n.stack_trace)
+        with Record(self.mode, n.name) as record:
+            for source in n.all_input_nodes:
+                record.operand(source.name, self.env.get(source))
+            value = self._run(n)
+            if n.op != "output":
+                record.result(n.name, value)
+        return value
+
+    def _run(self, n: fx.Node) -> Any:
+        try:
+            return super().run_node(n)
+        except FxrebasinError:
+            raise
+        except Exception as error:
+            shapes = [
+                tuple(self.env[a].shape)
+                for a in n.all_input_nodes
+                if isinstance(self.env.get(a), torch.Tensor)
+            ]
+            raise InvalidInputError(
+                f"the model does not run on the example inputs: node {n.name!r} "
+                f"({n.op} {n.target}) failed on shapes {shapes}: {type(error).__name__}: {error}"
+            ) from error
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return _run_region(target, args)
+        rule = self.mode.rules.of_function(target)
+        if rule is None:
+            return super().call_function(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, target, args, kwargs)
+
+    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
+        rule = self.mode.rules.of_method(target)
+        if rule is None:
+            return super().call_method(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, getattr(torch.Tensor, target), args, kwargs)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        rule = self.mode.rules.of_module(module)
+        if rule is None:
+            return super().call_module(target, args, kwargs)
+        return self.mode.leaf(self.node, rule, module, args, kwargs, module)
+
+
+def _run_region(operator: torch._ops.HigherOrderOperator, args: Any) -> Any:
+    """A region of an exported graph in which gradients or autocast are set otherwise."""
+    name = operator.name()
+    if name == "wrap_with_set_grad_enabled":
+        enabled, region, *rest = args
+        return region(*rest)
+    if name == "wrap_with_autocast":
+        device, dtype, enabled, cache, region, *rest = args
+        with torch.autocast(device, dtype, enabled, cache):
+            return region(*rest)
+    return operator(*args)

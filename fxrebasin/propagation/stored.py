@@ -1,0 +1,57 @@
+"""The tensors that a model stores, known by identity, and fresh units for their axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..layouts.adoption import Parameter
+from ..layouts.grouped_axes import Groups, name_in_groups
+from ..layouts.units import Units
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that a module stores, with all its names."""
+
+    tensor: torch.Tensor
+    names: list[str]
+    is_buffer: bool
+    is_statistic: bool = False
+    """Running statistics, as of BatchNorm, and singular vectors of weights belong to units."""
+
+
+def stored_by_identity(model: nn.Module) -> list[Stored]:
+    """Every parameter and buffer, known by identity."""
+    found: dict[int, Stored] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
+    for name, tensor in model.named_buffers(remove_duplicate=False):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        statistic = tensor.is_floating_point() and _is_statistic(owner, name.rpartition(".")[2])
+        found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
+    return list(found.values())
+
+
+def _is_statistic(owner: nn.Module, name: str) -> bool:
+    """Is a buffer one of running statistics, or a singular vector that spectral norm follows?"""
+    stem = name[:-1] if name.endswith(("_u", "_v")) else None
+    pair = {f"{stem}u", f"{stem}v"} <= owner._buffers.keys()
+    return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
+
+
+def unnamed_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
+    parameters = [
+        Parameter(
+            tuple(s.names),
+            tuple(s.tensor.shape),
+            s.is_buffer,
+            tuple(units.fresh(n) for n in s.tensor.shape),
+        )
+        for s in stored
+    ]
+    for parameter in parameters:
+        name_in_groups(units, parameter, groups)
+    return parameters

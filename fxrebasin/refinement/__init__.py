@@ -1,0 +1,1 @@
+"""From what propagation found to blocks of units that may be permuted freely."""

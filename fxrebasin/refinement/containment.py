@@ -1,0 +1,162 @@
+"""Which units lie inside which: the parents of every unit, completed and without detours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+from ..layouts.settling import nest_pairs
+from ..layouts.units import Hashes, Ids, Units, mix
+
+ROUNDS = 6
+"""How often parents are related to parents; ending early only leaves more units to be pinned."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Child-parent pairs among units, with a hash of the facts that said so and of which."""
+
+    child: Ids
+    parent: Ids
+    role: Hashes
+
+
+def containment(units: Units) -> Edges:
+    """The edges from units to the parents that they lie directly inside."""
+    return _transitive_reduction(_congruent(units), units.count)
+
+
+def _edges(units: Units) -> Edges:
+    if not units.parents:
+        empty = np.empty(0, dtype=np.int64)
+        return Edges(empty, empty, np.empty(0, dtype=np.uint64))
+    children = np.concatenate([c for c, _, _ in units.parents])
+    parents = np.concatenate([p for _, p, _ in units.parents])
+    facts = np.concatenate([np.full(len(c), fact) for c, _, fact in units.parents])
+    facts = mix(facts, 7) + mix(units.member(children), 8) + mix(units.member(parents), 9)
+    child, parent = units.find(children), units.find(parents)
+    proper = child != parent
+    child, parent, facts = child[proper], parent[proper], facts[proper]
+    keys, inverse = np.unique(child * np.int64(units.count) + parent, return_inverse=True)
+    role = np.zeros(len(keys), dtype=np.uint64)
+    np.add.at(role, inverse, mix(facts))
+    return Edges(keys // units.count, keys % units.count, role)
+
+
+def _congruent(units: Units) -> Edges:
+    """Relate parents that share children: equal, nested, or both inside something coarser."""
+    for _ in range(ROUNDS):
+        known = units.version, len(units.parents)
+        _relate_parents(units, _edges(units))
+        edges = _edges(units)
+        _unite_twins(units, edges)
+        if known == (units.version, len(units.parents)):
+            break
+    return _without_cycles(units, _nest(units, _edges(units)))
+
+
+def _without_cycles(units: Units, edges: Edges) -> Edges:
+    """Units that lie inside one another are pinned; what a pinned unit lies in cannot move."""
+    ones = np.ones(len(edges.child), dtype=np.int8)
+    graph = coo_array((ones, (edges.child, edges.parent)), (units.count, units.count))
+    _, component = connected_components(graph, connection="strong")
+    units.pin(edges.child[component[edges.child] == component[edges.parent]], "lies inside itself")
+    while True:
+        still = units.is_pinned(edges.child)
+        above = edges.parent[still & ~units.is_pinned(edges.parent)]
+        if not above.size:
+            return Edges(edges.child[~still], edges.parent[~still], edges.role[~still])
+        units.pin(above, "holds a unit that is pinned")
+
+
+def _relate_parents(units: Units, edges: Edges) -> None:
+    """Two families of parents of the same units are related as coordinates of one tensor are.
+
+    Only whole families that have no unit in common are, and none are equated here: a one-to-one
+    relation only says that permutations commute with it.
+    """
+    order = np.lexsort((edges.role, edges.child))
+    child, parent, role = edges.child[order], edges.parent[order], edges.role[order]
+    families = {int(r): np.unique(parent[role == r]) for r in np.unique(role)}
+    widest = int(np.bincount(child).max(initial=0))
+    for offset in range(1, widest):
+        first = np.flatnonzero(child[offset:] == child[:-offset])
+        second = first + offset
+        kinds = np.stack([role[first], role[second]])
+        for r1, r2 in np.unique(kinds, axis=1).T.tolist():
+            one, other = families[r1], families[r2]
+            if np.intersect1d(one, other).size:
+                continue
+            here = (kinds[0] == r1) & (kinds[1] == r2)
+            keys = np.unique(parent[first[here]] * np.int64(units.count) + parent[second[here]])
+            a, b = keys // units.count, keys % units.count
+            if np.array_equal(np.unique(a), one) and np.array_equal(np.unique(b), other):
+                nest_pairs(units, a, b)
+
+
+def _unite_twins(units: Units, edges: Edges) -> None:
+    """Parents that have the same children in some role are one unit.
+
+    Not within one family: there it would only say that permutations commute with the pairing.
+    """
+    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
+    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
+    children = np.zeros(kinds.shape[1], dtype=np.uint64)
+    np.add.at(children, kind.ravel(), mix(edges.child, 11))
+    order = np.argsort(children, kind="stable")
+    parent, role = kinds[0][order].astype(np.int64), kinds[1][order]
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = children[order[1:]] != children[order[:-1]]
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    twins = np.flatnonzero(parent[first] != parent)
+    pairs = np.stack([role[first[twins]], role[twins]])
+    families = {int(r): parent[role == r] for r in np.unique(pairs)}
+    for r1, r2 in np.unique(pairs, axis=1).T.tolist():
+        if np.intersect1d(units.find(families[r1]), units.find(families[r2])).size:
+            continue
+        here = twins[(pairs[0] == r1) & (pairs[1] == r2)]
+        a, b = units.find(parent[first[here]]), units.find(parent[here])
+        pinned = units.is_pinned(a) | units.is_pinned(b)
+        units.pin(np.concatenate([a[pinned], b[pinned]]), "has the same units as a pinned unit")
+        if len(np.unique(a)) == len(a) == len(np.unique(b)):
+            units.equate(a[~pinned], b[~pinned])
+
+
+def _nest(units: Units, edges: Edges) -> Edges:
+    """A parent lies inside another if its children of one role all do."""
+    n = units.count
+    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
+    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
+    inner_of = kinds[0].astype(np.int64)
+    ones = np.ones(len(edges.child), dtype=np.int64)
+    by_kind = csr_array((ones, (edges.child, kind.ravel())), (n, len(inner_of)))
+    by_parent = csr_array((ones, (edges.child, edges.parent)), (n, n))
+    shared = (by_kind.T @ by_parent).tocoo()
+    which, outer = (c.astype(np.int64) for c in shared.coords)
+    inner = inner_of[which]
+    sizes = np.bincount(kind.ravel(), minlength=len(inner_of))
+    all_sizes = np.bincount(edges.parent, minlength=n)
+    nested = (shared.data == sizes[which]) & (inner != outer) & (sizes[which] < all_sizes[outer])
+    inner, outer = inner[nested], outer[nested]
+    keys = np.concatenate([edges.child * n + edges.parent, inner * n + outer])
+    role = np.concatenate([edges.role, np.full(len(inner), mix(0, 13))])
+    keys, first = np.unique(keys, return_index=True)
+    return Edges(keys // n, keys % n, role[first])
+
+
+def _transitive_reduction(edges: Edges, n: int) -> Edges:
+    """Drop every edge that a path of other edges implies."""
+    up = csr_array((np.ones(len(edges.child), np.int64), (edges.child, edges.parent)), (n, n))
+    beyond = paths = up @ up
+    while paths.nnz and (longer := paths @ up).nnz:
+        paths = longer
+        beyond = beyond + longer
+    beyond.data[:] = 1
+    implied = beyond.multiply(up).tocoo()
+    keys = edges.child * n + edges.parent
+    a, b = implied.coords
+    kept = ~np.isin(keys, a.astype(np.int64) * n + b)
+    return Edges(edges.child[kept], edges.parent[kept], edges.role[kept])

@@ -1,0 +1,1 @@
+"""Statistics of activations that fit the weights beside them."""

@@ -1,0 +1,138 @@
+"""BatchNorm statistics that fit the weights they stand beside.
+
+The running mean and variance of a BatchNorm layer describe the activations that its network's
+*own* weights produced in training. A network made of two others, say the midpoint of a line in
+weight space, produces different activations (their variance collapses), and the average of the two
+networks' statistics describes neither. So whoever evaluates such a network first runs it over
+some training data and measures the statistics afresh:
+
+>>> import torch
+>>> from torch import nn
+>>> layer = nn.BatchNorm1d(1)
+>>> batches = [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])]
+>>> recompute_batch_norm(layer, batches).running_mean
+tensor([4.])
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import InvalidArgumentError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def recompute_batch_norm(
+    model: ModuleT, loader: Iterable[object], *, batches: int | None = None, inplace: bool = False
+) -> ModuleT:
+    """Measure the running statistics of every BatchNorm layer afresh on a loader's inputs.
+
+    Only the BatchNorm layers run in train mode: dropout and everything else stay as in
+    evaluation. Each layer's statistics are reset and become the plain average of the
+    statistics of the batches, every batch counting alike whatever its size. Momentum, the mode of
+    every module, and all parameters are afterwards what they were. Layers without running
+    statistics (``track_running_stats=False``) have nothing to measure, and a model without
+    BatchNorm layers is not run at all.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout())
+    >>> fresh = recompute_batch_norm(model, [torch.randn(8, 3) for _ in range(5)], batches=2)
+    >>> int(fresh[1].num_batches_tracked), int(model[1].num_batches_tracked)
+    (2, 0)
+
+    Args:
+        model: any module, or a ``torch.fx.GraphModule`` that calls BatchNorm layers as modules.
+        loader: yields input tensors, or tuples or lists whose first entry is the input tensor
+            (the rest, such as labels, is ignored). It is iterated once.
+        batches: how many batches to use; ``None`` is all of them.
+        inplace: write into ``model`` and return it, instead of into a deep copy.
+
+    Returns:
+        The model with fresh statistics: a deep copy, or ``model`` itself if ``inplace``.
+
+    Raises:
+        InvalidArgumentError: ``batches`` is not a positive whole number, or the loader yields
+            nothing, or something that holds no tensor.
+
+    Source:
+        Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI
+        2018 (``torch.optim.swa_utils.update_bn``); Jordan et al., REPAIR, ICLR 2023.
+    """
+    if batches is not None and (isinstance(batches, bool) or not isinstance(batches, int)):
+        raise InvalidArgumentError(f"batches must be None or a whole number, got {batches!r}")
+    if batches is not None and batches < 1:
+        raise InvalidArgumentError(f"batches must be at least 1, got {batches}")
+    target = model if inplace else copy.deepcopy(model)
+    layers = tracked_layers(target)
+    if not layers:
+        return target
+    device = next((p.device for p in target.parameters()), torch.device("cpu"))
+    inputs = (_input_of(batch).to(device) for batch in islice(loader, batches))
+    # The first batch is read before anything is reset: an empty loader leaves the model as it was.
+    first = next(inputs, None)
+    if first is None:
+        raise InvalidArgumentError(
+            "loader yielded no batch, so there are no activations to measure; "
+            "a generator can be read only once, a list or a DataLoader any number of times"
+        )
+    with torch.no_grad(), _only_training(target, layers):
+        for layer in layers:
+            layer.reset_running_stats()
+        for batch in chain([first], inputs):
+            target(batch)
+    return target
+
+
+def tracked_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Give the BatchNorm layers of a model that keep running statistics.
+
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
+    >>> tracked_layers(model) == [model[0]]
+    True
+    """
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
+
+
+@contextmanager
+def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
+    """Put ``layers`` into train mode with a cumulative average, the rest into evaluation."""
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [(layer, layer.momentum) for layer in layers]
+    try:
+        model.eval()
+        for layer in layers:
+            layer.train()
+            layer.momentum = None  # None is torch's way to ask for the cumulative average
+        yield
+    finally:
+        # Flag by flag, since .train() would give a frozen child its parent's mode.
+        for module, mode in modes:
+            module.training = mode
+        for layer, momentum in momenta:
+            layer.momentum = momentum
+
+
+def _input_of(batch: object) -> Tensor:
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(first, Tensor):
+        raise InvalidArgumentError(
+            "loader must yield tensors, or tuples or lists that begin with one, "
+            f"got {type(batch).__name__}"
+            + ("" if first is batch else f" beginning with {type(first).__name__}")
+        )
+    return first

@@ -1,0 +1,6 @@
+"""The symmetry group, its elements, and the forms in which it can be read and written."""
+
+from .group import Block, Segment, Symmetry
+from .permutation import Permutation
+
+__all__ = ["Block", "Permutation", "Segment", "Symmetry"]

@@ -1,0 +1,316 @@
+"""The symmetry group of a model: the contract between the compiler and the solvers.
+
+A :class:`Block` is a set of units that may be permuted freely among themselves; a nested block has
+one such set under every unit of its parent. A :class:`Segment` says how part of a parameter's axis
+is made of blocks. Nothing here knows about graphs, ops or weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..files import replacing
+from ..propagation.constraint_graph import Evidence
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
+    from .permutation import Permutation
+
+
+@dataclass(frozen=True)
+class Block:
+    """Units that may be permuted freely: ``size`` of them under each of ``count`` parents."""
+
+    name: str
+    size: int
+    parent: str | None = None
+    count: int = 1
+    """Units of the parent block; 1 for a block without parent."""
+    axes: tuple[tuple[str, int], ...] = ()
+    """The parameter axes, ``(name, dim)``, that it moves."""
+
+    @property
+    def units(self) -> int:
+        return self.size * self.count
+
+    @property
+    def log_order(self) -> float:
+        """Natural logarithm of the number of its permutations."""
+        return self.count * math.lgamma(self.size + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Part of one axis (or of several, flattened in C order) as a product of blocks.
+
+    ``positions`` has one dimension per block, and a last one for the copies that move along
+    unchanged: the channels of a flattened feature map are ``(c, h * w)``.
+    """
+
+    blocks: tuple[str, ...]
+    positions: NDArray[np.int64]
+    parents: tuple[int, ...]
+    """Per block, which of the earlier dimensions is its parent; -1 for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class AxisGroup:
+    """Axes of one parameter that move together, as a sum of segments."""
+
+    axes: tuple[int, ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterSymmetry:
+    """How one stored tensor moves; axes in no group stay where they are."""
+
+    names: tuple[str, ...]
+    """All names of the tensor in the model; more than one where it is tied."""
+    shape: tuple[int, ...]
+    is_buffer: bool
+    groups: tuple[AxisGroup, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @property
+    def moving_share(self) -> float:
+        """The share of entries that some permutation moves."""
+        still = 1.0
+        for group in self.groups:
+            moving = sum(s.positions.size for s in group.segments if s.blocks)
+            still *= 1.0 - moving / math.prod(self.shape[a] for a in group.axes)
+        return 1.0 - still
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """An axis of a parameter with units that cannot move, and why."""
+
+    parameter: str
+    dim: int
+    units: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """Every permutation of hidden units that leaves the model's function unchanged."""
+
+    blocks: Mapping[str, Block]
+    parameters: tuple[ParameterSymmetry, ...]
+    pinned: tuple[Pinned, ...] = ()
+    unknown_ops: Mapping[str, int] = field(default_factory=dict)
+    outputs: tuple[ParameterSymmetry, ...] = ()
+    """How the model's outputs move with it, where they were left free."""
+    front_end: str = ""
+    """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
+    notes: tuple[str, ...] = ()
+    """What to know about the answer: the path that it holds for, what was pinned afterwards."""
+    evidence: Evidence | None = field(default=None, repr=False)
+    """What :meth:`explain` answers from; not kept in JSON."""
+
+    @property
+    def log_order(self) -> float:
+        """Natural logarithm of the order of the group: sum of log n! over blocks."""
+        return math.fsum(block.log_order for block in self.blocks.values())
+
+    @property
+    def movable_units(self) -> int:
+        return sum(block.units for block in self.blocks.values())
+
+    @property
+    def block_count(self) -> int:
+        """Blocks of more than one unit, a nested one counted once per parent unit."""
+        return sum(block.count for block in self.blocks.values())
+
+    @cached_property
+    def coverage(self) -> float:
+        """The share of the parameters (not buffers) that some permutation moves."""
+        sizes = [(math.prod(p.shape), p.moving_share) for p in self.parameters if not p.is_buffer]
+        total = sum(n for n, _ in sizes)
+        return sum(n * share for n, share in sizes) / total if total else 0.0
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks.values())
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def children(self, name: str) -> list[str]:
+        """The blocks nested directly inside a block."""
+        return [block.name for block in self if block.parent == name]
+
+    def identity(self) -> Permutation:
+        """The permutation that moves nothing."""
+        from .permutation import Permutation
+
+        indices = {b.name: np.tile(np.arange(b.size, dtype=np.int64), (b.count, 1)) for b in self}
+        return Permutation(self, indices)
+
+    def sample(self, generator: torch.Generator | None = None) -> Permutation:
+        """A random valid permutation, uniform over the group.
+
+        >>> import torch, fxrebasin as fr
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> symmetry = fr.analyze(net, args=(torch.zeros(1, 2),))
+        >>> permutation = symmetry.sample(torch.Generator().manual_seed(0))
+        >>> permutation == permutation.inverse().inverse()
+        True
+        """
+        from .permutation import Permutation
+
+        indices = {}
+        for block in self:
+            keys = torch.rand(block.count, block.size, generator=generator, dtype=torch.float64)
+            indices[block.name] = keys.argsort(dim=1).numpy()
+        return Permutation(self, indices)
+
+    def explain(self, name: str, dim: int) -> Explanation:
+        """Which block moves an axis of a parameter and what moves with it, or why it is pinned.
+
+        >>> import torch, fxrebasin as fr
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
+        >>> print(fr.analyze(net, (torch.zeros(1, 4),)).explain("1.weight", 1))
+        1.weight[1], 8 entries
+          moves with block 0.weight[0] (8 units)
+            and so does 0.weight[0], through _1 -> _0
+            and so does 0.bias[0], through _1 -> _0
+
+        Raises:
+            InvalidArgumentError: there is no such axis, or the symmetry was read from JSON.
+        """
+        from .explanation import explain
+
+        return explain(self, name, dim)
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The blocks as a graph: nested ones, and the parameters that join them.
+
+        See :func:`fxrebasin.symmetry.as_graph.block_graph` for the attributes of nodes and edges.
+        """
+        from .as_graph import block_graph
+
+        return block_graph(self)
+
+    def plot(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+        """Draw the blocks so that the architecture is seen; ``.png``, ``.svg`` or ``.pdf``.
+
+        Needs matplotlib, which the extra ``demo`` installs.
+        """
+        from ..drawing.plot import plot_blocks
+
+        plot_blocks(self, path, title=title)
+
+    def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+        """Write a report as one HTML page: tables, the drawing and the pins."""
+        from .as_html import html_report
+
+        page = html_report(self, title=title)
+        with replacing(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    def to_permutation_spec(self) -> dict[str, tuple[str | None, ...]]:
+        """The group as git-re-basin writes it: per parameter, a permutation's name per axis.
+
+        Raises:
+            UnsupportedSymmetryError: an axis moves in a way that this form cannot express.
+        """
+        from .as_spec import permutation_spec
+
+        return permutation_spec(self)
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "blocks": self.block_count,
+            "movable units": self.movable_units,
+            "log_order": self.log_order,
+            "coverage": self.coverage,
+        }
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
+        for block in self:
+            nested = f"in {block.parent}" if block.parent else ""
+            times = f"{block.size} x {block.count}" if block.count > 1 else str(block.size)
+            rows.append(
+                (block.name, times, f"{block.log_order:,.1f}", str(len(block.axes)), nested)
+            )
+        return rows
+
+    def __str__(self) -> str:
+        header = ("block", "size", "log_order", "axes", "nested")
+        rows = self._rows()
+        shown = rows if len(rows) <= 60 else [*rows[:40], ("...",) * 5, *rows[-10:]]
+        widths = [max(len(r[k]) for r in [header, *shown]) for k in range(5)]
+        lines = [
+            "  ".join(
+                cell.rjust(w) if 0 < k < 4 else cell.ljust(w)
+                for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [header, *shown]
+        ]
+        reasons: dict[str, int] = {}
+        for pin in self.pinned:
+            reasons[pin.reason] = reasons.get(pin.reason, 0) + pin.units
+        pins = [f"  {n:,} units: {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])]
+        if len(pins) > 8:
+            pins = [*pins[:8], f"  and {len(pins) - 8} more causes in symmetry.pinned"]
+        remarks = [
+            f"not understood: {op} ({n} times), which pins {self._cost_of(op):,} units of "
+            "parameters"
+            for op, n in self.unknown_ops.items()
+        ]
+        remarks += [f"note: {note}" for note in self.notes]
+        return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
+
+    def _cost_of(self, op: str) -> int:
+        """How many units on axes of parameters cannot move because an op is not understood."""
+        return sum(pin.units for pin in self.pinned if pin.reason.startswith(op))
+
+    def __repr__(self) -> str:
+        return (
+            f"Symmetry({self.block_count:,} blocks, {self.movable_units:,} movable units, "
+            f"log_order {self.log_order:,.1f}, coverage {self.coverage:.1%})"
+        )
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows()
+        )
+        head = "".join(f"<th>{h}</th>" for h in ("block", "size", "log_order", "axes", "nested"))
+        return f"<p>{self!r}</p><table><tr>{head}</tr>{cells}</table>"
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The whole group as JSON text; :meth:`from_json` reads it back."""
+        from .as_json import dumps
+
+        return dumps(self, indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> Symmetry:
+        """Read a group written by :meth:`to_json`.
+
+        Raises:
+            FileFormatError: the text is not such a group.
+        """
+        from .as_json import loads
+
+        return loads(text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Symmetry) and self.to_json() == other.to_json()
+
+    __hash__ = object.__hash__

@@ -1,0 +1,274 @@
+"""Permutations: an element of the symmetry group, and how it acts on tensors.
+
+Everything that a permutation does to memory goes through :func:`source_of`: solvers, rewriting
+and verification all share it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch import nn
+
+from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
+from ..files import replacing
+from ..models.validation import check_state_dict, stored_tensors
+from ..tracing.symbolic import deep_copy, forget_caches
+from .group import AxisGroup, ParameterSymmetry, Segment, Symmetry
+
+Indices = NDArray[np.int64]
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class Permutation:
+    """Which unit goes where, for every block of a symmetry.
+
+    ``indices[name]`` has shape ``(count, size)``: place ``k`` under parent ``q`` is taken by what
+    was unit ``indices[name][q, k]`` under the parent that ``q`` itself is taken from.
+
+    >>> import torch, fxrebasin as fr
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> x = torch.randn(4, 2)
+    >>> permutation = fr.analyze(net, args=(x,)).sample(torch.Generator().manual_seed(1))
+    >>> moved = permutation.apply_to(net)
+    >>> torch.allclose(moved(x), net(x), atol=1e-6)
+    True
+    """
+
+    symmetry: Symmetry
+    indices: Mapping[str, Indices]
+
+    def __post_init__(self) -> None:
+        unknown = set(self.indices) ^ set(self.symmetry.blocks)
+        if unknown:
+            raise InvalidArgumentError(
+                f"a permutation needs indices for exactly the blocks of its symmetry; "
+                f"{sorted(unknown)[0]!r} is missing or unknown"
+            )
+        for block in self.symmetry:
+            found = self.indices[block.name]
+            shape = (block.count, block.size)
+            whole = np.issubdtype(found.dtype, np.integer)
+            if (
+                not whole
+                or found.shape != shape
+                or (np.sort(found, axis=1) != np.arange(block.size)).any()
+            ):
+                raise InvalidArgumentError(
+                    f"the indices of block {block.name!r} must be a permutation of "
+                    f"0..{block.size - 1} in every row of an integer array of shape {shape}; "
+                    f"found shape {found.shape} of {found.dtype}"
+                )
+
+    def flat(self, name: str) -> Indices:
+        """Per unit of a block, counted over all parents, the unit that takes its place."""
+        return flat_indices(self.symmetry, self.indices, name)
+
+    def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
+
+        Tensors that do not move are the same objects; tied tensors stay tied.
+
+        Raises:
+            ArchitectureMismatchError: a tensor has another shape than the symmetry says.
+            InvalidArgumentError: it is no state dict.
+        """
+        check_state_dict(state_dict, "state_dict")
+        result = dict(state_dict)
+        for parameter in self.symmetry.parameters:
+            names = [name for name in parameter.names if name in state_dict]
+            moved: dict[int, torch.Tensor] = {}
+            for name in names:
+                tensor = state_dict[name]
+                if tuple(tensor.shape) != parameter.shape:
+                    raise ArchitectureMismatchError(
+                        f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "
+                        f"for shape {parameter.shape}"
+                    )
+                if parameter.groups:
+                    key = tensor.data_ptr() if tensor.numel() else id(tensor)
+                    if key not in moved:
+                        moved[key] = self.permute(parameter, tensor)
+                    result[name] = moved[key]
+        return result
+
+    def permute(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
+        """One parameter's tensor with its entries moved; a new tensor."""
+        tensor = tensor.detach()
+        for group in parameter.groups:
+            source = source_of(self.symmetry, self.indices, parameter, group)
+            tensor = take(tensor, group.axes, source)
+        return tensor
+
+    def apply_to(self, model: M) -> M:
+        """A copy of a module, hooks and methods included, with permuted weights.
+
+        Raises:
+            ArchitectureMismatchError: the module has other parameters than the symmetry says.
+        """
+        moved = deep_copy(model)
+        self.apply_(moved)
+        return moved
+
+    def apply_(self, model: nn.Module) -> None:
+        """Permute a module's own parameters and buffers in place."""
+        tensors = stored_tensors(model)
+        for parameter in self.symmetry.parameters:
+            if parameter.name not in tensors:
+                raise ArchitectureMismatchError(
+                    f"the model has no parameter {parameter.name!r}, which the symmetry moves"
+                )
+        done = set()
+        moved = self.apply(tensors)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                if moved[name] is not tensor and id(tensor) not in done:
+                    done.add(id(tensor))
+                    tensor.copy_(moved[name])
+        if done:
+            forget_caches(model)
+
+    def inverse(self) -> Permutation:
+        """The permutation that undoes this one."""
+        return self._from_flat({b.name: np.argsort(self.flat(b.name)) for b in self.symmetry})
+
+    def compose(self, first: Permutation) -> Permutation:
+        """``first``, and then this one: ``a.compose(b).apply(s) == a.apply(b.apply(s))``."""
+        if list(first.symmetry.blocks.values()) != list(self.symmetry.blocks.values()):
+            raise InvalidArgumentError("only permutations of the same symmetry can be composed")
+        return self._from_flat(
+            {b.name: first.flat(b.name)[self.flat(b.name)] for b in self.symmetry}
+        )
+
+    def _from_flat(self, flat: Mapping[str, Indices]) -> Permutation:
+        shaped = {b.name: (flat[b.name] % b.size).reshape(b.count, b.size) for b in self.symmetry}
+        return Permutation(self.symmetry, shaped)
+
+    @property
+    def is_identity(self) -> bool:
+        return self.moved_units == 0
+
+    @property
+    def moved_units(self) -> int:
+        """How many units do not stay where they are."""
+        flats = [self.flat(b.name) for b in self.symmetry]
+        return sum(int(np.count_nonzero(f != np.arange(len(f)))) for f in flats)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Permutation)
+            and self.indices.keys() == other.indices.keys()
+            and all(np.array_equal(self.indices[k], other.indices[k]) for k in self.indices)
+        )
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        total = self.symmetry.movable_units
+        return f"Permutation({self.moved_units:,} of {total:,} units moved)"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as safetensors, the symmetry included; written to a temporary name and renamed."""
+        tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
+        with replacing(path) as temporary:
+            temporary.write_bytes(save(tensors, {"symmetry": self.symmetry.to_json()}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Permutation:
+        """Read a permutation written by :meth:`save`.
+
+        Raises:
+            FileFormatError: the file is not such a permutation.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                names = list(file.keys())
+                indices = {name: file.get_tensor(name) for name in names}
+            symmetry = Symmetry.from_json(metadata["symmetry"])
+            return cls(symmetry, indices)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise FileFormatError(
+                f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
+            ) from error
+
+
+def flat_indices(symmetry: Symmetry, indices: Mapping[str, Indices], name: str) -> Indices:
+    """Per unit of a block, counted over all parents, the unit that takes its place."""
+    block = symmetry.blocks[name]
+    above = np.zeros(1, dtype=np.int64)
+    if block.parent is not None:
+        above = flat_indices(symmetry, indices, block.parent)
+    result: Indices = (above[:, None] * block.size + indices[name]).ravel()
+    return result
+
+
+def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.Tensor:
+    """Gather along ``axes``, flattened in C order."""
+    index = torch.from_numpy(source).to(tensor.device)
+    if len(axes) == 1:
+        return tensor.index_select(axes[0], index)
+    front = tensor.movedim(axes, tuple(range(len(axes))))
+    flat = front.reshape(-1, *front.shape[len(axes) :]).index_select(0, index)
+    return flat.reshape(front.shape).movedim(tuple(range(len(axes))), axes).contiguous()
+
+
+def source_of(
+    symmetry: Symmetry,
+    indices: Mapping[str, Indices],
+    parameter: ParameterSymmetry,
+    group: AxisGroup,
+    still: Collection[str] = (),
+) -> Indices:
+    """For every position along ``group.axes`` (in C order), the one whose entry comes there.
+
+    Blocks named in ``still`` are left as they are.
+    """
+    source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
+    for segment in group.segments:
+        if segment.blocks:
+            place_units(symmetry, indices, segment, source, still)
+    return source
+
+
+def place_units(
+    symmetry: Symmetry,
+    indices: Mapping[str, Indices],
+    segment: Segment,
+    source: Indices,
+    still: Collection[str] = (),
+) -> None:
+    """Write into ``source``, as in :func:`source_of`, what comes to the positions of a segment."""
+    source[segment.positions] = segment.positions[
+        _permuted_index(symmetry, indices, segment, still)
+    ]
+
+
+def _permuted_index(
+    symmetry: Symmetry, indices: Mapping[str, Indices], segment: Segment, still: Collection[str]
+) -> tuple[Indices, ...]:
+    """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
+    ndim = segment.positions.ndim
+    rows: list[Indices] = []
+    index: list[Indices] = []
+    for d, name in enumerate(segment.blocks):
+        block = symmetry.blocks[name]
+        place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
+        above = segment.parents[d]
+        row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)
+        rows.append(row * block.size + place)
+        index.append(place if name in still else indices[name][row, place])
+    copies = np.arange(segment.positions.shape[-1]).reshape((1,) * (ndim - 1) + (-1,))
+    return (*index, copies)

@@ -1,0 +1,155 @@
+"""The fuzzing of random networks: what it measures, keeps, survives and says."""
+
+from __future__ import annotations
+
+import json
+import operator
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.fuzz import __main__ as fuzz
+from benchmarks.fuzz.__main__ import Row, cells, failures_of, measure, read, report
+from benchmarks.fuzz.soundness import Verdict
+from benchmarks.measuring.pool import Lost, work_off
+
+RECIPE = "(('vector', 5, 6), ('each',))"
+FINE = Verdict(
+    raw_error=1e-16,
+    error=1e-16,
+    raw_log_order=6.6,
+    log_order=6.6,
+    pinned=False,
+    unclosed=False,
+    control=0.5,
+    seconds=0.1,
+    unknown_ops={},
+    front_end="symbolic_trace",
+)
+NAN = float("nan")
+
+
+def row(seed: int, verdict: Verdict | None = FINE, **changes: str) -> Row:
+    return Row("odd", seed, "abc", RECIPE, verdict, **changes)
+
+
+# processes that die or hang
+
+
+def test_tasks_are_worked_off_in_other_processes() -> None:
+    found = list(work_off(operator.is_not, [1, 2, 3], jobs=2, seconds=60))
+    assert found == [True, True, True]
+
+
+def test_a_task_that_kills_its_process_is_reported_and_the_others_go_on() -> None:
+    raising: Any = operator.getitem  # of a list and a function
+    tasks: list[Any] = [[], (), []]
+    results: list[Any] = list(work_off(raising, tasks, jobs=1, seconds=60))
+    died = "the process died with exit code 1"
+    assert results == [Lost(task, "", died) for task in tasks]
+
+
+def test_a_task_that_hangs_is_given_up() -> None:
+    wanted = Row("odd", 0, "abc")  # to import torch alone takes longer
+    results = list(work_off(measure, [wanted], jobs=1, seconds=0.1))
+    assert results == [Lost(wanted, "", "not done after 0.1 seconds")]
+
+
+# rows
+
+
+def test_failures_are_named_worst_first() -> None:
+    wrong = replace(FINE, error=1e-3, raw_error=1e-3)
+    assert row(0).failures == []
+    assert row(0, wrong).failures == ["wrong", "wrong without test"]
+    assert row(0, replace(wrong, error=0.0)).failures == ["wrong without test"]
+    assert row(0, replace(wrong, error=float("inf"))).failures[0] == "wrong"
+    assert row(0, replace(FINE, error=NAN, raw_error=NAN)).failures == []
+    assert row(0, None, crash="TraceError: no").failures == ["crashed: TraceError: no"]
+
+
+def test_rows_survive_being_written() -> None:
+    for written in (row(3), row(4, None, crash="KeyError: 'x'", shrunk=RECIPE)):
+        assert read(json.dumps(asdict(written))) == written
+
+
+def test_the_table_counts_every_kind_of_row() -> None:
+    rows = [
+        *(row(seed) for seed in range(4)),
+        row(4, replace(FINE, log_order=0.0, control=NAN)),
+        row(5, replace(FINE, raw_error=1.0, pinned=True, control=0.0)),
+        row(6, replace(FINE, error=1.0, raw_error=1.0, unknown_ops={"aten.cumsum": 2})),
+        row(7, replace(FINE, error=NAN, raw_error=NAN, control=NAN)),
+        row(8, None, crash="KeyError: 'x'"),
+    ]
+    counted = dict(zip(fuzz.HEADER, cells("odd", rows), strict=True))
+    assert counted == {
+        "networks": "9 odd",
+        "seeds": "0 to 8",
+        "with symmetry": "87.5%",
+        "unknown ops": "12.5%",
+        "test pinned": "1",
+        "wrong without test": "2",
+        "wrong": "1",
+        "crashed": "1",
+        "not judged": "1",
+        "control visible": "83.3%",
+        "median s": "0.10",
+    }
+    text = report(rows)
+    assert "`aten.cumsum` (1)" in text
+    assert [line.split()[3] for line in text.splitlines() if line.startswith("| odd")] == [*"865"]
+
+
+def test_a_crash_of_the_analysis_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(recipe: object) -> Verdict:
+        if "'flip'" in repr(recipe):
+            raise KeyError("no such unit")
+        return FINE
+
+    monkeypatch.setattr(fuzz, "judge", broken)
+    monkeypatch.setattr(fuzz, "draw", lambda choose, profile: FLIPPED)
+    announced: list[str] = []
+    found = measure(Row("odd", 0, "abc"), announced.append)
+    assert found.failures == ["crashed: KeyError: 'no such unit'"]
+    assert found.recipe == repr(FLIPPED) == announced[-1]
+    assert found.shrunk == "(('vector', 5, 6), ('flip',), ('each',))"
+    assert failures_of(FLIPPED) == ["crashed: KeyError"]
+
+
+FLIPPED = (("tokens", 4, 24), ("skip", (("linear", 24), ("flip",))), ("partial",))
+
+
+# the whole program
+
+
+def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, table = tmp_path / "fuzz.jsonl", tmp_path / "fuzz.md"
+
+    def run(count: int) -> int:
+        options = ["--count", str(count), "--results", str(results), "--table", str(table)]
+        monkeypatch.setattr(sys, "argv", ["fuzz", "--seed", "4", *options])
+        return fuzz.main()
+
+    results.write_text(json.dumps(asdict(replace(row(4), profile="ordinary"))) + "\n")
+    assert run(2) == 0
+    first, second = map(read, results.read_text().splitlines())
+    assert (first.seed, first.commit) == (4, "abc")
+    assert (second.profile, second.seed, second.failures) == ("odd", 5, [])
+    assert "| 1 ordinary | 4 to 4 |" in table.read_text()
+    monkeypatch.setattr(fuzz, "work_off", lambda work, tasks, **limits: [*tasks])
+    assert run(2) == 0
+    assert len(results.read_text().splitlines()) == 2
+
+
+def test_one_recipe_is_repeated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--recipe", RECIPE])
+    assert fuzz.main() == 0
+    printed = capsys.readouterr().out
+    assert "log_order: 6.579" in printed
+    assert "pinned: False" in printed

@@ -1,0 +1,317 @@
+"""A rule with one tie removed must be found out.
+
+Every rule is run on its samples while its calls of the primitives are recorded. Then, one by one,
+a call is made to forget something: a merge one of its operands, a signature one occurrence of a
+letter, a sum what it was over, a result one of its coordinates. ``check_rule`` has to call each
+such mutant unsound on some sample, or it is listed below, with the reason why nothing was removed.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+import pytest
+from rule_samples import SAMPLES, Sample
+from torchvision_samples import SAMPLES as OF_TORCHVISION
+
+from fxrebasin import rules
+from fxrebasin.layouts import layout, primitives
+from fxrebasin.layouts.adoption import resolve
+from fxrebasin.layouts.layout import Layout, varies_on
+from fxrebasin.layouts.settling import settle
+from fxrebasin.rules.call import Call, Rule
+from fxrebasin.rules.table import find_rule
+from fxrebasin.signature import apply as signature
+from fxrebasin.testing.check import RuleCheck, check_rule
+
+ORIGINALS: dict[str, Callable[..., Any]] = {
+    "merge": primitives.merge,
+    "reduce": primitives.reduce,
+    "pin": primitives.pin,
+    "apply": signature.apply,
+    "positional": layout.positional,
+}
+PLACES = [
+    primitives,
+    *(
+        import_module(f"{rules.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(rules.__path__)
+    ),
+]
+"""Where rules find the primitives; what a signature does inside is not looked into."""
+
+
+@contextmanager
+def replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "apply":
+            patch.setattr(signature, name, function)
+        for module in PLACES:
+            if getattr(module, name, None) is ORIGINALS[name]:
+                patch.setattr(module, name, function)
+        yield
+
+
+Change = Callable[..., Any]
+"""Takes the arguments of a primitive, and does something else."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule whose call number ``place`` of a primitive is changed."""
+
+    primitive: str
+    place: int
+    what: str
+    change: Change
+
+    @property
+    def name(self) -> str:
+        return f"{self.primitive} {self.place} {self.what}"
+
+    def of(self, rule: Rule) -> Rule:
+        def mutated(call: Call, *args: Any, **kwargs: Any) -> Any:
+            if self.primitive == "result":
+                return self.change(call, rule(call, *args, **kwargs))
+            calls = iter(range(1000))
+
+            def changed(*inner: Any, **options: Any) -> Any:
+                here = next(calls) == self.place
+                return (self.change if here else ORIGINALS[self.primitive])(*inner, **options)
+
+            with replaced(self.primitive, changed):
+                return rule(call, *args, **kwargs)
+
+        return mutated
+
+
+# which mutants there are
+
+
+def merge_mutants(place: int, units: Any, *operands: Layout, **options: Any) -> Iterator[Mutant]:
+    for k, operand in enumerate(operands):
+        if operand.coordinates and len(operands) > 1:
+
+            def change(units: Any, *operands: Layout, k: int = k, **options: Any) -> Layout:
+                empty = Layout(operands[k].shape)
+                return primitives.merge(units, *operands[:k], empty, *operands[k + 1 :], **options)
+
+            yield Mutant("merge", place, f"forgets operand {k}", change)
+
+
+def reduce_mutants(
+    place: int, units: Any, x: Layout, dims: tuple[int, ...], **options: Any
+) -> Iterator[Mutant]:
+    """Only where units lie partly in the sum; else all that is forgotten is that its set is kept.
+
+    That matters for parts of axes, which no op alone has; ``test_testing`` has a rule that does.
+    """
+    inside = {d % x.ndim for d in dims} if x.ndim else set()
+    if any(set(varies_on(c)) & inside and set(varies_on(c)) - inside for c in x.coordinates):
+
+        def change(units: Any, x: Layout, dims: tuple[int, ...], **options: Any) -> Layout:
+            x = resolve(units, x)
+            inside = {d % x.ndim for d in dims}
+            kept = tuple(c for c in x.coordinates if not set(varies_on(c)) & inside)
+            return ORIGINALS["reduce"](units, Layout(x.shape, kept), dims, **options)
+
+        yield Mutant("reduce", place, "forgets what its sums are over", change)
+
+
+def pin_mutants(place: int, units: Any, x: Layout, *rest: Any) -> Iterator[Mutant]:
+    if not all(units.is_pinned(c).all() for c in x.coordinates):
+        yield Mutant("pin", place, "is left out", lambda units, x, *rest: resolve(units, x))
+
+
+def positional_mutants(place: int, *args: Any) -> Iterator[Mutant]:
+    if ORIGINALS["positional"](*args):
+        yield Mutant("positional", place, "is left out", lambda *args: [])
+
+
+TOKEN = re.compile(r"_\.\.\.|\.\.\.|\w+")
+
+
+def apply_mutants(
+    place: int, units: Any, text: str, operands: Any, shape: Any, sizes: Any = None
+) -> Iterator[Mutant]:
+    """One occurrence of a letter gets a name of its own, one ``_`` becomes free."""
+    left, _, right = text.partition("->")
+    parts = left.split(",")
+    present = [k for k, operand in enumerate(operands) if operand is not None]
+    for k in present:
+        others = {t for j in present if j != k for t in TOKEN.findall(parts[j])}
+        for match in TOKEN.finditer(parts[k]):
+            letter = match.group()
+            if letter == "..." or (letter[0] != "_" and letter not in others):
+                continue
+            rest = len(TOKEN.findall(re.sub(r"\([^)]*\)", "p", parts[k]))) - 1
+            count = operands[k].ndim - rest if letter == "_..." else 1
+            if not count:
+                continue
+            fresh = " ".join(f"z{n}" for n in range(count))
+            operand = parts[k][: match.start()] + fresh + parts[k][match.end() :]
+            mutated = f"{','.join([*parts[:k], operand, *parts[k + 1 :]])}->{right}"
+
+            def change(
+                units: Any,
+                text: str,
+                operands: Any,
+                shape: Any,
+                sizes: Any = None,
+                mutated: str = mutated,
+                letter: str = letter,
+            ) -> Layout:
+                sizes = dict(sizes or {})
+                if letter in sizes:
+                    sizes["z0"] = sizes[letter]
+                return ORIGINALS["apply"](units, mutated, operands, shape, sizes)
+
+            yield Mutant("apply", place, f"{text} becomes {mutated}", change)
+
+
+def result_mutants(call: Call, found: Any) -> Iterator[Mutant]:
+    """A result forgets a coordinate, or that it holds positions in an order."""
+    for place, result in enumerate(listed(found)):
+        for k in range(len(settled(call, result).coordinates)):
+
+            def forget(call: Call, found: Any, place: int = place, k: int = k) -> list[Layout]:
+                results = [settled(call, x) for x in listed(found)]
+                left = results[place].coordinates[:k] + results[place].coordinates[k + 1 :]
+                results[place] = replace(results[place], coordinates=left)
+                return results
+
+            yield Mutant("result", place, f"forgets coordinate {k}", forget)
+        if result.order_of is not None:
+
+            def disown(call: Call, found: Any, place: int = place) -> list[Layout]:
+                results = listed(found)
+                results[place] = replace(results[place], order_of=None)
+                return results
+
+            yield Mutant("result", place, "forgets that it is an order", disown)
+
+
+def listed(found: Any) -> list[Layout]:
+    return [found] if isinstance(found, Layout) else list(found)
+
+
+def settled(call: Call, x: Layout) -> Layout:
+    order_of = x.order_of
+    return replace(settle(call.units, resolve(call.units, x)), order_of=order_of)
+
+
+MUTANTS_OF: dict[str, Callable[..., Iterator[Mutant]]] = {
+    "merge": merge_mutants,
+    "reduce": reduce_mutants,
+    "pin": pin_mutants,
+    "positional": positional_mutants,
+    "apply": apply_mutants,
+}
+
+
+class RecordedError(Exception):
+    """Ends a check once the rule has been run."""
+
+
+def mutants_on(rule: Rule, sample: Sample) -> dict[str, Mutant]:
+    found: dict[str, Mutant] = {}
+
+    def recording(call: Call, *args: Any, **kwargs: Any) -> Any:
+        results = with_recorders(list(ORIGINALS), lambda: rule(call, *args, **kwargs))
+        found.update({m.name: m for m in result_mutants(call, results)})
+        raise RecordedError
+
+    def with_recorders(names: list[str], run: Callable[[], Any]) -> Any:
+        if not names:
+            return run()
+        name, calls = names[0], iter(range(1000))
+
+        def recorder(*args: Any, **kwargs: Any) -> Any:
+            place = next(calls)
+            found.update({m.name: m for m in MUTANTS_OF[name](place, *args, **kwargs)})
+            return ORIGINALS[name](*args, **kwargs)
+
+        with replaced(name, recorder):
+            return with_recorders(names[1:], run)
+
+    with pytest.raises(RecordedError):
+        checked(recording, sample)
+    return found
+
+
+def checked(rule: Rule, sample: Sample) -> RuleCheck:
+    op = sample.stand_in or sample.op
+    return check_rule(op, *sample.args, rule=rule, complete=False, **sample.kwargs)
+
+
+# what becomes of them
+
+
+def rule_of(sample: Sample) -> Rule:
+    rules = [find_rule(getattr(sample.op, name)) for name in sample.op.overloads()]
+    return next(rule for rule in rules if rule is not None)
+
+
+def samples_by_rule() -> dict[str, list[Sample]]:
+    """Ops that share a rule are mutated together; named after the first name."""
+    groups: dict[Rule, list[Sample]] = {}
+    for sample in [*SAMPLES, *OF_TORCHVISION]:
+        groups.setdefault(rule_of(sample), []).append(sample)
+    return {min(s.name.rstrip("_") for s in samples): samples for samples in groups.values()}
+
+
+GROUPS = samples_by_rule()
+
+UNPOOL = "... _ _, ... _ _ -> ... _ _"
+STATISTICS = "statistics have the units of what they are of, or parents that the sum has named"
+ALONE = "a row that is in no other result is alone of its kind"
+CONSTANT = "indices are constants, whose positions are pinned already"
+EITHER = "pinning units and telling their places apart each hold them still"
+
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("_scaled_dot_product_cudnn_attention", "merge 1 forgets operand 1"): STATISTICS,
+    ("_scaled_dot_product_flash_attention", "merge 1 forgets operand 1"): STATISTICS,
+    ("_fused_rms_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("cummax", "pin 0 is left out"): EITHER,
+    ("cummax", "positional 0 is left out"): EITHER,
+    ("scatter", "merge 1 forgets operand 0"): CONSTANT,
+    ("scatter", "merge 1 forgets operand 1"): CONSTANT,
+    ("scatter", "positional 2 is left out"): CONSTANT,
+    ("scatter_add", "merge 1 forgets operand 1"): CONSTANT,
+    ("scatter_add", "positional 2 is left out"): CONSTANT,
+    ("_batch_norm_no_update", "merge 0 forgets operand 1"): STATISTICS,
+    ("_log_softmax", "merge 0 forgets operand 1"): STATISTICS,
+    ("native_group_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("native_layer_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("_weight_norm_interface", "merge 0 forgets operand 1"): STATISTICS,
+    ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... z0 _ -> ... _ _"): CONSTANT,
+    ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... _ z0 -> ... _ _"): CONSTANT,
+    ("split", "result 2 forgets coordinate 0"): ALONE,
+    **{("view_as_complex", f"merge 0 forgets operand {k}"): ALONE for k in range(2)},
+    **{("view_as_complex", f"result 0 forgets coordinate {k}"): ALONE for k in (2, 3)},
+    **{("unbind", f"result {k} forgets coordinate 1"): ALONE for k in range(3)},
+}
+"""Per rule and mutant, why it is as right as the rule."""
+
+
+WITHOUT_TIES = {"fill"}
+"""Their results depend on no entry of a tensor with axes."""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_rule_with_a_tie_removed_is_found_out(group: str) -> None:
+    samples = GROUPS[group]
+    rule = rule_of(samples[0])
+    tries: dict[str, list[tuple[Rule, Sample]]] = {}
+    for sample in samples:
+        for name, mutant in mutants_on(rule, sample).items():
+            tries.setdefault(name, []).append((mutant.of(rule), sample))
+    assert tries or group in WITHOUT_TIES
+    survivors = {n for n, tried in tries.items() if all(checked(m, s) for m, s in tried)}
+    assert survivors == {name for of, name in EQUIVALENT if of == group}

@@ -1,0 +1,191 @@
+"""A wrong group is refuted, block by block; a right one is not."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import NETWORKS
+from torch import Tensor, fx, nn
+
+import fxrebasin as fr
+from fxrebasin import Block, Segment, Symmetry
+from fxrebasin.errors import RefutedWarning
+from fxrebasin.passes import Falsify, Propagate, Refine, Trace
+from fxrebasin.passes.report import state_of
+from fxrebasin.symmetry.group import AxisGroup
+from fxrebasin.verification import falsification
+from fxrebasin.verification.falsification import offenders, trials
+
+torch.set_num_threads(1)
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+class Chain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.scale, self.leave = nn.Parameter(torch.ones(6)), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.two(self.one(x).relu()).relu()
+        return self.leave(self.three(h).relu() * self.scale)
+
+
+class Skipping(Chain):
+    """The same parameters, but two of them meet."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.one(x).relu()
+        h = self.two(h).relu() + h
+        return self.leave(self.three(h).relu() * self.scale)
+
+
+def names(blocks: list[Block]) -> list[str]:
+    return [block.name for block in blocks]
+
+
+def tried(model: nn.Module, symmetry: Symmetry, *, random_weights: bool = True) -> list[str]:
+    found = trials(model, (X,), {}, random_weights=random_weights)
+    assert found
+    return names(offenders(symmetry, found))
+
+
+def test_a_right_group_is_not_refuted() -> None:
+    for model in (Chain(), Skipping()):
+        assert tried(model, fr.analyze(model, (X,), check=False)) == []
+
+
+def test_the_blocks_that_are_wrong_are_found_and_no_others() -> None:
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    assert names(list(wrong)) == ["scale[0]", "one.weight[0]", "two.weight[0]"]
+    assert tried(Skipping(), wrong) == ["one.weight[0]", "two.weight[0]"]
+
+
+def test_equal_weights_hide_nothing() -> None:
+    """A scale of ones does not show whether it is moved; a disturbed one does."""
+    model = Chain()
+    right = fr.analyze(model, (X,), check=False)
+    parameters = tuple(replace(p, groups=()) if p.name == "scale" else p for p in right.parameters)
+    wrong = replace(right, parameters=parameters)
+    assert tried(model, wrong, random_weights=False) == []
+    assert tried(model, wrong) == ["scale[0]"]
+
+
+def test_inputs_of_zeros_hide_nothing() -> None:
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    found = trials(Skipping(), (torch.zeros(4, 3),), {}, random_weights=True)
+    assert names(offenders(wrong, found)) == ["one.weight[0]", "two.weight[0]"]
+
+
+class Cyclic(nn.Module):
+    """Shifts of the five units change nothing; exchanging two does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 5), nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        return self.leave((h * h.roll(1, 1)).sum(1, keepdim=True))
+
+
+def test_a_group_that_is_too_large_is_refuted_even_if_its_cycles_are_right() -> None:
+    segment = Segment(("all",), np.arange(5)[:, None], (-1,))
+    parameters = tuple(
+        replace(p, groups=(AxisGroup((0,), (segment,)),)) if p.name.startswith("enter") else p
+        for p in fr.analyze(
+            Cyclic(), (X,), check=False, constraints=[fr.pin("enter.weight", 0)]
+        ).parameters
+    )
+    claimed = Symmetry({"all": Block("all", 5)}, parameters)
+    (trial,) = trials(Cyclic(), (X,), {}, random_weights=True)
+    shift = fr.Permutation(claimed, {"all": np.roll(np.arange(5), 1)[None]})
+    assert not trial.refutes(shift)
+    assert names(offenders(claimed, [trial])) == ["all"]
+
+
+def test_large_models_are_tried_in_their_own_dtype_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(falsification, "DOUBLE", 10)
+    found = trials(Chain(), (X,), {}, random_weights=True)
+    assert [t.outputs[0].dtype for t in found] == [torch.float32, torch.float64]
+    assert [t.tolerance for t in found] == [1e-4, 1e-9]
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    assert names(offenders(wrong, trials(Skipping(), (X,), {}, random_weights=True))) == [
+        "one.weight[0]",
+        "two.weight[0]",
+    ]
+
+
+class OnlyFloat(Chain):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            raise TypeError("float32 only")
+        return super().forward(x)
+
+
+def test_models_that_do_not_run_in_double_are_tried_in_float() -> None:
+    (trial,) = trials(OnlyFloat(), (X,), {}, random_weights=True)
+    assert trial.outputs[0].dtype == torch.float32
+    assert fr.analyze(OnlyFloat(), (X,), front_ends=["eager"]).movable_units == 18
+
+
+class OnlyOnItsOwnWeights(Chain):
+    """Has compiled itself for the memory that its weights lie in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.address = self.one.weight.data_ptr()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.one.weight.data_ptr() != self.address:
+            raise RuntimeError("other weights")
+        return super().forward(x)
+
+
+def test_what_could_not_be_tested_is_noted() -> None:
+    symmetry = fr.analyze(OnlyOnItsOwnWeights(), (X,), front_ends=["eager"])
+    assert any("was not tested" in note for note in symmetry.notes)
+
+
+def propagated(model: nn.Module) -> fx.GraphModule:
+    module: Any = model
+    for step in (Trace(), Propagate((X,))):
+        result = step(module)
+        assert result is not None
+        module = result.graph_module
+    assert isinstance(module, fx.GraphModule)
+    return module
+
+
+def test_the_pass_pins_what_is_refuted_and_says_so() -> None:
+    model = Skipping()
+    module, other = propagated(model), propagated(Chain())
+    state = state_of(module)
+    state.propagation = state_of(other).propagation
+    Refine()(module)
+    kept = copy.deepcopy(model.state_dict())
+    with pytest.warns(RefutedWarning, match="2 blocks were refuted by a test and pinned: one.weig"):
+        Falsify((X,))(module)
+    assert state.symmetry is not None
+    assert names(list(state.symmetry)) == ["scale[0]"]
+    assert state.symmetry.notes[-1].startswith("2 blocks were refuted")
+    reasons = {p.reason for p in state.symmetry.pinned if p.parameter == "one.weight"}
+    assert "was refuted by a test on random weights" in reasons
+    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
+
+
+def test_no_network_of_the_collection_is_refuted() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RefutedWarning)
+        for network in list(NETWORKS.values())[::4]:
+            torch.manual_seed(0)
+            model = network.factory()
+            checked = fr.analyze(model, network.inputs(2))
+            assert checked.log_order == fr.analyze(model, network.inputs(2), check=False).log_order
