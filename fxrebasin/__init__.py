@@ -3,9 +3,10 @@
 from . import testing
 from .api import analyze, match, rebasin
 from .matching import schedules
+from .matching.alignment import Alignment
 from .matching.progress import Step
 from .matching.search import Budget
-from .matching.solve import Alignment, weight_matching
+from .matching.solve import weight_matching
 from .merging.interpolate import Path, interpolate
 from .models.rebased import RebasedModule
 from .objectives.activations import activation_matching
@@ -15,7 +16,8 @@ from .repair.batch_norm import recompute_batch_norm
 from .rules.call import Call
 from .rules.registry import register_rule, unregister_rule
 from .symmetry.explanation import Explanation
-from .symmetry.group import Block, Segment, Symmetry
+from .symmetry.group import Symmetry
+from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
 from .verification.verify import verify
 

@@ -15,19 +15,19 @@ from .matching.progress import Callback
 from .matching.schedules import Order, random_order
 from .matching.search import Budget
 from .matching.solve import weight_matching
-from .models.emission import emit
-from .models.rebased import META, RebasedModule
+from .models.copying import deep_copy
+from .models.rebased import META, RebasedModule, emit
+from .models.running import run
 from .models.validation import check_parameters, check_same_architecture
 from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
-from .passes.report import Report, State, state_of
+from .passes.report import Report
+from .passes.state import State, state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
 from .rules.registry import rule_book
 from .symmetry.group import Symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
-from .tracing.symbolic import deep_copy
-from .verification.verify import run
 
 
 def analyze(

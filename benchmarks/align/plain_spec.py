@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import fxrebasin as fr
 from fxrebasin.errors import UnsupportedSymmetryError
-from fxrebasin.symmetry.group import ParameterSymmetry
+from fxrebasin.symmetry.parts import ParameterSymmetry
 
 Indices = NDArray[np.int64]
 

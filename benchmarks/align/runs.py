@@ -16,7 +16,7 @@ from benchmarks.align.rows import Row, said
 from benchmarks.measuring.double_precision import run_in_double_precision
 from benchmarks.measuring.isolation import run_apart
 from benchmarks.measuring.limits import TimeLimitError, extra_memory, time_limit
-from fxrebasin.tracing.symbolic import deep_copy
+from fxrebasin.models.copying import deep_copy
 
 LONG = 120
 """Seconds after which a method is not run again."""

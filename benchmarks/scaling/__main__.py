@@ -30,7 +30,7 @@ from benchmarks.scaling.measuring import LIMIT, measure
 from benchmarks.scaling.plot import draw
 from benchmarks.scaling.rows import Key, Row, dumps, loads
 from benchmarks.scaling.tables import document
-from fxrebasin.drawing.curves import save_figure
+from fxrebasin.drawing.figures import save_figure
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 DEPTHS = (2, 4, 8, 16, 32, 64)

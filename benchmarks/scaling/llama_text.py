@@ -125,7 +125,8 @@ def _on_gpu(found: Extrapolation, gpu: Gpu, cpu: Estimate, modelled: Estimate) -
         f"to 4,096 rows are solved on the device where Triton is, and of larger ones only the few "
         f"entries that matter travel. This model leaves both out; "
         f"`benchmarks/accelerator/accelerator.md` has them measured, and two such layers aligned. "
-        f"Both models and all cost matrices would take {_size(both + model.matrix_bytes)} of its memory."
+        f"Both models and all cost matrices would take {_size(both + model.matrix_bytes)} of its "
+        f"memory."
     )
 
 

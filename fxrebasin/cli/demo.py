@@ -28,7 +28,8 @@ from torch.nn import functional as F
 
 import fxrebasin as fr
 
-from ..drawing.curves import Row, draw_rows, save_figure
+from ..drawing.curves import Row, draw_rows
+from ..drawing.figures import save_figure
 from ..merging.interpolate import Path, interpolate
 
 Batch = tuple[Tensor, Tensor]

@@ -14,17 +14,14 @@ farthest apart, so no legend is needed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgumentError
-from ..files import replacing
 from ..merging.path import Path
 
 if TYPE_CHECKING:
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
 
 # Two colours that stay apart for every kind of colour vision, and greys for everything else.
 _COLOURS = ("#c8553d", "#1f6f9f")
+
 _INK, _FAINT = "#3a3a3a", "#9a9a9a"
 
 
@@ -87,32 +85,6 @@ def draw_rows(rows: Sequence[Row]) -> Figure:
         for metric, panel in zip(row.metrics, panels, strict=False):
             _draw_metric(panel, row, metric)
     return figure
-
-
-_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""The same picture is the same file, whenever it is drawn."""
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file that appears complete or not at all.
-
-    Args:
-        figure: what :func:`draw_rows` returned.
-        path: where to; the ending chooses the format.
-
-    Raises:
-        InvalidArgumentError: matplotlib cannot write files with this ending.
-        OSError: the folder is missing or cannot be written.
-    """
-    target = FilePath(path)
-    kind = target.suffix.removeprefix(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InvalidArgumentError(
-            f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
-        )
-    with replacing(target) as draft:
-        figure.savefig(draft, format=kind, metadata=_UNDATED.get(kind))
 
 
 def _draw_metric(panel: Axes, row: Row, metric: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..symmetry.group import Symmetry
 from .arrangement import Layout, arrange, cut_rows
-from .curves import save_figure
+from .figures import save_figure
 from .lines import Loop, lines, pinned_ends
 from .names import Names
 from .scene import COMFORTABLE, COMPACT, Scene

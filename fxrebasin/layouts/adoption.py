@@ -11,53 +11,14 @@ adopt, every axis gets units of its own, by groups where it turns out later that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 
-from .layout import Layout, Shape, along, collapse, varies_on
-from .units import NOWHERE, Ids, Units, mix, sorted_set
-
-UNNAMED = -1
-
-
-@dataclass(eq=False)
-class Parameter:
-    """One stored tensor (parameter or buffer) with all the names it has in the model."""
-
-    names: tuple[str, ...]
-    shape: Shape
-    is_buffer: bool
-    positions: tuple[Ids, ...]
-    """Per axis, the units that name its positions and become its units if none are adopted."""
-    coordinates: list[Ids] = field(default_factory=list)
-    """The units of its entries; ``UNNAMED`` where not decided yet."""
-    in_groups: dict[int, Ids] = field(default_factory=dict)
-    """Coordinates for axes whose own units differ by the group of a second axis."""
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
-    def layout(self) -> Layout:
-        ndim = len(self.shape)
-        coordinates = [along(ids, a, ndim) for a, ids in enumerate(self.positions) if len(ids) > 1]
-        return Layout(self.shape, tuple(coordinates), self if coordinates else None)
-
-    def named(self) -> list[Ids]:
-        """Its coordinates, with the entries that nothing has named made explicit."""
-        return [np.where(c == UNNAMED, NOWHERE, c) for c in self.coordinates]
-
-    def index(self, layout: Layout) -> dict[int, Ids]:
-        """Per axis of this parameter, the position that each entry of ``layout`` comes from."""
-        index = {}
-        for coordinate in layout.coordinates:
-            probe = coordinate.flat[0]
-            for axis, ids in enumerate(self.positions):
-                if ids[0] <= probe <= ids[-1]:
-                    index[axis] = coordinate - ids[0]
-        return index
+from .coordinates import Shape, along, collapse, tell_apart, varies_on
+from .ids import NOWHERE, Ids, sorted_set
+from .layout import UNNAMED, Layout, Parameter
+from .units import Units
 
 
 def resolve(
@@ -163,19 +124,3 @@ def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shap
         if not tell_apart([index[a] for a in group], tuple(sorted(dims))):
             return False
     return True
-
-
-def tell_apart(coordinates: list[Ids], dims: tuple[int, ...]) -> bool:
-    """Do the coordinates give each entry along ``dims`` a different tuple, all else being fixed?"""
-    alone = {varies_on(c)[0]: c for c in coordinates if len(varies_on(c)) == 1}
-    if all(d in alone and len(sorted_set(alone[d])) == alone[d].size for d in dims):
-        return True
-    key = np.zeros((1,) * coordinates[0].ndim, dtype=np.uint64)
-    for c in coordinates:
-        key = mix(key) + mix(c, 1)
-    sizes = [key.shape[d] for d in dims]
-    if any(n == 1 for n in sizes):
-        return False
-    rows = np.moveaxis(key, dims, range(-len(dims), 0)).reshape(-1, prod(sizes))
-    rows = np.sort(rows, axis=1)
-    return not (rows[:, 1:] == rows[:, :-1]).any()

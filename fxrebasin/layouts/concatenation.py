@@ -8,9 +8,11 @@ from itertools import combinations
 import numpy as np
 
 from .adoption import resolve
-from .layout import Layout, along, collapse, varies_on
+from .coordinates import along, collapse, varies_on
+from .ids import NOWHERE, Ids, mix, sorted_set
+from .layout import Layout
 from .settling import canonical
-from .units import NOWHERE, Ids, Units, mix, sorted_set
+from .units import Units
 
 
 def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:

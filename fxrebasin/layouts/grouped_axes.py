@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .adoption import Parameter
-from .layout import Layout, along, varies_on
-from .units import Ids, Meeting, Units, sorted_set
+from .coordinates import along, varies_on
+from .ids import Ids, sorted_set
+from .layout import Layout, Parameter
+from .units import Meeting, Units
 
 Groups = dict[str, dict[int, tuple[int, Ids]]]
 """Per parameter and axis that is in groups, the axis they lie on, and the group of each of its

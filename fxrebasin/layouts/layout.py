@@ -11,17 +11,52 @@ same units in every coordinate hold the same value, whatever the weights are.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .units import Ids, Units
+from .coordinates import Shape, along, regroup, reshape_coordinate
+from .ids import NOWHERE, Ids
 
-if TYPE_CHECKING:
-    from .adoption import Parameter
+UNNAMED = -1
 
-Shape = tuple[int, ...]
+
+@dataclass(eq=False)
+class Parameter:
+    """One stored tensor (parameter or buffer) with all the names it has in the model."""
+
+    names: tuple[str, ...]
+    shape: Shape
+    is_buffer: bool
+    positions: tuple[Ids, ...]
+    """Per axis, the units that name its positions and become its units if none are adopted."""
+    coordinates: list[Ids] = field(default_factory=list)
+    """The units of its entries; ``UNNAMED`` where not decided yet."""
+    in_groups: dict[int, Ids] = field(default_factory=dict)
+    """Coordinates for axes whose own units differ by the group of a second axis."""
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def layout(self) -> Layout:
+        ndim = len(self.shape)
+        coordinates = [along(ids, a, ndim) for a, ids in enumerate(self.positions) if len(ids) > 1]
+        return Layout(self.shape, tuple(coordinates), self if coordinates else None)
+
+    def named(self) -> list[Ids]:
+        """Its coordinates, with the entries that nothing has named made explicit."""
+        return [np.where(c == UNNAMED, NOWHERE, c) for c in self.coordinates]
+
+    def index(self, layout: Layout) -> dict[int, Ids]:
+        """Per axis of this parameter, the position that each entry of ``layout`` comes from."""
+        index = {}
+        for coordinate in layout.coordinates:
+            probe = coordinate.flat[0]
+            for axis, ids in enumerate(self.positions):
+                if ids[0] <= probe <= ids[-1]:
+                    index[axis] = coordinate - ids[0]
+        return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,37 +92,6 @@ class Layout:
         return self if self.buffer is None else self.buffer.layout()
 
 
-def varies_on(coordinate: Ids) -> tuple[int, ...]:
-    """The dimensions along which a coordinate tells entries apart."""
-    return tuple(d for d, n in enumerate(coordinate.shape) if n > 1)
-
-
-def collapse(coordinate: Ids) -> Ids:
-    """Shrink to size 1 every dimension along which all ids are equal."""
-    for d, n in enumerate(coordinate.shape):
-        if n > 1:
-            first = coordinate.take([0], axis=d)
-            if np.array_equal(first, coordinate.take([-1], axis=d)) and (coordinate == first).all():
-                coordinate = first
-    return coordinate
-
-
-def along(ids: Ids, dim: int, ndim: int) -> Ids:
-    """A one-dimensional array of ids as a coordinate that varies on ``dim`` alone."""
-    return ids.reshape([-1 if d == dim else 1 for d in range(ndim)])
-
-
-def positional(units: Units, shape: Shape, dims: tuple[int, ...] | None = None) -> list[Ids]:
-    """Pinned coordinates that tell apart every position along ``dims`` (default: all)."""
-    dims = tuple(range(len(shape))) if dims is None else dims
-    return [along(units.positions(d, shape[d]), d, len(shape)) for d in dims if shape[d] > 1]
-
-
-def pad_dims(coordinate: Ids, ndim: int) -> Ids:
-    """Add leading dimensions, as broadcasting does."""
-    return coordinate.reshape((1,) * (ndim - coordinate.ndim) + coordinate.shape)
-
-
 def permute_dims(layout: Layout, order: tuple[int, ...]) -> Layout:
     shape = tuple(layout.shape[d] for d in order)
     moved = tuple(c.transpose(order) for c in layout.coordinates)
@@ -99,40 +103,6 @@ def reshape(layout: Layout, shape: Shape) -> Layout:
     groups = regroup(layout.shape, shape)
     return Layout(
         shape,
-        tuple(_reshape_coordinate(c, layout.shape, shape, groups) for c in layout.coordinates),
+        tuple(reshape_coordinate(c, layout.shape, shape, groups) for c in layout.coordinates),
         layout.parameter,
     )
-
-
-Groups = list[tuple[tuple[int, ...], tuple[int, ...]]]
-
-
-def regroup(before: Shape, after: Shape) -> Groups:
-    """Pair runs of dims that hold the same entries: ``(2, 6), (2, 3, 2) -> [0 : 0], [1 : 1 2]``."""
-    if 0 in before or 0 in after:
-        return [(tuple(range(len(before))), tuple(range(len(after))))]
-    groups: Groups = []
-    i = j = 0
-    while i < len(before) or j < len(after):
-        i0, j0 = i, j
-        left = right = 1
-        if i < len(before):
-            left, i = before[i], i + 1
-        if j < len(after):
-            right, j = after[j], j + 1
-        while left != right:
-            if left < right:
-                left, i = left * before[i], i + 1
-            else:
-                right, j = right * after[j], j + 1
-        groups.append((tuple(range(i0, i)), tuple(range(j0, j))))
-    return groups
-
-
-def _reshape_coordinate(coordinate: Ids, before: Shape, after: Shape, groups: Groups) -> Ids:
-    expanded, result = [], []
-    for old, new in groups:
-        varies = any(coordinate.shape[d] > 1 for d in old)
-        expanded += [before[d] if varies else 1 for d in old]
-        result += [after[d] if varies else 1 for d in new]
-    return collapse(np.broadcast_to(coordinate, expanded).reshape(result))

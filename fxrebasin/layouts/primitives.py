@@ -9,9 +9,13 @@ import numpy as np
 import torch
 
 from .adoption import resolve
-from .layout import Layout, Shape, collapse, pad_dims, positional, varies_on
-from .settling import settle, settle_rows, without_repeats
-from .units import Hashes, Ids, Units, mix
+from .coordinates import Shape, collapse, pad_dims, positional, varies_on
+from .ids import Hashes, Ids, mix
+from .layout import Layout
+from .pairs import without_repeats
+from .rows import settle_rows
+from .settling import settle
+from .units import Units
 
 Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
 
@@ -30,7 +34,7 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     ``reduced`` names dimensions that the caller is going to sum over next; a parameter that has
     no units yet then adopts those it meets there and gets fresh ones along the others.
 
-    >>> from fxrebasin.layouts.layout import along
+    >>> from fxrebasin.layouts.coordinates import along
     >>> units = Units()
     >>> a, b = units.fresh(4), units.fresh(4)
     >>> both = merge(units, Layout((2, 4), (along(a, 1, 2),)), Layout((4,), (b,)))

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
 from ..models.validation import is_finite
-from ..symmetry.group import AxisGroup, ParameterSymmetry, Segment, Symmetry
-from ..symmetry.permutation import Permutation, place_units, source_of
+from ..symmetry.action import place_units, source_of
+from ..symmetry.group import Symmetry
+from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
+from ..symmetry.permutation import Permutation
 
 Indices = NDArray[np.int64]
 Sources = tuple[Indices, ...]

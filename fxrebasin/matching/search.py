@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InvalidArgumentError
+from .alignment import Round
 from .descent import Descent
 from .kicks import Start, anneal, compare_signatures, hold_out, relax, restart
 from .schedules import Schedule
 
 STARTS: tuple[Start, ...] = (hold_out, compare_signatures, anneal, relax, restart)
+
 EXPLORATION = 0.25
 """The share of rounds in which any start may be drawn, however little it has gained."""
 
@@ -45,17 +47,6 @@ class Budget:
             )
         if math.isinf(self.seconds) and math.isinf(self.rounds):
             raise InvalidArgumentError("a budget needs a limit: pass seconds=... or rounds=...")
-
-
-@dataclass(frozen=True)
-class Round:
-    """One start and the descent that followed."""
-
-    start: str
-    objective: float
-    gained: float
-    """By how much it exceeded the best until then; 0 where it did not."""
-    seconds: float
 
 
 def search(

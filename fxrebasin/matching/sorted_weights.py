@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..assignment import assign
-from ..symmetry.group import AxisGroup, Segment
+from ..symmetry.parts import AxisGroup, Segment
 from .inner_products import Indices, Term, WeightMatching, select
 from .trees import Tree
 

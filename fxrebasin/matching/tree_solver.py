@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ..assignment import assign
-from ..symmetry.group import Block
-from ..symmetry.permutation import flat_indices
+from ..symmetry.action import flat_indices
+from ..symmetry.parts import Block
 from .inner_products import Indices, Occurrence, WeightMatching
 from .trees import Coupling, Tree
 

@@ -176,7 +176,8 @@ class Path:
             ModuleNotFoundError: matplotlib is missing (``pip install 'fxrebasin[demo]'``).
             InvalidArgumentError: there are not as many labels as paths, or the ending is unknown.
         """
-        from ..drawing.curves import Row, draw_rows, save_figure
+        from ..drawing.curves import Row, draw_rows
+        from ..drawing.figures import save_figure
 
         paths = (self,) if compare is None else (self, compare)
         if labels is None:

@@ -22,22 +22,24 @@ from torch import fx, nn
 
 from ..api import analyze
 from ..errors import ArchitectureMismatchError, InvalidArgumentError
+from ..matching.alignment import Alignment
 from ..matching.inner_products import WeightMatching
 from ..matching.progress import Callback
 from ..matching.schedules import Order, random_order
-from ..matching.solve import Alignment, climbed
+from ..matching.solve import climbed
+from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
+from ..models.running import cloned, reseed, unobserved
 from ..models.validation import check_parameters, check_same_architecture
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
-from ..refinement.segments import build_symmetry
+from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import RuleBook, rule_book
-from ..symmetry.group import ParameterSymmetry, Symmetry
+from ..symmetry.group import Symmetry
+from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, trace_by_first
-from ..tracing.symbolic import deep_copy, unobserved
-from ..verification.verify import cloned, reseed
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 Activations = dict[str, torch.Tensor]

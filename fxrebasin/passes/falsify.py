@@ -11,9 +11,9 @@ from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..errors import RefutedWarning
-from ..refinement.segments import build_symmetry, pin_blocks
+from ..refinement.build import build_symmetry, pin_blocks
 from ..verification.falsification import offenders, trials
-from .report import State, state_of
+from .state import State, state_of
 
 ROUNDS = 8
 """How often blocks are pinned before all are."""
@@ -30,7 +30,7 @@ class Falsify(PassBase):
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace
-    >>> from fxrebasin.passes.report import state_of
+    >>> from fxrebasin.passes.state import state_of
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
     >>> x, module = torch.zeros(1, 2), Trace()(net).graph_module
     >>> for step in (Propagate((x,)), Refine(), Falsify((x,))):

@@ -10,7 +10,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
-from .report import state_of
+from .state import state_of
 
 
 class Propagate(PassBase):

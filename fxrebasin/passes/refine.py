@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..refinement.segments import build_symmetry
-from .report import state_of
+from ..refinement.build import build_symmetry
+from .state import state_of
 
 
 class Refine(PassBase):
@@ -22,7 +22,7 @@ class Refine(PassBase):
 
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Trace
-    >>> from fxrebasin.passes.report import state_of
+    >>> from fxrebasin.passes.state import state_of
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
     >>> module = Propagate((torch.zeros(1, 2),))(Trace()(net).graph_module).graph_module
     >>> state_of(Refine()(module).graph_module).symmetry.movable_units

@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from ..models.emission import emit
-from .report import keep, state_of
+from ..models.rebased import emit
+from .state import keep, state_of
 
 
 class Rewrite(PassBase):

@@ -12,7 +12,7 @@ from ..matching.search import Budget
 from ..matching.solve import weight_matching
 from ..models.validation import check_parameters, check_same_architecture
 from ..symmetry.permutation import Permutation
-from .report import state_of
+from .state import state_of
 
 
 class Solve(PassBase):

@@ -11,7 +11,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from ..models.validation import check_parameters
 from ..rules.registry import RuleBook, rule_book
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
-from .report import State, keep
+from .state import State, keep
 
 
 class Trace(PassBase):

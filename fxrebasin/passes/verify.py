@@ -10,7 +10,7 @@ from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..verification.verify import verify
-from .report import state_of
+from .state import state_of
 
 
 class Verify(PassBase):

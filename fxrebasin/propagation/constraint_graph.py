@@ -14,27 +14,18 @@ pinned    the units of an axis were pinned there
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..layouts.layout import Layout, varies_on
-from ..layouts.units import Ids, Units, sorted_set
-
-Axis = tuple[str, int]
-Kind = Literal["equal", "part", "product", "parent", "pinned"]
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """The constraint graph of an analysis, and where in the user's source its nodes come from."""
-
-    graph: nx.MultiGraph
-    sources: Mapping[str, str]
+from ..layouts.coordinates import varies_on
+from ..layouts.ids import Ids, sorted_set
+from ..layouts.layout import Layout
+from ..layouts.units import Units
+from ..symmetry.evidence import Axis, Kind
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InvalidArgumentError
-from ..layouts.adoption import Parameter, resolve
-from ..layouts.layout import Layout, varies_on
+from ..layouts.adoption import resolve
+from ..layouts.coordinates import varies_on
+from ..layouts.facts import Propagation
+from ..layouts.ids import Ids
+from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
-from ..layouts.units import Ids, Units
-from .dispatch import Propagation
+from ..layouts.units import Units
 
 Axis = tuple[str, int]
 

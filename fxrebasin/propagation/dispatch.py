@@ -6,12 +6,9 @@ what the model's forward writes into its own parameters and buffers.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import nn
@@ -20,10 +17,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..errors import FxrebasinError, RuleError
-from ..layouts.adoption import Parameter, resolve
-from ..layouts.layout import Layout, positional
+from ..layouts.adoption import resolve
+from ..layouts.coordinates import positional
+from ..layouts.facts import Propagation
+from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin
-from ..layouts.units import Ids, Units
 from ..models.outputs import output_tensors
 from ..rules.call import Call, Rule
 from ..rules.ordering import READ, Orderly
@@ -33,26 +31,6 @@ from .constraint_graph import AxisUnits, axes_of
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
 from .storages import Storages
 from .stored import Stored
-
-
-@dataclass
-class Propagation:
-    """What running a model on units has found."""
-
-    units: Units
-    parameters: list[Parameter]
-    graph: nx.MultiGraph
-    unknown_ops: Counter[str] = field(default_factory=Counter)
-    outputs: list[Parameter] = field(default_factory=list)
-    """The outputs whose units may move, as if they were stored tensors."""
-    sources: dict[str, str] = field(default_factory=dict)
-    """Per node of the constraint graph's edges, the line of the user's source."""
-    units_of_block: dict[str, Ids] = field(default_factory=dict)
-    """Per block of the group that was built last, the units whose places it decides."""
-    shapes_read: bool = False
-    """Did an op run whose result has a shape that depends on values?"""
-    values_read: dict[str, None] = field(default_factory=dict)
-    """The nodes at which control flow read a value that depends on inputs or parameters."""
 
 
 class Watcher(Protocol):

@@ -21,25 +21,12 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import FxrebasinError, InvalidInputError
 from ..rules.registry import RuleBook
-from ..tracing.experts import spell_out_experts
-from ..tracing.symbolic import TORCH, shared_copy
+from ..tracing.eager import EagerModule
+from ..tracing.symbolic import TORCH
 from .dispatch import LayoutMode
 from .recording import Record
 
 HERE = Path(__file__).parent
-
-
-class EagerModule(nn.Module):
-    """Stands where a traced graph would: a copy of the model that shares its parameters."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = shared_copy(model)
-        spell_out_experts(self.model)
-        self.meta: dict[str, Any] = {}
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model(*args, **kwargs)
 
 
 def run_eagerly(module: EagerModule, mode: LayoutMode, args: Any, kwargs: Any) -> Any:

@@ -19,16 +19,19 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import FxrebasinError, InvalidInputError
+from ..layouts.coordinates import positional
+from ..layouts.facts import Propagation
 from ..layouts.grouped_axes import Groups, found_groups
-from ..layouts.layout import Layout, positional
+from ..layouts.layout import Layout
 from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
 from ..models.outputs import output_tensors
+from ..models.running import unobserved
 from ..rules.registry import RuleBook
-from ..tracing.symbolic import unobserved
+from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
-from .dispatch import LayoutMode, Propagation
-from .eager import EagerModule, run_eagerly
+from .dispatch import LayoutMode
+from .eager import run_eagerly
 from .recording import Record, source_line
 from .stored import stored_by_identity, unnamed_parameters
 

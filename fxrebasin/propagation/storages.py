@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from ..layouts.layout import Layout, Shape, along, collapse, positional, varies_on
-from ..layouts.units import NOWHERE, Ids, Units, mix
+from ..layouts.coordinates import Shape, along, collapse, positional, varies_on
+from ..layouts.ids import NOWHERE, Ids, mix
+from ..layouts.layout import Layout
+from ..layouts.units import Units
 
 Place = tuple[int, Shape, tuple[int, ...], int]
 """Offset, shape, strides, and the size of an entry in bytes."""

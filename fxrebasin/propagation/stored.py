@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..layouts.adoption import Parameter
 from ..layouts.grouped_axes import Groups, name_in_groups
+from ..layouts.layout import Parameter
 from ..layouts.units import Units
 
 

@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layouts.units import Ids, Units
+from ..layouts.ids import Ids
+from ..layouts.units import Units
 from .containment import Edges
 
 Indices = NDArray[np.int64]

@@ -20,10 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..layouts.adoption import Parameter
-from ..layouts.units import Claim, Hashes, Ids, Units, mix
-from ..symmetry.group import ParameterSymmetry, Symmetry
-from ..symmetry.permutation import Permutation, source_of
+from ..layouts.ids import Hashes, Ids, mix
+from ..layouts.layout import Parameter
+from ..layouts.units import Claim, Units
+from ..symmetry.action import source_of
+from ..symmetry.group import Symmetry
+from ..symmetry.parts import ParameterSymmetry
+from ..symmetry.permutation import Permutation
 from .blocks import Classes, Indices, RawBlock, UnitClass
 
 SAMPLES = 8

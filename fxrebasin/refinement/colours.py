@@ -15,8 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layouts.adoption import Parameter
-from ..layouts.units import Units, mix
+from ..layouts.ids import mix
+from ..layouts.layout import Parameter
+from ..layouts.units import Units
 from .blocks import Classes, build_classes
 from .containment import Edges, containment
 

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from ..layouts.settling import nest_pairs
-from ..layouts.units import Hashes, Ids, Units, mix
+from ..layouts.ids import Hashes, Ids, mix
+from ..layouts.pairs import nest_pairs
+from ..layouts.units import Units
 
 ROUNDS = 6
 """How often parents are related to parents; ending early only leaves more units to be pinned."""

@@ -15,7 +15,8 @@ import torch
 from ..errors import InvalidArgumentError, RuleError
 from ..layouts import primitives
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, Shape
+from ..layouts.coordinates import Shape
+from ..layouts.layout import Layout
 from ..layouts.units import Units
 from ..signature import apply as signature
 from ..signature.apply import parse

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, positional
+from ..layouts.coordinates import positional
+from ..layouts.layout import Layout
 from ..layouts.primitives import move
 from .call import Call
 

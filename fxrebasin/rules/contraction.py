@@ -7,7 +7,8 @@ from math import prod
 from typing import Any
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, positional
+from ..layouts.coordinates import positional
+from ..layouts.layout import Layout
 from ..layouts.primitives import merge, move, reduce
 from ..signature import apply as signature
 from .call import Call, Rule

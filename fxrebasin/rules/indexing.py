@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, Shape, collapse, positional, varies_on
+from ..layouts.coordinates import Shape, collapse, positional, varies_on
+from ..layouts.ids import Ids
+from ..layouts.layout import Layout
 from ..layouts.primitives import as_tensor
-from ..layouts.units import Ids
 from . import movement
 from .call import Call
 from .ordering import names_along, read

@@ -10,9 +10,10 @@ import torch
 
 from ..layouts.adoption import resolve
 from ..layouts.concatenation import concatenate
-from ..layouts.layout import Layout, along, collapse, pad_dims, permute_dims, positional, reshape
+from ..layouts.coordinates import along, collapse, pad_dims, positional
+from ..layouts.ids import NOWHERE, Ids
+from ..layouts.layout import Layout, permute_dims, reshape
 from ..layouts.primitives import as_tensor, move
-from ..layouts.units import NOWHERE, Ids
 from .call import Call, Rule
 
 

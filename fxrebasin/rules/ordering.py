@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, along, positional, varies_on
+from ..layouts.coordinates import along, positional, varies_on
+from ..layouts.layout import Layout
 from ..layouts.primitives import pin
 from .call import Call, Rule
-from .normalisation import reduction
+from .reduction import reduction
 
 READ = "its order is read (argmax, sort, topk ...)"
 

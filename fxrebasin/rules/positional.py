@@ -8,7 +8,8 @@ from typing import Any
 from torch.utils._pytree import tree_leaves
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, positional
+from ..layouts.coordinates import positional
+from ..layouts.layout import Layout
 from .call import Call
 from .indexing import beside
 

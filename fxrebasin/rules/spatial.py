@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, positional, reshape
+from ..layouts.coordinates import positional
+from ..layouts.layout import Layout, reshape
 from .call import Call
 from .indexing import beside
 

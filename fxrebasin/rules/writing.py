@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, Shape, pad_dims, positional
+from ..layouts.coordinates import Shape, pad_dims, positional
+from ..layouts.layout import Layout
 from . import movement
 from .call import Call
 from .indexing import CHOSEN, beside, spread

@@ -43,8 +43,9 @@ from itertools import accumulate
 import numpy as np
 
 from ..layouts.concatenation import concatenate, tell_operands_apart
+from ..layouts.coordinates import Shape, positional
 from ..layouts.grouped_axes import note_groups
-from ..layouts.layout import Layout, Shape, permute_dims, positional, reshape
+from ..layouts.layout import Layout, permute_dims, reshape
 from ..layouts.primitives import merge, move, reduce
 from ..layouts.units import Units
 from .parsing import Axis, Product, parse
@@ -62,7 +63,7 @@ def apply(
 ) -> Layout:
     """The layout of the result, of shape ``shape``, of an op that obeys ``signature``.
 
-    >>> from fxrebasin.layouts.layout import along
+    >>> from fxrebasin.layouts.coordinates import along
     >>> units = Units()
     >>> halves = Layout((2, 6), (along(units.fresh(6), 1, 2),))
     >>> gated = apply(units, "... (a + a) -> ... a", [halves], (2, 3))

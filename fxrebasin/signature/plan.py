@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ..errors import SignatureError
-from ..layouts.layout import Shape
+from ..layouts.coordinates import Shape
 from .parsing import ANY, ANY_PLACES, PLACE, Axis, Pattern, Product, Signature
 
 _RESULT = "the result"

@@ -1,6 +1,7 @@
 """The symmetry group, its elements, and the forms in which it can be read and written."""
 
-from .group import Block, Segment, Symmetry
+from .group import Symmetry
+from .parts import Block, Segment
 from .permutation import Permutation
 
 __all__ = ["Block", "Permutation", "Segment", "Symmetry"]

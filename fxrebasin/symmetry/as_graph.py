@@ -34,7 +34,8 @@ from itertools import combinations, product
 import networkx as nx
 
 from .flows import Flow, ancestors, flows
-from .group import AxisGroup, ParameterSymmetry, Symmetry
+from .group import Symmetry
+from .parts import AxisGroup, ParameterSymmetry
 
 
 def block_graph(symmetry: Symmetry) -> nx.MultiDiGraph:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .group import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
+from .group import Symmetry
+from .parts import AxisGroup, Block, ParameterSymmetry, Pinned, Segment
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _FOLD = 4

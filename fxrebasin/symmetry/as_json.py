@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileFormatError
-from .group import AxisGroup, Block, ParameterSymmetry, Pinned, Segment, Symmetry
+from .group import Symmetry
+from .parts import AxisGroup, Block, ParameterSymmetry, Pinned, Segment
 
 FORMAT = "fxrebasin.symmetry.group/1"
 

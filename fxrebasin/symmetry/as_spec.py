@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UnsupportedSymmetryError
-from .group import AxisGroup, ParameterSymmetry, Symmetry
+from .group import Symmetry
+from .parts import AxisGroup, ParameterSymmetry
 
 Spec = dict[str, tuple[str | None, ...]]
 

@@ -14,8 +14,9 @@ from itertools import pairwise
 import networkx as nx
 
 from ..errors import InvalidArgumentError
-from ..propagation.constraint_graph import Axis, Evidence
-from .group import Block, ParameterSymmetry, Symmetry
+from .evidence import Axis, Evidence
+from .group import Symmetry
+from .parts import Block, ParameterSymmetry
 
 SHOWN = 12
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .group import AxisGroup, ParameterSymmetry, Symmetry
+from .group import Symmetry
+from .parts import AxisGroup, ParameterSymmetry
 
 
 @dataclass(frozen=True)

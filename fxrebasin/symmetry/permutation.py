@@ -7,25 +7,24 @@ and verification all share it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 from torch import nn
 
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from ..files import replacing
+from ..models.copying import deep_copy, forget_caches
 from ..models.validation import check_state_dict, stored_tensors
-from ..tracing.symbolic import deep_copy, forget_caches
-from .group import AxisGroup, ParameterSymmetry, Segment, Symmetry
+from .action import Indices, flat_indices, source_of, take
+from .group import Symmetry
+from .parts import ParameterSymmetry
 
-Indices = NDArray[np.int64]
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -203,72 +202,3 @@ class Permutation:
             raise FileFormatError(
                 f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
             ) from error
-
-
-def flat_indices(symmetry: Symmetry, indices: Mapping[str, Indices], name: str) -> Indices:
-    """Per unit of a block, counted over all parents, the unit that takes its place."""
-    block = symmetry.blocks[name]
-    above = np.zeros(1, dtype=np.int64)
-    if block.parent is not None:
-        above = flat_indices(symmetry, indices, block.parent)
-    result: Indices = (above[:, None] * block.size + indices[name]).ravel()
-    return result
-
-
-def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.Tensor:
-    """Gather along ``axes``, flattened in C order."""
-    index = torch.from_numpy(source).to(tensor.device)
-    if len(axes) == 1:
-        return tensor.index_select(axes[0], index)
-    front = tensor.movedim(axes, tuple(range(len(axes))))
-    flat = front.reshape(-1, *front.shape[len(axes) :]).index_select(0, index)
-    return flat.reshape(front.shape).movedim(tuple(range(len(axes))), axes).contiguous()
-
-
-def source_of(
-    symmetry: Symmetry,
-    indices: Mapping[str, Indices],
-    parameter: ParameterSymmetry,
-    group: AxisGroup,
-    still: Collection[str] = (),
-) -> Indices:
-    """For every position along ``group.axes`` (in C order), the one whose entry comes there.
-
-    Blocks named in ``still`` are left as they are.
-    """
-    source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
-    for segment in group.segments:
-        if segment.blocks:
-            place_units(symmetry, indices, segment, source, still)
-    return source
-
-
-def place_units(
-    symmetry: Symmetry,
-    indices: Mapping[str, Indices],
-    segment: Segment,
-    source: Indices,
-    still: Collection[str] = (),
-) -> None:
-    """Write into ``source``, as in :func:`source_of`, what comes to the positions of a segment."""
-    source[segment.positions] = segment.positions[
-        _permuted_index(symmetry, indices, segment, still)
-    ]
-
-
-def _permuted_index(
-    symmetry: Symmetry, indices: Mapping[str, Indices], segment: Segment, still: Collection[str]
-) -> tuple[Indices, ...]:
-    """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
-    ndim = segment.positions.ndim
-    rows: list[Indices] = []
-    index: list[Indices] = []
-    for d, name in enumerate(segment.blocks):
-        block = symmetry.blocks[name]
-        place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
-        above = segment.parents[d]
-        row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)
-        rows.append(row * block.size + place)
-        index.append(place if name in still else indices[name][row, place])
-    copies = np.arange(segment.positions.shape[-1]).reshape((1,) * (ndim - 1) + (-1,))
-    return (*index, copies)

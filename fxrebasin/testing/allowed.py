@@ -10,13 +10,16 @@ import networkx as nx
 import numpy as np
 import torch
 
-from ..layouts.adoption import Parameter, resolve
-from ..layouts.layout import Layout, varies_on
+from ..layouts.adoption import resolve
+from ..layouts.coordinates import varies_on
+from ..layouts.facts import Propagation
+from ..layouts.ids import Ids
+from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
-from ..layouts.units import Ids, Units
-from ..propagation.dispatch import LayoutMode, Propagation
+from ..layouts.units import Units
+from ..propagation.dispatch import LayoutMode
 from ..propagation.stored import Stored, unnamed_parameters
-from ..refinement.segments import build_symmetry
+from ..refinement.build import build_symmetry
 from ..rules.call import Call, Rule
 from ..symmetry.group import Symmetry
 from .example import Example

@@ -13,7 +13,7 @@ from torch._library.custom_ops import CustomOpDef
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
 from ..errors import InvalidArgumentError, InvalidInputError
-from ..layouts.units import Ids
+from ..layouts.ids import Ids
 
 TOLERANCE = 1e-10
 """Largest difference that rounding may cause in float64, relative to a result's largest entry."""

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from ..errors import InvalidArgumentError
-from ..layouts.units import Ids
-from ..symmetry.group import AxisGroup, Symmetry
-from ..symmetry.permutation import Permutation, take
+from ..layouts.ids import Ids
+from ..symmetry.action import take
+from ..symmetry.group import Symmetry
+from ..symmetry.parts import AxisGroup
+from ..symmetry.permutation import Permutation
 from .allowed import Claim
 from .example import TOLERANCE, Draw, Tensors, difference, generators, listed
 

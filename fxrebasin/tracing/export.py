@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from ..errors import TraceError
+from ..models.copying import shared_copy
 from ..models.rebased import RebasedModule, holder
-from .symbolic import describe_failure, shared_copy, unobserved
+from ..models.running import unobserved
+from .symbolic import describe_failure
 
 
 def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> RebasedModule:

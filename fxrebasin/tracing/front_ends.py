@@ -15,8 +15,8 @@ import torch
 from torch import fx, nn
 
 from ..errors import InvalidArgumentError, TraceError
-from ..propagation.eager import EagerModule
 from ..rules.registry import RuleBook
+from .eager import EagerModule
 from .experts import has_experts
 from .export import export, from_program
 from .symbolic import Leaves, is_mode_dependent, trace

@@ -2,85 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.rebased import RebasedModule, holder
+from ..models.copying import shared_copy
+from ..models.running import cuda_devices
 
 TORCH = Path(torch.__file__).parent
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def shared_copy(model: M) -> M:
-    """A copy of a module that shares its parameters and buffers, and nothing else.
-
-    Some modules keep tensors that they compute in forward. Tracing the user's own module would
-    leave proxies behind in them; tracing the copy does not.
-    """
-    return deep_copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
-
-
-def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
-    """A deep copy, also of modules that keep tensors computed in forward."""
-    memo = dict(memo or {})
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo.setdefault(id(value), value.detach())
-    if isinstance(model, fx.GraphModule):
-        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
-    try:
-        copied = copy.deepcopy(model, dict(memo))
-    except TypeError:  # what Python says of that which it cannot copy
-        copied = copy.deepcopy(model, {**memo, **_uncopiable(model, memo)})
-    for module in copied.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()  # into one piece again, as accelerators want them
-    return copied
-
-
-def _uncopiable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
-    """What modules hold that has no copies, such as locks and custom ops, as a memo to share it."""
-    found: dict[int, Any] = {}
-    for module in model.modules():
-        for name in vars(module).keys() - vars(nn.Module()).keys():
-            value = vars(module)[name]
-            try:
-                copy.deepcopy(value, dict(memo))
-            except TypeError:
-                found[id(value)] = value
-    return found
-
-
-def forget_caches(model: nn.Module) -> None:
-    """Have modules drop what they computed from weights that are no longer the same.
-
-    Those that keep such things between evaluations drop them when training begins.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    for module, mode in modes.items():
-        module.training = mode
-
-
-def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
-    """``GraphModule`` itself drops what its graph does not use when it is copied."""
-    root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
-    copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
-    copied.meta.update(model.meta)
-    copied.training = model.training
-    return copied
 
 
 @dataclass(frozen=True)
@@ -157,7 +93,7 @@ def _traced(
     failure: Exception | None = None
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
-            with torch.random.fork_rng(devices=_cuda_devices(model)):
+            with torch.random.fork_rng(devices=cuda_devices(model)):
                 shared = shared_copy(model).train(training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
             _refuse_replaced(model, shared)
@@ -213,27 +149,3 @@ def describe_failure(model: nn.Module, front_end: str, error: Exception) -> str:
         f"{type(model).__name__} cannot be traced by {front_end}: {type(error).__name__}: {error}"
         f"{where}"
     )
-
-
-def _cuda_devices(model: nn.Module) -> list[int]:
-    return sorted({t.device.index for t in model.parameters() if t.device.type == "cuda"})
-
-
-@contextmanager
-def unobserved(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
-    """Run a module in eval mode, by default without gradients, leaving no trace in it.
-
-    Its modes and the random state are restored afterwards.
-    """
-    modes = {module: module.training for module in model.modules()}
-    devices = _cuda_devices(model)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    model.eval()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.set_grad_enabled(gradients), torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes.items():
-            module.training = mode

@@ -22,12 +22,21 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from ..errors import FxrebasinError
-from ..models.precision import coarsest_dtype
+from ..models.copying import deep_copy, forget_caches
+from ..models.precision import (
+    TOLERANCE,
+    coarsest_dtype,
+    dtype_of,
+    in_double,
+    relative_error,
+    to_double,
+)
+from ..models.running import run
 from ..models.validation import stored_tensors
-from ..symmetry.group import Block, Symmetry
-from ..symmetry.permutation import Indices, Permutation
-from ..tracing.symbolic import deep_copy, forget_caches
-from .verify import TOLERANCE, dtype_of, in_double, relative_error, run, to_double
+from ..symmetry.action import Indices
+from ..symmetry.group import Symmetry
+from ..symmetry.parts import Block
+from ..symmetry.permutation import Permutation
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own

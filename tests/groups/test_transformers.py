@@ -17,10 +17,7 @@ import fxrebasin as fr
 transformers = pytest.importorskip("transformers", reason="the models are those of transformers")
 
 from benchmarks.coverage.tiny_transformers import ARCHITECTURES  # noqa: E402
-from benchmarks.coverage.tiny_transformers.models import (  # noqa: E402
-    Architecture,
-    DoublePrecision,
-)
+from benchmarks.coverage.tiny_transformers.models import Architecture, DoublePrecision  # noqa: E402
 
 QUICK = {"bert", "bloom", "clip", "detr", "gpt_neox", "llama", "mamba", "mixtral", "swin", "t5"}
 """One of every kind; the others are slow together."""

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.layouts.adoption import UNNAMED, Parameter, resolve, tell_apart
-from fxrebasin.layouts.layout import Layout, along, reshape
+from fxrebasin.layouts.adoption import resolve
+from fxrebasin.layouts.coordinates import along, tell_apart
+from fxrebasin.layouts.ids import NOWHERE, Ids
+from fxrebasin.layouts.layout import UNNAMED, Layout, Parameter, reshape
 from fxrebasin.layouts.primitives import move
-from fxrebasin.layouts.units import NOWHERE, Ids, Units
+from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 

@@ -12,9 +12,10 @@ from torch import Tensor, einsum, nn, randn
 from torch.nn import functional as F
 
 import fxrebasin as fr
-from fxrebasin.layouts.adoption import Parameter, resolve
+from fxrebasin.layouts.adoption import resolve
+from fxrebasin.layouts.coordinates import along, positional
 from fxrebasin.layouts.grouped_axes import found_groups, name_in_groups
-from fxrebasin.layouts.layout import Layout, along, positional
+from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.units import Units
 from fxrebasin.signature.apply import apply
 

@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.layouts.adoption import Parameter
-from fxrebasin.layouts.layout import (
-    Layout,
-    along,
-    collapse,
-    pad_dims,
-    permute_dims,
-    positional,
-    regroup,
-    reshape,
-    varies_on,
-)
-from fxrebasin.layouts.units import Ids, Units
+from fxrebasin.layouts.coordinates import along, collapse, pad_dims, positional, regroup, varies_on
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout, Parameter, permute_dims, reshape
+from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 

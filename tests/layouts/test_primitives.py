@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.layouts.adoption import Parameter
-from fxrebasin.layouts.layout import Layout, along
+from fxrebasin.layouts.coordinates import along
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.primitives import (
     broadcast_to_ndim,
     drop_dims,
@@ -22,7 +23,7 @@ from fxrebasin.layouts.primitives import (
     pinned,
     reduce,
 )
-from fxrebasin.layouts.units import Ids, Units
+from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.layouts import settling as relations
-from fxrebasin.layouts.layout import Layout, along
-from fxrebasin.layouts.settling import nest_pairs, pairs, relate_pairs, settle
-from fxrebasin.layouts.units import Ids, Units
+from fxrebasin.layouts import pairs as pairing
+from fxrebasin.layouts.coordinates import along
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout
+from fxrebasin.layouts.pairs import nest_pairs, pairs, relate_pairs
+from fxrebasin.layouts.rows import is_closed_in_rows
+from fxrebasin.layouts.settling import settle
+from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -257,7 +261,7 @@ def test_what_every_row_must_hold(seed: int) -> None:
 
     x, y, *pinned = (coordinate() for _ in range(rng.integers(2, 5)))
     inside = {2} if rng.random() < 0.7 else {1, 2}
-    found = relations._is_closed_in_rows(units, x, y, pinned, inside)
+    found = is_closed_in_rows(units, x, y, pinned, inside)
     assert found == closed_by_hand(x, y, pinned, inside)
 
 
@@ -270,7 +274,7 @@ def test_pairs_of_many_entries_are_those_of_few(seed: int) -> None:
     x, y = ids[rng.integers(0, 3, (2, 7, 1))], ids[rng.integers(3, 6, (2, 1, 9))]
     few = pairs(units, x, y)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relations, "MANY", 1)
+        patch.setattr(pairing, "MANY", 1)
         many = pairs(units, x, y)
     for a, b in zip(few, many, strict=True):
         np.testing.assert_array_equal(a, b)

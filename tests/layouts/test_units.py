@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fxrebasin.layouts.units import NOWHERE, Cause, Ids, Units, mix, sorted_set
+from fxrebasin.layouts.ids import NOWHERE, Ids, mix, sorted_set
+from fxrebasin.layouts.units import Cause, Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 

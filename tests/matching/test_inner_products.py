@@ -17,7 +17,7 @@ import fxrebasin as fr
 from fxrebasin import Permutation, Segment, Symmetry
 from fxrebasin.errors import ArchitectureMismatchError, InvalidParameterError
 from fxrebasin.matching.inner_products import WeightMatching
-from fxrebasin.symmetry.group import ParameterSymmetry
+from fxrebasin.symmetry.parts import ParameterSymmetry
 
 torch.set_num_threads(1)
 

@@ -23,8 +23,8 @@ from fxrebasin.errors import (
     TraceError,
     VerificationError,
 )
+from fxrebasin.models.running import unobserved
 from fxrebasin.models.validation import check_parameters, check_same_architecture, stored_tensors
-from fxrebasin.tracing.symbolic import unobserved
 
 torch.set_num_threads(1)
 

@@ -23,7 +23,7 @@ from fxrebasin.errors import (
     VerificationError,
 )
 from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
-from fxrebasin.passes.report import state_of
+from fxrebasin.passes.state import state_of
 
 torch.set_num_threads(1)
 

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fxrebasin.layouts.units import Ids
+from fxrebasin.layouts.ids import Ids
 from fxrebasin.models.rebased import META
 from fxrebasin.passes import Propagate
-from fxrebasin.passes.report import State, state_of
-from fxrebasin.propagation.constraint_graph import Axis, AxisUnits, Sharing
+from fxrebasin.passes.state import State, state_of
+from fxrebasin.propagation.constraint_graph import AxisUnits, Sharing
+from fxrebasin.symmetry.evidence import Axis
 from fxrebasin.tracing.symbolic import trace
 
 torch.set_num_threads(1)

@@ -10,8 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fxrebasin.layouts.layout import Layout, along
-from fxrebasin.layouts.units import Ids, Units
+from fxrebasin.layouts.coordinates import along
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout
+from fxrebasin.layouts.units import Units
 from fxrebasin.propagation.storages import Storages, axis_indices, gather, place_of, scatter
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=150)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from fxrebasin.layouts.adoption import Parameter
-from fxrebasin.layouts.layout import Layout, along, varies_on
+from fxrebasin.layouts.coordinates import along, varies_on
+from fxrebasin.layouts.facts import Propagation
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.primitives import reduce
 from fxrebasin.layouts.settling import settle
-from fxrebasin.layouts.units import Ids, Units
-from fxrebasin.propagation.dispatch import Propagation
-from fxrebasin.refinement.segments import build_symmetry
+from fxrebasin.layouts.units import Units
+from fxrebasin.refinement.build import build_symmetry
 from fxrebasin.symmetry.group import Symmetry
 
 REASON = "would have to move otherwise than its neighbours allow"

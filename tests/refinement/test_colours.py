@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import fxrebasin as fr
-from fxrebasin.layouts.adoption import Parameter
-from fxrebasin.layouts.layout import along
-from fxrebasin.layouts.units import Ids, Units, mix
+from fxrebasin.layouts.coordinates import along
+from fxrebasin.layouts.ids import Ids, mix
+from fxrebasin.layouts.layout import Parameter
+from fxrebasin.layouts.units import Units
 from fxrebasin.refinement.blocks import Classes, RawBlock, UnitClass, ancestor_index, irredundant
 from fxrebasin.refinement.colours import refine_units
 

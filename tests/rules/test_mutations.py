@@ -21,9 +21,10 @@ from rule_samples import SAMPLES, Sample
 from torchvision_samples import SAMPLES as OF_TORCHVISION
 
 from fxrebasin import rules
-from fxrebasin.layouts import layout, primitives
+from fxrebasin.layouts import coordinates, primitives
 from fxrebasin.layouts.adoption import resolve
-from fxrebasin.layouts.layout import Layout, varies_on
+from fxrebasin.layouts.coordinates import varies_on
+from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.settling import settle
 from fxrebasin.rules.call import Call, Rule
 from fxrebasin.rules.table import find_rule
@@ -35,7 +36,7 @@ ORIGINALS: dict[str, Callable[..., Any]] = {
     "reduce": primitives.reduce,
     "pin": primitives.pin,
     "apply": signature.apply,
-    "positional": layout.positional,
+    "positional": coordinates.positional,
 }
 PLACES = [
     primitives,

@@ -10,7 +10,8 @@ import torch
 from rule_samples import SAMPLES, Sample
 from torch._ops import OpOverloadPacket
 
-from fxrebasin.layouts.layout import Layout, along
+from fxrebasin.layouts.coordinates import along
+from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.units import Units
 from fxrebasin.rules.call import Call
 from fxrebasin.rules.table import RULES, UNTAGGED_POINTWISE, find_rule

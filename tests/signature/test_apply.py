@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fxrebasin.layouts.adoption import Parameter
-from fxrebasin.layouts.layout import Layout, along, positional
-from fxrebasin.layouts.units import Ids, Units
+from fxrebasin.layouts.coordinates import along, positional
+from fxrebasin.layouts.ids import Ids
+from fxrebasin.layouts.layout import Layout, Parameter
+from fxrebasin.layouts.units import Units
 from fxrebasin.signature.apply import apply
 
 

@@ -8,7 +8,7 @@ import pytest
 from signature.test_parsing import complaint
 
 from fxrebasin.errors import SignatureError
-from fxrebasin.layouts.layout import Shape
+from fxrebasin.layouts.coordinates import Shape
 from fxrebasin.signature.parsing import parse
 from fxrebasin.signature.plan import plan
 

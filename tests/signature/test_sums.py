@@ -16,8 +16,9 @@ from signature.test_apply import features, movable, parameter
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from fxrebasin.layouts.ids import NOWHERE, Ids
 from fxrebasin.layouts.layout import Layout
-from fxrebasin.layouts.units import NOWHERE, Ids, Units
+from fxrebasin.layouts.units import Units
 from fxrebasin.rules import table
 from fxrebasin.rules.call import Call
 from fxrebasin.signature.apply import apply

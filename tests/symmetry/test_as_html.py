@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
 from fxrebasin.symmetry.as_html import html_report
-from fxrebasin.symmetry.group import AxisGroup, ParameterSymmetry, Pinned
+from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry, Pinned
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ import fxrebasin as fr
 from fxrebasin import Block, Permutation, Segment, Symmetry
 from fxrebasin.errors import FxrebasinError, UnsupportedSymmetryError
 from fxrebasin.symmetry.as_spec import permutation_spec
-from fxrebasin.symmetry.group import AxisGroup, ParameterSymmetry
+from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry
 
 torch.set_num_threads(1)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
 from fxrebasin.errors import FileFormatError
-from fxrebasin.symmetry.group import AxisGroup, ParameterSymmetry, Pinned
+from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry, Pinned
 
 torch.set_num_threads(1)
 

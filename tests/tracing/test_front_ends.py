@@ -18,9 +18,10 @@ from torch.fx.passes.infra.pass_manager import PassManager
 
 import fxrebasin as fr
 from fxrebasin.errors import InvalidArgumentError, InvalidInputError, RuleError, TraceError
+from fxrebasin.models.precision import in_double
+from fxrebasin.models.running import run
 from fxrebasin.passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
 from fxrebasin.tracing.front_ends import FRONT_ENDS, FrontEnd
-from fxrebasin.verification.verify import in_double, run
 
 torch.set_num_threads(1)
 

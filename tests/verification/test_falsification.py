@@ -17,8 +17,8 @@ import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
 from fxrebasin.errors import RefutedWarning
 from fxrebasin.passes import Falsify, Propagate, Refine, Trace
-from fxrebasin.passes.report import state_of
-from fxrebasin.symmetry.group import AxisGroup
+from fxrebasin.passes.state import state_of
+from fxrebasin.symmetry.parts import AxisGroup
 from fxrebasin.verification import falsification
 from fxrebasin.verification.falsification import offenders, trials
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from fxrebasin import RebasedModule
 from fxrebasin.errors import VerificationError
-from fxrebasin.verification.verify import Verification, relative_error
+from fxrebasin.models.precision import relative_error
+from fxrebasin.verification.verify import Verification
 
 torch.set_num_threads(1)
 

@@ -1,7 +1,7 @@
 """Transformers of every family, tiny and untrained, with groups worked out by hand."""
 
-from . import decoders, encoders, pairs, vision
-from .models import ARCHITECTURES
+from benchmarks.coverage.tiny_transformers import decoders, encoders, pairs, vision
+from benchmarks.coverage.tiny_transformers.models import ARCHITECTURES
 
 FAMILIES = (decoders, encoders, pairs, vision)
 """They register what they define."""

@@ -1,0 +1,38 @@
+"""Write figures to files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidArgumentError
+from ..files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""The same picture is the same file, whenever it is drawn."""
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file that appears complete or not at all.
+
+    Args:
+        figure: what :func:`draw_rows` returned.
+        path: where to; the ending chooses the format.
+
+    Raises:
+        InvalidArgumentError: matplotlib cannot write files with this ending.
+        OSError: the folder is missing or cannot be written.
+    """
+    target = FilePath(path)
+    kind = target.suffix.removeprefix(".").lower()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise InvalidArgumentError(
+            f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
+        )
+    with replacing(target) as draft:
+        figure.savefig(draft, format=kind, metadata=_UNDATED.get(kind))

@@ -1,0 +1,32 @@
+"""What running a model on units has found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from .ids import Ids
+from .layout import Parameter
+from .units import Units
+
+
+@dataclass
+class Propagation:
+    """What running a model on units has found."""
+
+    units: Units
+    parameters: list[Parameter]
+    graph: nx.MultiGraph
+    unknown_ops: Counter[str] = field(default_factory=Counter)
+    outputs: list[Parameter] = field(default_factory=list)
+    """The outputs whose units may move, as if they were stored tensors."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Per node of the constraint graph's edges, the line of the user's source."""
+    units_of_block: dict[str, Ids] = field(default_factory=dict)
+    """Per block of the group that was built last, the units whose places it decides."""
+    shapes_read: bool = False
+    """Did an op run whose result has a shape that depends on values?"""
+    values_read: dict[str, None] = field(default_factory=dict)
+    """The nodes at which control flow read a value that depends on inputs or parameters."""

@@ -1,0 +1,86 @@
+"""What keeps sums, row by row."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import prod
+
+import numpy as np
+
+from .coordinates import along, positional, varies_on
+from .ids import Ids, mix, sorted_set
+from .layout import Layout
+from .pairs import without_repeats
+from .settling import overlap, partition_by_pinned
+from .units import Units
+
+
+def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
+    """Record what it takes for sums over the dims ``inside`` to be kept, row by row.
+
+    What two coordinates say about each other over a whole tensor need not hold in each row.
+    """
+    coordinates = [c for c in layout.coordinates if inside & set(varies_on(c))]
+    pinned = [c for c in coordinates if units.is_pinned(c).all()]
+    moving = [c for c in coordinates if not units.is_pinned(c).all()]
+    for c in moving:
+        skewed = [p for p in pinned if overlap(c, p) and set(varies_on(p)) - inside]
+        if skewed:
+            rows = {d for p in skewed for d in varies_on(p)} - inside
+            partition_by_pinned(
+                units, c, [*skewed, *positional(units, layout.shape, tuple(sorted(rows)))]
+            )
+    for x, y in combinations(moving, 2):
+        if overlap(x, y):
+            beside = [p for p in pinned if overlap(p, x) or overlap(p, y)]
+            if not is_closed_in_rows(units, x, y, beside, inside):
+                reason = "meets other units in some of the sums that it lies in, not in all"
+                units.pin(np.concatenate([x.ravel(), y.ravel()]), reason)
+
+
+def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:
+    """Does every row hold all the pairs that its units form anywhere, equally often?
+
+    Entries at different pinned positions count as different rows.
+    """
+    pinned = [_by_first_place(p, inside) for p in pinned]
+    x, y, *pinned = without_repeats([x, y, *pinned], inside)
+    keys = x * np.int64(units.count) + y
+    every = sorted_set(keys)
+    a, b = every // units.count, every % units.count
+    row = np.zeros((1,) * keys.ndim, dtype=np.uint64)
+    for p in pinned:
+        row = mix(row) + mix(p)
+    shape = np.broadcast_shapes(keys.shape, row.shape)
+    for d in set(range(keys.ndim)) - inside:
+        row = mix(row) + mix(along(np.arange(shape[d]), d, keys.ndim), d)
+    shape = np.broadcast_shapes(keys.shape, row.shape)
+    row, keys = np.broadcast_to(row, shape).ravel(), np.broadcast_to(keys, shape).ravel()
+    order = np.lexsort((keys, row))
+    begins = np.flatnonzero(np.diff(row[order], prepend=row[order[0]] + np.uint64(1)) != 0)
+    seen = set()
+    for group in np.split(keys[order], begins[1:]):
+        if group.tobytes() in seen:
+            continue
+        seen.add(group.tobytes())
+        met, counts = np.unique(group, return_counts=True)
+        expected = np.isin(a, met // units.count) & np.isin(b, met % units.count)
+        if np.count_nonzero(expected) != len(met) or len(set(counts.tolist())) > 1:
+            return False
+    return True
+
+
+def _by_first_place(coordinate: Ids, inside: set[int]) -> Ids:
+    """In place of its ids the first places, within each row, that have the same one: rows in which
+    the same places are alike become equal."""
+    dims = tuple(d for d in varies_on(coordinate) if d in inside)
+    front = np.moveaxis(coordinate, dims, range(-len(dims), 0))
+    rows = front.reshape(-1, prod(coordinate.shape[d] for d in dims))
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    begins = np.zeros(rows.shape, dtype=np.int64)
+    begins[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, rows.shape[1]), 0)
+    first = np.take_along_axis(order, np.maximum.accumulate(begins, axis=1), axis=1)
+    places = np.empty_like(rows)
+    np.put_along_axis(places, order, first, axis=1)
+    return np.moveaxis(places.reshape(front.shape), range(-len(dims), 0), dims)

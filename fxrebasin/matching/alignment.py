@@ -1,0 +1,52 @@
+"""What a search of the group has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..symmetry.permutation import Permutation
+
+
+@dataclass(frozen=True)
+class Round:
+    """One start and the descent that followed."""
+
+    start: str
+    objective: float
+    gained: float
+    """By how much it exceeded the best until then; 0 where it did not."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The result of aligning model B with model A."""
+
+    permutation: Permutation
+    objective_before: float
+    objective_after: float
+    history: tuple[float, ...]
+    """The objective after each whole sweep of the first descent."""
+    converged: bool
+    seconds: float
+    gains: Mapping[str, float]
+    """Per block without parent, what the objective would lose if that block, and what is nested in
+    it, alone went back to where it is in B."""
+    rounds: tuple[Round, ...] = ()
+    """What a budget was spent on."""
+    upper_bound: float | None = None
+    """What no permutation can exceed, if it was asked for."""
+
+    @property
+    def sweeps(self) -> int:
+        return len(self.history)
+
+    def __str__(self) -> str:
+        state = "converged" if self.converged else "not converged"
+        bound = "" if self.upper_bound is None else f" (at most {self.upper_bound:,.4f})"
+        found = f", {len(self.rounds)} rounds of search" if self.rounds else ""
+        return (
+            f"objective {self.objective_before:,.4f} -> {self.objective_after:,.4f}{bound} "
+            f"in {self.sweeps} sweeps, {state}{found}, {self.seconds:.1f} s; {self.permutation!r}"
+        )

@@ -1,0 +1,21 @@
+"""The constraint graph, as explanations read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import networkx as nx
+
+Axis = tuple[str, int]
+
+Kind = Literal["equal", "part", "product", "parent", "pinned"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The constraint graph of an analysis, and where in the user's source its nodes come from."""
+
+    graph: nx.MultiGraph
+    sources: Mapping[str, str]
