@@ -1,15 +1,14 @@
 """Find the permutation symmetries of PyTorch models, and align models with them."""
 
-from . import testing
-from .api import analyze, match, rebasin
-from .matching import schedules
+from . import objectives, testing
+from .api import activation_matching, analyze, match, rebasin
+from .matching import schedules, solvers
 from .matching.alignment import Alignment
 from .matching.progress import Step
 from .matching.search import Budget
-from .matching.solve import weight_matching
 from .merging.interpolate import Path, interpolate
 from .models.rebased import RebasedModule
-from .objectives.activations import activation_matching
+from .objectives.weight_matching import weight_matching
 from .passes.report import Report
 from .propagation.constraints import pin, tie
 from .repair.batch_norm import recompute_batch_norm
@@ -40,11 +39,13 @@ __all__ = [
     "analyze",
     "interpolate",
     "match",
+    "objectives",
     "pin",
     "rebasin",
     "recompute_batch_norm",
     "register_rule",
     "schedules",
+    "solvers",
     "testing",
     "tie",
     "unregister_rule",

@@ -11,14 +11,14 @@ from torch import nn
 from torch.fx.passes.infra.pass_base import PassBase
 
 from .errors import InvalidInputError
+from .matching.alignment import Alignment
 from .matching.progress import Callback
-from .matching.schedules import Order, random_order
-from .matching.search import Budget
-from .matching.solve import weight_matching
+from .matching.solvers import Solver, coordinate_descent
 from .models.copying import deep_copy
 from .models.rebased import META, RebasedModule, emit
 from .models.running import run
-from .models.validation import check_parameters, check_same_architecture
+from .models.validation import check_parameters, check_same_architecture, check_state_dict
+from .objectives import Objective, activations, weights
 from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
 from .passes.report import Report
 from .passes.state import State, state_of
@@ -95,12 +95,10 @@ def match(
     state_dict: Mapping[str, torch.Tensor],
     *,
     to: Mapping[str, torch.Tensor],
-    seed: int = 0,
-    max_sweeps: int = 100,
-    order: Order = random_order,
-    budget: Budget | None = None,
+    objective: Objective = weights,
+    solver: Solver = coordinate_descent,
     start: Permutation | None = None,
-    vector_weight: float = 1.0,
+    seed: int = 0,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -113,23 +111,103 @@ def match(
     >>> found = fr.match(symmetry, b.state_dict(), to=a.state_dict(), progress=False)
     >>> aligned = b.load_state_dict(found.apply(b.state_dict()))
 
-    Arguments and errors are those of :func:`fxrebasin.weight_matching`, which also returns how
-    the objective rose.
+    Args:
+        symmetry: the group, as found by :func:`analyze`.
+        state_dict: the weights of B; not changed.
+        to: the weights of A; not changed.
+        objective: what is compared, a function like :func:`fxrebasin.objectives.weights`; its
+            options are given by ``functools.partial``.
+        solver: how it is maximised, a function like
+            :func:`fxrebasin.solvers.coordinate_descent`; its options likewise.
+        start, seed, callback, progress: of the solver; see :class:`fxrebasin.solvers.Solver`.
+        device: where to compute; by default where A is.
+
+    Raises:
+        InvalidArgumentError: a state dict is none, or an option makes no sense.
+        ArchitectureMismatchError, InvalidParameterError: see :func:`fxrebasin.objectives.weights`.
+
+    :func:`fxrebasin.weight_matching` also returns how the objective rose.
     """
-    return weight_matching(
-        symmetry,
-        state_dict,
-        to=to,
-        seed=seed,
-        max_sweeps=max_sweeps,
-        order=order,
-        budget=budget,
-        start=start,
-        vector_weight=vector_weight,
-        callback=callback,
-        device=device,
-        progress=progress,
+    check_state_dict(state_dict, "state_dict")
+    check_state_dict(to, "to")
+    compared = objective(symmetry, state_dict, to, device=device)
+    return solver(
+        compared, start=start, seed=seed, callback=callback, progress=progress
     ).permutation
+
+
+def activation_matching(
+    model_b: nn.Module,
+    *,
+    to: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    symmetry: Symmetry | None = None,
+    rules: Mapping[Any, str | Rule] | None = None,
+    constraints: Sequence[Constraint] = (),
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+    solver: Solver = coordinate_descent,
+    seed: int = 0,
+    callback: Callback | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Alignment:
+    """Find the permutation of model B whose units correlate most with those of model A.
+
+    The objective is a sum over what all layers with weights are given and return: of the
+    correlations, over examples and positions, of every unit of A with the unit of B in its place.
+    The result may be where :func:`fxrebasin.weight_matching` starts.
+
+    >>> import torch, fxrebasin as fr
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
+    >>> x = torch.randn(64, 4)
+    >>> found = fr.activation_matching(b, to=a, args=(x,), progress=False)
+    >>> found.objective_after >= found.objective_before
+    True
+    >>> closer = fr.weight_matching(
+    ...     found.permutation.symmetry, b.state_dict(), to=a.state_dict(),
+    ...     start=found.permutation, progress=False,
+    ... )
+
+    Args:
+        model_b: the model to permute; not changed.
+        to: the reference, model A, of the same architecture; not changed.
+        args, kwargs: a batch of inputs, some hundred examples of the data that the models are for.
+            The activations of both models on it are held in memory.
+        symmetry: the group, if :func:`fxrebasin.analyze` has found it already.
+        rules, constraints, front_ends: as in :func:`fxrebasin.analyze`. A graph is needed, and
+            that of ``export`` is preferred: it shows what happens inside all modules.
+        solver: how the objective is maximised, as in :func:`match`.
+        seed, callback, progress: of the solver; see :class:`fxrebasin.solvers.Solver`.
+        device: where to match; by default where the models are.
+
+    Raises:
+        ArchitectureMismatchError: A and B have different parameters, or take different paths.
+        InvalidArgumentError: no layer with weights is given or returns a unit that can move.
+        InvalidParameterError, TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
+
+    Warns:
+        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
+    """
+    check_parameters(model_b, "model B")
+    check_parameters(to, "the reference model A")
+    check_same_architecture(model_b, to)
+    if symmetry is None:
+        symmetry = analyze(
+            model_b, args, kwargs, rules=rules, constraints=constraints, front_ends=front_ends
+        )
+    objective = activations(
+        symmetry,
+        model_b,
+        to,
+        args,
+        kwargs,
+        rules=rules,
+        constraints=constraints,
+        front_ends=front_ends,
+        device=device,
+    )
+    return solver(objective, seed=seed, callback=callback, progress=progress)
 
 
 def rebasin(
@@ -138,19 +216,14 @@ def rebasin(
     to: nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    rules: Mapping[Any, str | Rule] | None = None,
-    constraints: Sequence[Constraint] = (),
-    free_outputs: bool = False,
-    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
-    inplace: bool = False,
-    seed: int = 0,
-    max_sweeps: int = 100,
-    order: Order = random_order,
-    budget: Budget | None = None,
+    symmetry: Symmetry | None = None,
+    objective: Objective = weights,
+    solver: Solver = coordinate_descent,
     start: Permutation | None = None,
-    vector_weight: float = 1.0,
+    seed: int = 0,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
+    inplace: bool = False,
     progress: bool = True,
 ) -> RebasedModule:
     """Bring model B into the basin of model A: same function as B, weights aligned with A's.
@@ -166,10 +239,10 @@ def rebasin(
         model_b: the model to permute; unchanged unless ``inplace``.
         to: the reference, model A, of the same architecture; never changed.
         args, kwargs: example inputs for both analysis and verification.
-        rules, constraints, free_outputs, front_ends: as in :func:`analyze`.
+        symmetry: the group of B, where :func:`analyze` has found it already, as with rules,
+            constraints or free outputs; by default it is found as ``analyze(model_b, args)`` does.
+        objective, solver, start, seed, callback, device: as in :func:`match`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
-        seed, max_sweeps, order, budget, start, vector_weight, callback, device: of the solver, as
-            in :func:`fxrebasin.weight_matching`.
         progress: show a progress bar.
 
     Returns:
@@ -179,7 +252,7 @@ def rebasin(
         (or, if ``inplace``, the model itself) with the same ``report`` attribute.
 
     Raises:
-        ArchitectureMismatchError: A and B have different parameters.
+        ArchitectureMismatchError: A and B have different parameters, or the symmetry others.
         VerificationError: the result does not compute what B computes; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
@@ -188,28 +261,22 @@ def rebasin(
     check_same_architecture(model_b, to)
     solve = Solve(
         to=to,
-        seed=seed,
-        max_sweeps=max_sweeps,
-        order=order,
-        budget=budget,
+        objective=objective,
+        solver=solver,
         start=start,
-        vector_weight=vector_weight,
+        seed=seed,
         callback=callback,
         device=device,
         progress=progress,
     )
-    traced = _propagated(
-        model_b,
-        args,
-        kwargs,
-        rules,
-        constraints=constraints,
-        free_outputs=free_outputs,
-        front_ends=front_ends,
-    )
-    emitted = _run(
-        [Refine(), Falsify(args, kwargs), solve, Rewrite(), Verify(args, kwargs)], traced
-    )
+    if symmetry is None:
+        traced = _propagated(model_b, args, kwargs, None, constraints=(), free_outputs=False)
+        found = _run([Refine(), Falsify(args, kwargs)], traced)
+    else:
+        front_ends = sorted(FRONT_ENDS, key=lambda name: name != symmetry.front_end)
+        found = _run([Trace(args, kwargs, front_ends=front_ends)], model_b)
+        state_of(found).symmetry = symmetry
+    emitted = _run([solve, Rewrite(), Verify(args, kwargs)], found)
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None

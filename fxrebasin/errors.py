@@ -70,3 +70,7 @@ class ConvergenceWarning(UserWarning):
 
 class SlowerWarning(UserWarning):
     """Something that would be faster does not work here, and the same is done by other means."""
+
+
+class UnmatchedBlocksWarning(UserWarning):
+    """Blocks of a symmetry have no counterpart in what is compared, and stay where they are."""

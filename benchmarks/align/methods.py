@@ -6,10 +6,10 @@ A new way is one more entry of ``METHODS``.
 from __future__ import annotations
 
 import copy
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ import fxrebasin as fr
 from benchmarks.align import git_rebasin
 from benchmarks.align.checkpoints import Pair
 from benchmarks.align.plain_spec import plain_spec
+from fxrebasin.matching.solvers import Solver, coordinate_descent
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +43,14 @@ Method = Callable[[Pair, int], Solution]
 """Align a pair, with a seed for whatever is drawn at random; the pair is not changed."""
 
 
-def ours(pair: Pair, seed: int, **options: Any) -> Solution:
+def ours(pair: Pair, seed: int, solver: Solver = coordinate_descent, **options: Any) -> Solution:
     """``analyze`` and ``weight_matching``."""
     clock = Clock()
     symmetry = fr.analyze(pair.b, args=(pair.inputs,))
     discovery = clock.lap()
     state = pair.b.state_dict()
     found = fr.weight_matching(
-        symmetry, state, to=pair.a.state_dict(), seed=seed, progress=False, **options
+        symmetry, state, to=pair.a.state_dict(), solver=solver, seed=seed, progress=False, **options
     )
     moved = found.permutation.apply(state)
     return Solution(
@@ -135,9 +136,9 @@ OTHERS = ("plain", "rebasin")
 
 METHODS: dict[str, Method] = {
     "ours": ours,
-    "ours for matrices": functools.partial(ours, vector_weight=0.0),
-    "ours without sweeps": functools.partial(ours, max_sweeps=0),
-    "ours with budget": functools.partial(ours, budget=MINUTE),
+    "ours for matrices": partial(ours, vector_weight=0.0),
+    "ours without sweeps": partial(ours, solver=partial(coordinate_descent, max_sweeps=0)),
+    "ours with budget": partial(ours, solver=partial(coordinate_descent, budget=MINUTE)),
     "plain": plain,
     "rebasin": rebasin,
 }

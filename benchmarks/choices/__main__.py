@@ -14,6 +14,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import fxrebasin as fr
 from benchmarks.align.checkpoints import Pair, objective
 from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
 from fxrebasin.cli.demo import RECIPES, Digits, Recipe, load_digits, train_network
+from fxrebasin.matching.solvers import coordinate_descent
 
 HEADER = (
     *("network", "choice", "by matrices", "by vectors", "barrier", "worst"),
@@ -55,6 +57,7 @@ def build_resnet() -> nn.Module:
 
 
 NETWORKS = (*RECIPES, Recipe("ResNet with BatchNorm", build_resnet, 3e-3, 1e-2))
+ALTERNATING = partial(coordinate_descent, order=fr.schedules.alternating_order)
 CHOICES: dict[str, dict[str, Any]] = {
     "as trained": {},
     "default": {},
@@ -62,9 +65,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "vector_weight=0.01": {"vector_weight": 0.01},
     "vector_weight=0.1": {"vector_weight": 0.1},
     "vector_weight=10": {"vector_weight": 10.0},
-    "order=graph_order": {"order": fr.schedules.graph_order},
-    "order=alternating_order": {"order": fr.schedules.alternating_order},
-    "budget of 20 rounds": {"budget": fr.Budget(rounds=20)},
+    "order=graph_order": {"solver": partial(coordinate_descent, order=fr.schedules.graph_order)},
+    "order=alternating_order": {
+        "solver": partial(coordinate_descent, order=fr.schedules.alternating_order)
+    },
+    "budget of 20 rounds": {"solver": partial(coordinate_descent, budget=fr.Budget(rounds=20))},
     "activations": {},
     "start=activations": {},
 }

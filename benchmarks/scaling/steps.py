@@ -14,8 +14,9 @@ from torch import Tensor
 from fxrebasin.assignment import Assignment, assign
 from fxrebasin.matching import block_solver, descent, frank_wolfe, tree_solver
 from fxrebasin.matching.cost_matrices import CostMatrix
-from fxrebasin.matching.inner_products import WeightMatching
+from fxrebasin.matching.inner_products import InnerProducts
 from fxrebasin.matching.trees import trees_of
+from fxrebasin.objectives import weights
 from fxrebasin.symmetry.group import Symmetry
 
 PRODUCTS, ASSIGNMENT, EVALUATION = "products", "assignment", "evaluation"
@@ -84,8 +85,8 @@ def steps_timed() -> Iterator[Steps]:
     wrapped: list[tuple[object, str, Callable[..., Any]]] = [
         (CostMatrix, "update", steps.timed(PRODUCTS, CostMatrix.update)),
         (CostMatrix, "_multiply", steps.counted(CostMatrix._multiply)),
-        (WeightMatching, "value_at", steps.timed(EVALUATION, WeightMatching.value_at)),
-        (WeightMatching, "change", steps.timed(EVALUATION, WeightMatching.change)),
+        (InnerProducts, "value_at", steps.timed(EVALUATION, InnerProducts.value_at)),
+        (InnerProducts, "change", steps.timed(EVALUATION, InnerProducts.change)),
     ]
     solver = steps.timed(ASSIGNMENT, steps.assign)
     solving = (block_solver, descent, frank_wolfe, tree_solver)
@@ -106,7 +107,7 @@ class Demand(NamedTuple):
 
 
 def demand(symmetry: Symmetry, state_dict: dict[str, Tensor]) -> Demand:
-    objective = WeightMatching(symmetry, state_dict, state_dict)
+    objective = weights(symmetry, state_dict, state_dict)
     flops = nbytes = 0
     for tree in trees_of(objective):
         nbytes += tree.nbytes

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..errors import InvalidArgumentError
+from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 
 
 @dataclass(frozen=True)
 class Round:
-    """One start and the descent that followed."""
+    """One kick out of an optimum and the descent that followed."""
 
-    start: str
+    kick: str
     objective: float
     gained: float
     """By how much it exceeded the best until then; 0 where it did not."""
@@ -49,4 +51,18 @@ class Alignment:
         return (
             f"objective {self.objective_before:,.4f} -> {self.objective_after:,.4f}{bound} "
             f"in {self.sweeps} sweeps, {state}{found}, {self.seconds:.1f} s; {self.permutation!r}"
+        )
+
+
+def check_start(start: Permutation | None, symmetry: Symmetry) -> None:
+    """Refuse to begin at a permutation of other blocks.
+
+    Raises:
+        InvalidArgumentError: blocks are missing, unknown or of other sizes.
+    """
+    shapes = {block.name: (block.count, block.size) for block in symmetry}
+    if start is not None and {n: x.shape for n, x in start.indices.items()} != shapes:
+        raise InvalidArgumentError(
+            "start: expected a permutation of the blocks of this symmetry, found one of others; "
+            "give one that was found with the same symmetry"
         )

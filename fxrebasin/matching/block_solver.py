@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..assignment import Assignment, assign
-from .inner_products import Indices, Sources, WeightMatching
+from .inner_products import Indices, InnerProducts, Sources
 from .tree_solver import TreeSolver
 from .trees import trees_of
 
@@ -25,7 +25,7 @@ TOGETHER_ON_DEVICE = 1 << 28
 class BlockSolver:
     """The best permutations of trees of blocks, given those of all others."""
 
-    def __init__(self, objective: WeightMatching) -> None:
+    def __init__(self, objective: InnerProducts) -> None:
         self.objective = objective
         self.trees = trees_of(objective)
         self._warm: list[Assignment | None] = [None] * len(self.trees)
@@ -46,7 +46,7 @@ class BlockSolver:
         numbers: Sequence[int],
         indices: Mapping[str, Indices],
         sources: list[Sources],
-        heard: Mapping[int, set[int]] | None = None,
+        included: Mapping[int, set[int]] | None = None,
         within: Collection[int] = (),
     ) -> Iterator[tuple[int, dict[str, Indices]]]:
         """The best indices of trees that share no tensor, one tree after another.
@@ -54,17 +54,17 @@ class BlockSolver:
         Args:
             indices, sources: of all blocks and terms; they may change between two trees, as long
                 as only trees that were returned move.
-            heard: per tree, its terms that are heard; all by default.
+            included: per tree, the terms that its gains are computed from; all by default.
             within: trees, solved before, of which only the innermost blocks are to move.
         """
         waiting: dict[int, list[int]] = {}
         for k in numbers:
             tree = self.trees[k]
-            terms = set(tree.terms) if heard is None else heard[k]
+            terms = set(tree.terms) if included is None else included[k]
             costs = tree.costs.values()
             changed = [cost.update(indices, sources, terms) for cost in costs]
             if not tree.is_flat:
-                tables = self.tables[k] if heard is None else {}
+                tables = self.tables[k] if included is None else {}
                 solver = TreeSolver(self.objective, indices, tree, terms, tables)
                 found = solver.solve_within() if k in within else solver.solve()
                 self.tables[k] = solver.tables

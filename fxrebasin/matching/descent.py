@@ -17,11 +17,11 @@ from torch import Tensor
 from ..assignment import assign
 from ..symmetry.permutation import Permutation
 from .block_solver import BlockSolver
-from .cost_matrices import HIDDEN
-from .frank_wolfe import frank_wolfe
-from .inner_products import Indices, Sources, WeightMatching
+from .cost_matrices import MASKED
+from .inner_products import Indices, InnerProducts, Sources
+from .relaxed import maximise_relaxed
 from .schedules import colours
-from .swaps import swapped
+from .swaps import exchange
 from .trees import Tree, sharing
 
 RELATIVE_GAIN = 1e-9
@@ -38,14 +38,14 @@ QUADRATIC_STEPS = 10
 class Descent:
     """A permutation, and what is known about every tree of blocks under it."""
 
-    def __init__(self, objective: WeightMatching, indices: Mapping[str, Indices]) -> None:
+    def __init__(self, objective: InnerProducts, indices: Mapping[str, Indices]) -> None:
         self.objective = objective
         self.symmetry = objective.symmetry
         self.solver = BlockSolver(objective)
         self.trees = self.solver.trees
         self.shared = sharing(self.trees)
         self._blocks = [
-            [{name for s in group.segments for name in s.blocks} for group in term.parameter.groups]
+            [{name for s in group.segments for name in s.blocks} for group in term.moves.groups]
             for term in objective.terms
         ]
         self._values = np.zeros(len(objective.terms))
@@ -108,25 +108,28 @@ class Descent:
     def rebuild(
         self, numbers: Collection[int], announce: Callable[[], None] = lambda: None
     ) -> None:
-        """Solve trees anew, whatever they were, those first that share most with what is settled,
-        each hearing only that. The objective may fall; it is known again once all are solved.
+        """Solve trees from nothing, one after another, as at the start of a descent.
+
+        A tree is *settled* once it is solved. The tree that shares the largest part of its entries
+        with settled ones is next, and its gains are computed from those entries alone: entries
+        that depend on unsettled trees are masked. Meanwhile the objective may fall.
         """
         unsettled = set(numbers)
         shares: dict[int, float] = {}
-        heard: dict[int, dict[int, Sources]] = {}
+        included: dict[int, dict[int, Sources]] = {}
         while unsettled:
             for k in unsettled - shares.keys():
-                heard[k] = self._settled(k, unsettled)
-                shares[k] = self._share(k, heard[k])
+                included[k] = self._settled_terms(k, unsettled)
+                shares[k] = self._settled_share(k, included[k])
             best = max(shares.values())
             equal = [k for k in sorted(unsettled) if shares[k] == best]
             chosen = colours(equal, self.shared)[0]
             sources = list(self.sources)
             for k in chosen:
-                for t, known in heard[k].items():
+                for t, known in included[k].items():
                     sources[t] = known
             self._clock += 1
-            terms = {k: set(heard[k]) for k in chosen}
+            terms = {k: set(included[k]) for k in chosen}
             for k, candidate in self.solver.solve(chosen, self.indices, sources, terms):
                 self._put(k, candidate)
                 if shares[k] == 1 and not self.trees[k].bilinear:
@@ -138,17 +141,17 @@ class Descent:
                     shares.pop(other, None)
         self.evaluate()
 
-    def _settled(self, k: int, unsettled: set[int]) -> dict[int, Sources]:
-        """The terms of a tree that hold anything settled, and their sources without the rest."""
+    def _settled_terms(self, k: int, unsettled: set[int]) -> dict[int, Sources]:
+        """The terms of a tree with settled entries, and their sources with all others masked."""
         own = set(self.trees[k].names)
         unknown = {n for j in self.shared[k] if j in unsettled for n in self.trees[j].names} - own
-        known = {t: self._known(t, own, unknown) for t in self.trees[k].terms}
+        known = {t: self._masked(t, own, unknown) for t in self.trees[k].terms}
         return {t: sources for t, sources in known.items() if sources is not None}
 
-    def _known(self, t: int, own: set[str], unknown: set[str]) -> Sources | None:
-        """The sources of a term without those of unknown blocks, on the axes that are not a tree's
-        own; None if they are all unknown on one, or some on several."""
-        groups = self.objective.terms[t].parameter.groups
+    def _masked(self, t: int, own: set[str], unknown: set[str]) -> Sources | None:
+        """The sources of a term with those of unknown blocks masked, on all axes but the tree's
+        own. None if one axis is masked whole, or several in part."""
+        groups = self.objective.terms[t].moves.groups
         blocks = self._blocks[t]
         holding = [g for g, names in enumerate(blocks) if names & own]
         result, partly = list(self.sources[t]), 0
@@ -158,19 +161,19 @@ class Descent:
             source = result[g].copy()
             for segment in group.segments:
                 if unknown.intersection(segment.blocks):
-                    source[segment.positions] = HIDDEN
+                    source[segment.positions] = MASKED
             result[g] = source
             partly += 1
-            if partly > 1 or (source == HIDDEN).all():
+            if partly > 1 or (source == MASKED).all():
                 return None
         return tuple(result)
 
-    def _share(self, k: int, heard: Mapping[int, Sources]) -> float:
-        """How much of the entries that a tree shares with others is heard."""
+    def _settled_share(self, k: int, included: Mapping[int, Sources]) -> float:
+        """Which share of a tree's entries is not masked."""
         entries = {t: self.objective.terms[t].a.numel() for t in self.trees[k].terms}
         known = (
-            entries[t] * min(np.count_nonzero(s != HIDDEN) / max(len(s), 1) for s in heard[t])
-            for t in heard
+            entries[t] * min(np.count_nonzero(s != MASKED) / max(len(s), 1) for s in included[t])
+            for t in included
         )
         return float(sum(known) / max(sum(entries.values()), 1))
 
@@ -189,18 +192,19 @@ class Descent:
         self._put(k, {tree.root: found.columns.cpu().numpy()})
 
     def hold_out(self, k: int, units: Indices) -> None:
-        """Solve the neighbours of a flat tree without hearing some of its units, and then those
-        units by what the neighbours say. The objective may fall.
+        """Solve the neighbours of a flat tree with some of its units masked, and then place those
+        units by the neighbours. The objective may fall.
 
-        Neighbours that have been fitted to where a unit is speak for its staying there, which is
-        what holds a descent in its optimum; those that have not heard it speak for its like.
+        Neighbours that were fitted to where a unit is favour its staying there, which is what
+        holds a descent in its optimum. Neighbours that were solved without the unit favour the
+        place of the unit of A that is most like it.
         """
         tree = self.trees[k]
         root, (old,) = tree.root, self.indices[tree.root]
         for colour in colours(list(self.shared[k]), self.shared):
             self._clock += 1
-            hidden = self._hidden(tree, units)
-            for other, candidate in self.solver.solve(colour, self.indices, hidden):
+            masked = self._with_masked(tree, units)
+            for other, candidate in self.solver.solve(colour, self.indices, masked):
                 self._put(other, candidate)
         cost = tree.costs[root]
         cost.update(self.indices, self.sources, set(tree.terms))
@@ -214,15 +218,15 @@ class Descent:
         self._put(k, {root: new[None]})
         self.evaluate()
 
-    def _hidden(self, tree: Tree, units: Indices) -> list[Sources]:
-        """The sources of all terms, without some units of a flat tree."""
+    def _with_masked(self, tree: Tree, units: Indices) -> list[Sources]:
+        """The sources of all terms, with some units of a flat tree masked."""
         result = list(self.sources)
         for occurrence in self.objective.occurrences[tree.root]:
             t, g, segment = occurrence.term, occurrence.group, occurrence.segment
-            hidden = result[t][g].copy()
+            masked = result[t][g].copy()
             d = segment.blocks.index(tree.root)
-            hidden[segment.positions.take(units, axis=d)] = HIDDEN
-            result[t] = (*result[t][:g], hidden, *result[t][g + 1 :])
+            masked[segment.positions.take(units, axis=d)] = MASKED
+            result[t] = (*result[t][:g], masked, *result[t][g + 1 :])
         return result
 
     def gains(self) -> dict[str, float]:
@@ -246,7 +250,7 @@ class Descent:
         return bool(terms) and self._moved_at[[*terms]].max() > self._seen_at[k]
 
     def _accept(self, k: int, candidate: dict[str, Indices]) -> bool:
-        """Take a step if the objective rises by more than rounding could feign."""
+        """Take a step if the objective rises by more than rounding errors could pretend."""
         tree = self.trees[k]
         if all(np.array_equal(self.indices[name], found) for name, found in candidate.items()):
             return False
@@ -262,10 +266,10 @@ class Descent:
     def _quadratic_step(self, k: int) -> bool:
         """Where a block meets itself, the assignment is only a linearisation: look further."""
         tree = self.trees[k]
-        relaxed = frank_wolfe(self.objective, self.indices, [tree], steps=QUADRATIC_STEPS)
+        relaxed = maximise_relaxed(self.objective, self.indices, [tree], steps=QUADRATIC_STEPS)
         if self._accept(k, relaxed):
             return True
-        exchanged = swapped(self.objective, tree, self.indices[tree.root], self.sources)
+        exchanged = exchange(self.objective, tree, self.indices[tree.root], self.sources)
         return any(self._accept(k, {tree.root: indices}) for indices in exchanged)
 
     def _certain_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float | None:
@@ -276,12 +280,14 @@ class Descent:
 
     def _exact_gain(self, tree: Tree, candidate: dict[str, Indices]) -> float:
         after = {**self.indices, **candidate}
-        moved = self.objective.moved(candidate.keys(), after, self.sources)
+        moved = self.objective.sources_after(candidate.keys(), after, self.sources)
         return sum(self.objective.change(t, self.sources[t], new) for t, new in moved.items())
 
     def _put(self, k: int, candidate: dict[str, Indices]) -> None:
         self.indices = {**self.indices, **candidate}
-        for t, new in self.objective.moved(candidate.keys(), self.indices, self.sources).items():
+        for t, new in self.objective.sources_after(
+            candidate.keys(), self.indices, self.sources
+        ).items():
             self.sources[t] = new
         self._moved_at[[*self.trees[k].terms]] = self._clock
 

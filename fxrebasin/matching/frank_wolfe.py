@@ -1,90 +1,116 @@
-"""Frank-Wolfe on the relaxed problem: doubly stochastic matrices in the place of permutations.
+"""Frank-Wolfe: a solver that moves all blocks at once.
 
-All chosen blocks move at once, so it leaves optima in which each block alone is best. Every step
-goes from the current matrices towards the permutations that the gradient prefers, as far as the
-objective rises along that line; the end is rounded. One block that lies on two axes of a tensor
-is solved in the same way, starting from where it is.
+Permutations are relaxed to doubly stochastic matrices (:mod:`fxrebasin.matching.relaxed`), so that
+optima can be left in which each block alone is best. Nested blocks, whose relaxation is no product
+of such matrices, are solved exactly in turn with all that is not nested.
 
-Sources: J. T. Vogelstein et al., "Fast Approximate Quadratic Programming for Graph Matching",
-2015 (one block); D. Crisostomi et al., "C2M3", NeurIPS 2024, section 3 (all blocks).
+Source: D. Crisostomi et al., "C2M3", NeurIPS 2024, section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import time
 
-import torch
-from torch import Tensor
-
-from ..assignment import Assignment, assign
-from .inner_products import Indices, WeightMatching
-from .relaxed import Relaxed, permutation_matrix
-from .trees import Tree
-
-ENOUGH = 1e-4
-"""A step that can gain less than this share of the objective's size is the last."""
+from ..errors import InvalidArgumentError
+from ..symmetry.permutation import Permutation
+from .alignment import Alignment, check_start
+from .descent import RELATIVE_GAIN, Descent
+from .inner_products import InnerProducts
+from .progress import Callback, Progress, Stopped
+from .relaxed import maximise_relaxed
 
 
 def frank_wolfe(
-    objective: WeightMatching,
-    indices: Mapping[str, Indices],
-    trees: Sequence[Tree],
+    objective: InnerProducts,
     *,
+    start: Permutation | None = None,
+    seed: int = 0,
+    callback: Callback | None = None,
+    progress: bool = True,
     steps: int = 20,
-    spread: float = 0.0,
-    is_over: Callable[[], bool] = lambda: False,
-) -> dict[str, Indices]:
-    """Better indices of the flat trees, all other blocks being where they are.
+    spread: float = 0.5,
+    max_rounds: int = 20,
+) -> Alignment:
+    """Maximise the relaxed objective over all blocks at once, and round.
+
+    A round takes ``steps`` with all blocks that are not nested and then solves the nested ones;
+    rounds are repeated until one gains nothing.
+
+    >>> import torch, fxrebasin as fr
+    >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
+    >>> symmetry = fr.analyze(b, args=(torch.zeros(1, 4),))
+    >>> found = fr.match(symmetry, b.state_dict(), to=a.state_dict(), solver=fr.solvers.frank_wolfe)
 
     Args:
-        indices: where to start, and where all other blocks are.
-        trees: trees of one block each, with their terms.
-        steps: at most so many; each costs as much as a sweep.
-        spread: the share of the uniform matrix in the start, from 0 to 1.
-        is_over: asked after every step whether to stop.
+        objective, callback, progress: see :class:`fxrebasin.solvers.Solver`.
+        start: the permutation to begin at; by default B as it is.
+        seed: nothing is drawn, so it changes nothing.
+        steps: of Frank-Wolfe in a round, at most; each costs as much as a sweep of coordinate
+            descent.
+        spread: the share of the uniform matrix, from 0 to 1, that is mixed into the first start.
+        max_rounds: how many rounds there may be.
 
-    Returns:
-        The best indices that were met: of the directions taken, and of the end, rounded. They
-        need not be better than the start.
+    Raises:
+        InvalidArgumentError: an option makes no sense.
     """
-    problem = Relaxed(objective, indices, trees)
-    weights = {
-        tree.root: permutation_matrix(indices[tree.root], problem.like) * (1 - spread)
-        + spread / objective.symmetry.blocks[tree.root].size
-        for tree in trees
-    }
-    best: tuple[float, dict[str, Indices]] | None = None
-    value = problem.value(weights)
-    solved: dict[str, Assignment] = {}
-    for _ in range(steps):
-        gradient = problem.gradient(weights)
-        solved = {name: _assigned(g, name, solved.get(name)) for name, g in gradient.items()}
-        corner = {name: one.columns.cpu().numpy() for name, one in solved.items()}
-        towards = {
-            name: permutation_matrix(i, problem.like) - weights[name] for name, i in corner.items()
-        }
-        slope = sum(float((gradient[n] * towards[n]).sum(dtype=torch.float64)) for n in towards)
-        there = problem.value_at(corner)
-        if best is None or there > best[0]:
-            best = (there, corner)
-        if not slope > ENOUGH * problem.size:
-            break
-        share = _best_share(value, slope, there)
-        value += share * slope + share**2 * (there - value - slope)
-        weights = {name: w + share * towards[name] for name, w in weights.items()}
-        if is_over():
-            break
-    end = {name: _assigned(w, name).columns.cpu().numpy() for name, w in weights.items()}
-    if best is None or problem.value_at(end) >= best[0]:
-        return end
-    return best[1]
+    begin = time.perf_counter()
+    if steps < 1 or max_rounds < 1 or not 0 <= spread <= 1:
+        raise InvalidArgumentError(
+            "steps and max_rounds must be at least 1 and spread from 0 to 1, got "
+            f"steps={steps}, max_rounds={max_rounds}, spread={spread}"
+        )
+    check_start(start, objective.symmetry)
+    descent = Descent(objective, objective.symmetry.identity().indices)
+    before = descent.total
+    history: list[float] = []
+    converged = False
+    title = objective.name if progress else None
+    with (
+        Progress(title, callback, begin=begin, before=before) as told,
+        contextlib.suppress(Stopped),
+    ):
+        if start is not None:
+            descent.move_to(start.indices)
+        for mixed in [spread, *[0.0] * (max_rounds - 1)]:
+            risen = _improve(descent, steps, mixed, told)
+            history.append(descent.total)
+            if not risen and not mixed:
+                converged = True
+                break
+    return Alignment(
+        descent.permutation,
+        before,
+        descent.total,
+        tuple(history),
+        converged,
+        time.perf_counter() - begin,
+        descent.gains(),
+    )
 
 
-def _best_share(here: float, slope: float, there: float) -> float:
-    """The highest point of the parabola through both ends, with that slope at the near one."""
-    curvature = there - here - slope
-    return 1.0 if curvature >= 0 else min(1.0, -slope / (2 * curvature))
+def _improve(descent: Descent, steps: int, spread: float, told: Progress) -> bool:
+    """One round; True if the objective rose. Where it did not, nothing moves."""
+    best, value = descent.indices, descent.total
+    flat = [tree for tree in descent.trees if tree.is_flat and tree.terms]
 
+    def is_over() -> bool:
+        told.step(value)
+        return False
 
-def _assigned(matrix: Tensor, name: str, warm: Assignment | None = None) -> Assignment:
-    return assign(matrix[None], warm=warm, name=f"the gradient of block {name!r}")
+    try:
+        if flat:
+            found = maximise_relaxed(
+                descent.objective, best, flat, steps=steps, spread=spread, is_over=is_over
+            )
+            descent.move_to({**best, **found})
+        for k, tree in enumerate(descent.trees):
+            if not tree.is_flat:
+                descent.visit([k])
+    finally:
+        descent.evaluate()
+        risen = descent.total > value + RELATIVE_GAIN * abs(value)
+        if not risen:
+            descent.move_to(best)
+    told.step(descent.total)
+    return risen

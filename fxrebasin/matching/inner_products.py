@@ -1,16 +1,32 @@
-"""What alignment maximises: the inner product of A's weights with B's permuted ones.
+"""What a solver sees of an objective: a sum of inner products of A's tensors with B's, permuted.
 
-For weights of fixed norm that is the same as minimising their distance (S. Ainsworth, J. Hayase
-and S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2). Biases and affines enter as matrices of
-one column, so they vote by outer products; buffers are permuted but do not vote.
+A :class:`Term` is one pair of tensors, of weights or activations or whatever else is compared, with
+an axis for every group of axes that permutations move. :class:`InnerProducts` is their sum, with an
+index of where every block occurs. All that a solver asks of it is
 
-A solver sees four things of an objective: its value on a tensor, how that changes when some
-entries move, the entries that meet on one axis, and which blocks share a tensor.
+* the value of a term under a permutation, and how it changes when some entries move,
+* the entries of A and of B that meet on one segment of an axis: the factors of a cost matrix,
+* which terms a block moves.
+
+An objective is a function that makes the terms; a solver is a function that takes them. For tensors
+of fixed norm the sum is highest where the distance is smallest (S. Ainsworth, J. Hayase and
+S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2).
+
+>>> import torch
+>>> from fxrebasin.symmetry.group import Symmetry
+>>> from fxrebasin.symmetry.parts import AxisGroup, Block, ParameterSymmetry, Segment
+>>> segment = Segment(("rows",), torch.arange(3).reshape(3, 1).numpy(), (-1,))
+>>> moves = ParameterSymmetry(("weight",), (3, 2), False, (AxisGroup((0,), (segment,)),))
+>>> symmetry = Symmetry({"rows": Block("rows", 3)}, (moves,))
+>>> a = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+>>> objective = InnerProducts(symmetry, [term(moves, a, a.flip(0))])
+>>> objective.value_at(0, objective.sources({"rows": torch.tensor([[2, 1, 0]]).numpy()}, 0))
+4.0
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,12 +34,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
-from ..models.validation import is_finite
+from ..errors import InvalidArgumentError
 from ..symmetry.action import place_units, source_of
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
-from ..symmetry.permutation import Permutation
 
 Indices = NDArray[np.int64]
 Sources = tuple[Indices, ...]
@@ -37,13 +51,18 @@ AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Term:
-    """One parameter of both models, with an axis per group of its symmetry and one for the rest."""
+    """One tensor of both models, with an axis per group of its symmetry and one for the rest.
 
-    parameter: ParameterSymmetry
+    :func:`term` makes one of tensors as they are stored.
+    """
+
+    moves: ParameterSymmetry
+    """Where blocks lie on its axes."""
     a: torch.Tensor
     b: torch.Tensor
     blocks: frozenset[str]
     weight: float
+    """What its inner product is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -55,50 +74,63 @@ class Occurrence:
     segment: Segment
 
 
-class WeightMatching:
-    """The weight matching objective of two state dicts.
+def term(
+    moves: ParameterSymmetry,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    *,
+    weight: float = 1.0,
+    device: torch.device | str | None = None,
+) -> Term:
+    """Compare two tensors of one shape.
+
+    Views of them where layout and dtype allow it; float16 and bfloat16 become float32, complex
+    numbers pairs of reals.
 
     Args:
-        symmetry: the group to align over.
-        b: the state dict that is permuted.
-        a: the state dict it is aligned with.
+        moves: how B's tensor moves.
+        a, b: the tensors of both models, of shape ``moves.shape``.
+        weight: what the inner product is multiplied by.
         device: where to compute; by default where ``a`` is.
-        vector_weight: a factor for parameters with one axis, biases and affines. They count like
-            everything else by default; where norms have large weights, they can outvote the
-            matrices.
 
     Raises:
-        ArchitectureMismatchError: the state dicts do not fit the symmetry or each other.
-        InvalidParameterError: a parameter holds nan or inf.
-        InvalidArgumentError: ``vector_weight`` is negative or not finite.
+        InvalidArgumentError: a tensor has another shape than ``moves`` says.
+    """
+    for which, tensor in (("A", a), ("B", b)):
+        if tuple(tensor.shape) != moves.shape:
+            raise InvalidArgumentError(
+                f"the term of {moves.name!r}: expected tensors of shape {moves.shape}, which the "
+                f"symmetry moves, found shape {tuple(tensor.shape)} for {which}"
+            )
+    device = a.device if device is None else torch.device(device)
+    double = {torch.float64, torch.complex128} & {a.dtype, b.dtype}
+    dtype = torch.float64 if double else torch.float32
+    a, b = (_canonical(_real(x).to(device, dtype), moves.groups) for x in (a, b))
+    blocks = (name for group in moves.groups for s in group.segments for name in s.blocks)
+    return Term(moves, a, b, frozenset(blocks), weight)
+
+
+class InnerProducts:
+    """The sum of the terms' inner products, as a function of the permutation of B.
+
+    Args:
+        symmetry: the group over which it is maximised.
+        terms: the tensors that are compared; blocks in none of them stay where they are.
+        name: what it is called on progress bars.
     """
 
     def __init__(
-        self,
-        symmetry: Symmetry,
-        b: Mapping[str, torch.Tensor],
-        a: Mapping[str, torch.Tensor],
-        *,
-        device: torch.device | str | None = None,
-        vector_weight: float = 1.0,
+        self, symmetry: Symmetry, terms: Iterable[Term], *, name: str = "matching"
     ) -> None:
-        if not 0 <= vector_weight < float("inf"):
-            raise InvalidArgumentError(
-                f"vector_weight must be a number from 0 upwards, got {vector_weight}"
-            )
         self.symmetry = symmetry
-        self.terms: list[Term] = []
-        for parameter in symmetry.parameters:
-            tensor_a, tensor_b = _tensor(a, parameter, "A"), _tensor(b, parameter, "B")
-            if not parameter.is_buffer and parameter.groups:
-                weight = vector_weight if len(parameter.shape) == 1 else 1.0
-                self.terms.append(_term(parameter, tensor_a, tensor_b, device, weight))
+        self.terms = list(terms)
+        self.name = name
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
-        for t, term in enumerate(self.terms):
-            for g, group in enumerate(term.parameter.groups):
+        for t, compared in enumerate(self.terms):
+            for g, group in enumerate(compared.moves.groups):
                 for segment in group.segments:
-                    for name in set(segment.blocks):
-                        self.occurrences[name].append(Occurrence(t, g, segment))
+                    for block in set(segment.blocks):
+                        self.occurrences[block].append(Occurrence(t, g, segment))
 
     @property
     def device(self) -> torch.device:
@@ -111,10 +143,10 @@ class WeightMatching:
 
     def sources(self, indices: Mapping[str, Indices], term: int) -> Sources:
         """Where the entries of a term come from, a group of axes at a time."""
-        parameter = self.terms[term].parameter
-        return tuple(source_of(self.symmetry, indices, parameter, g) for g in parameter.groups)
+        moves = self.terms[term].moves
+        return tuple(source_of(self.symmetry, indices, moves, group) for group in moves.groups)
 
-    def moved(
+    def sources_after(
         self, names: Collection[str], indices: Mapping[str, Indices], sources: Sequence[Sources]
     ) -> dict[int, Sources]:
         """The sources, under ``indices``, of the terms that the blocks ``names`` move; given those
@@ -131,10 +163,6 @@ class WeightMatching:
             t: tuple(groups.get(g, source) for g, source in enumerate(sources[t]))
             for t, groups in changed.items()
         }
-
-    def value(self, permutation: Permutation, term: int) -> float:
-        """The inner product on one term, accumulated in float64."""
-        return self.value_at(term, self.sources(permutation.indices, term))
 
     def value_at(self, term: int, sources: Sources) -> float:
         """The inner product on one term whose entries come from ``sources``."""
@@ -165,12 +193,12 @@ class WeightMatching:
         ``free`` (in order) and a last one for everything else. All other blocks of B are permuted.
         """
         term = self.terms[occurrence.term]
-        parameter, segment = term.parameter, occurrence.segment
+        segment = occurrence.segment
         still = self.rows(indices, occurrence, free)
         a = select(term.a, occurrence.group, free_first(segment.positions, segment, free).ravel())
         b = select(term.b, occurrence.group, free_first(still, segment, free).ravel())
         sources = self.sources(indices, occurrence.term)
-        for g in range(len(parameter.groups)):
+        for g in range(len(term.moves.groups)):
             if g != occurrence.group:
                 b = select(b, g, sources[g])
         sizes = [n for n, name in zip(segment.positions.shape, segment.blocks, strict=False)
@@ -185,9 +213,9 @@ class WeightMatching:
         segment = occurrence.segment
         if set(segment.blocks) <= set(free):
             return segment.positions
-        parameter = self.terms[occurrence.term].parameter
-        group = parameter.groups[occurrence.group]
-        source = source_of(self.symmetry, indices, parameter, group, still=free)
+        moves = self.terms[occurrence.term].moves
+        group = moves.groups[occurrence.group]
+        source = source_of(self.symmetry, indices, moves, group, still=free)
         moved: Indices = source[segment.positions]
         return moved
 
@@ -223,52 +251,6 @@ def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices])
         left, right = (x.reshape(-1).to(torch.float64) for x in (a[begin : begin + step], part))
         total += torch.dot(left, right)
     return float(total)
-
-
-def _tensor(
-    state_dict: Mapping[str, torch.Tensor], parameter: ParameterSymmetry, which: str
-) -> torch.Tensor:
-    name = next((n for n in parameter.names if n in state_dict), None)
-    if name is None:
-        if parameter.is_buffer:
-            return torch.empty(0)
-        raise ArchitectureMismatchError(
-            f"model {which} has no parameter {parameter.name!r}, which the symmetry moves"
-        )
-    tensor = state_dict[name].detach()
-    if tuple(tensor.shape) != parameter.shape:
-        raise ArchitectureMismatchError(
-            f"{name!r} has shape {tuple(tensor.shape)} in model {which}, but the symmetry was "
-            f"found for shape {parameter.shape}"
-        )
-    weights = (tensor.is_floating_point() or tensor.is_complex()) and not parameter.is_buffer
-    if weights and not is_finite(tensor):
-        raise InvalidParameterError(
-            f"{name!r} of model {which} holds nan or inf; repair or retrain the model first"
-        )
-    return tensor
-
-
-def _term(
-    parameter: ParameterSymmetry,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    device: torch.device | str | None,
-    weight: float,
-) -> Term:
-    device = a.device if device is None else torch.device(device)
-    double = {torch.float64, torch.complex128} & {a.dtype, b.dtype}
-    dtype = torch.float64 if double else torch.float32
-    blocks = frozenset(
-        name for group in parameter.groups for s in group.segments for name in s.blocks
-    )
-    return Term(
-        parameter,
-        _canonical(_real(a).to(device, dtype), parameter.groups),
-        _canonical(_real(b).to(device, dtype), parameter.groups),
-        blocks,
-        weight,
-    )
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Where else a descent can start: what a search for better optima tries in turn.
+"""Kicks out of an optimum: what a search for better optima tries in turn.
 
 Each function moves a descent away from the best permutation known so far; the descent then climbs
-again, and the better of the two results is kept. One that takes long looks whether time is over.
+again, and the better of the two results is kept. One that takes long asks whether time is over.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from .descent import Descent
-from .frank_wolfe import frank_wolfe
 from .inner_products import Indices
+from .relaxed import maximise_relaxed
 from .sorted_weights import match_signatures
 
 IsOver = Callable[[], bool]
-Start = Callable[[Descent, dict[str, Indices], np.random.Generator, IsOver], None]
+Kick = Callable[[Descent, dict[str, Indices], np.random.Generator, IsOver], None]
 
 
 ANNEALING_SWEEPS = (20, 80, 320)
@@ -54,7 +54,7 @@ def hold_out(
     descent: Descent, best: dict[str, Indices], generator: np.random.Generator, is_over: IsOver
 ) -> None:
     """A joint move of a tree and its neighbours: each half of its units is placed by neighbours
-    that have only heard the other half."""
+    that were solved with that half masked."""
     flat = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
     if flat:
         descent.move_to(best)
@@ -73,7 +73,7 @@ def relax(
     flat = [tree for tree in descent.trees if tree.is_flat and tree.terms]
     if flat:
         spread = float(generator.uniform())
-        found = frank_wolfe(descent.objective, best, flat, spread=spread, is_over=is_over)
+        found = maximise_relaxed(descent.objective, best, flat, spread=spread, is_over=is_over)
         descent.move_to({**best, **found})
 
 

@@ -1,8 +1,8 @@
 """Look for better optima: descend, leave, descend again, and keep the best.
 
 Coordinate descent ends where no block alone can improve. A budget of time or rounds is spent on
-leaving such an optimum in several ways (:mod:`.kicks`) and climbing again; those ways
-that have gained most are tried more often.
+kicks out of such an optimum (:mod:`.kicks`), each followed by a descent; the kinds of kicks that
+have gained most are tried more often.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from ..errors import InvalidArgumentError
 from .alignment import Round
 from .descent import Descent
-from .kicks import Start, anneal, compare_signatures, hold_out, relax, restart
+from .kicks import Kick, anneal, compare_signatures, hold_out, relax, restart
 from .schedules import Schedule
 
-STARTS: tuple[Start, ...] = (hold_out, compare_signatures, anneal, relax, restart)
+KICKS: tuple[Kick, ...] = (hold_out, compare_signatures, anneal, relax, restart)
 
 EXPLORATION = 0.25
-"""The share of rounds in which any start may be drawn, however little it has gained."""
+"""The share of rounds in which any kick may be drawn, however little it has gained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +37,19 @@ class Budget:
     """
 
     seconds: float = math.inf
-    rounds: float = math.inf
-    """Starts that are tried, each followed by a descent."""
+    rounds: int | None = None
+    """Kicks that are tried, each followed by a descent."""
 
     def __post_init__(self) -> None:
-        if not (self.seconds >= 0 and self.rounds >= 0):
+        whole = self.rounds is None or (
+            isinstance(self.rounds, int) and not isinstance(self.rounds, bool) and self.rounds >= 0
+        )
+        if not (self.seconds >= 0 and whole):
             raise InvalidArgumentError(
-                f"a budget's seconds and rounds must be numbers from 0 upwards, got {self}"
+                "a budget's seconds must be a number and its rounds a whole number, both from 0 "
+                f"upwards, got {self}"
             )
-        if math.isinf(self.seconds) and math.isinf(self.rounds):
+        if math.isinf(self.seconds) and self.rounds is None:
             raise InvalidArgumentError("a budget needs a limit: pass seconds=... or rounds=...")
 
 
@@ -73,17 +77,17 @@ def search(
         return time.perf_counter() >= end
 
     try:
-        while len(rounds) < budget.rounds and not is_over():
-            start = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
+        while (budget.rounds is None or len(rounds) < budget.rounds) and not is_over():
+            kick = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
             since = time.perf_counter()
-            start(descent, best, schedule.generator, is_over)
+            kick(descent, best, schedule.generator, is_over)
             climb(descent, schedule, [], announce_best, is_over)
             descent.evaluate()
             gained = max(descent.total - value, 0.0)
             if gained:
                 best, value = descent.indices, descent.total
             seconds = time.perf_counter() - since
-            rounds.append(Round(start.__name__, descent.total, gained, seconds))
+            rounds.append(Round(kick.__name__, descent.total, gained, seconds))
             announce_best()
     finally:
         descent.move_to(best)
@@ -110,15 +114,15 @@ def climb(
     return False
 
 
-def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Start:
-    """Each start once, then more often those that gained most, per round or per second, a fixed
+def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Kick:
+    """Each kick once, then more often those that gained most, per round or per second, a fixed
     share of rounds apart."""
-    if len(rounds) < len(STARTS):
-        return STARTS[len(rounds)]
-    tried = [[r for r in rounds if r.start == start.__name__] for start in STARTS]
+    if len(rounds) < len(KICKS):
+        return KICKS[len(rounds)]
+    tried = [[r for r in rounds if r.kick == kick.__name__] for kick in KICKS]
     spent = [sum(r.seconds for r in some) if timed else len(some) for some in tried]
     gained = np.array([sum(r.gained for r in some) for some in tried]) / np.array(spent)
-    even = np.full(len(STARTS), 1 / len(STARTS))
+    even = np.full(len(KICKS), 1 / len(KICKS))
     shares = gained / gained.sum() if gained.any() else even
-    drawn = generator.choice(len(STARTS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)
-    return STARTS[int(drawn)]
+    drawn = generator.choice(len(KICKS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)
+    return KICKS[int(drawn)]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..assignment import assign
 from ..symmetry.parts import AxisGroup, Segment
-from .inner_products import Indices, Term, WeightMatching, select
+from .inner_products import Indices, InnerProducts, Term, select
 from .trees import Tree
 
 
-def match_signatures(objective: WeightMatching, tree: Tree) -> dict[str, Indices]:
+def match_signatures(objective: InnerProducts, tree: Tree) -> dict[str, Indices]:
     """The assignment of a flat tree's units by their signatures in all tensors that hold them."""
     n = objective.symmetry.blocks[tree.root].units
     gains: Tensor | float = 0.0
@@ -35,7 +35,7 @@ def match_signatures(objective: WeightMatching, tree: Tree) -> dict[str, Indices
     return {tree.root: found.columns.cpu().numpy()}
 
 
-def upper_bound(objective: WeightMatching) -> float:
+def upper_bound(objective: InnerProducts) -> float:
     """A number that the objective cannot exceed, whatever the permutation.
 
     Every tensor is looked at along one of its axes: there, the units of a flat block may take any
@@ -48,7 +48,7 @@ def upper_bound(objective: WeightMatching) -> float:
     gains: dict[str, Tensor] = {}
     total = 0.0
     for term in objective.terms:
-        groups = term.parameter.groups
+        groups = term.moves.groups
         g = max(range(len(groups)), key=lambda g: _flat_entries(groups[g], flat))
         for segment in groups[g].segments:
             if _is_flat(segment, flat):
@@ -83,7 +83,7 @@ def _gains(term: Term, group: int, n: int, segment: Segment) -> Tensor:
 def _rearranged(term: Term, group: int, segment: Segment) -> float:
     """The most that any rearrangement of a segment's entries allows; exact where none can move."""
     sides = [select(x, group, segment.positions.ravel()) for x in (term.a, term.b)]
-    if segment.blocks or len(term.parameter.groups) > 1:
+    if segment.blocks or len(term.moves.groups) > 1:
         sides = [side.flatten(0, -2).sort(dim=0).values for side in sides]
     a, b = (side.to(torch.float64) for side in sides)
     return term.weight * float((a * b).sum())

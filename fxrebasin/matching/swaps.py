@@ -13,12 +13,12 @@ import itertools
 import torch
 from torch import Tensor
 
-from .inner_products import Indices, Occurrence, Sources, WeightMatching, select
+from .inner_products import Indices, InnerProducts, Occurrence, Sources, select
 from .trees import Tree
 
 
-def swapped(
-    objective: WeightMatching, tree: Tree, indices: Indices, sources: list[Sources]
+def exchange(
+    objective: InnerProducts, tree: Tree, indices: Indices, sources: list[Sources]
 ) -> list[Indices]:
     """Indices of the block after exchanges that gain: of all pairs of units that prefer each
     other most, and of the best pair alone, whose gain is exact.
@@ -48,7 +48,7 @@ def swapped(
 
 
 def swap_gains(
-    objective: WeightMatching, tree: Tree, indices: Indices, sources: list[Sources]
+    objective: InnerProducts, tree: Tree, indices: Indices, sources: list[Sources]
 ) -> Tensor:
     """What every exchange of two places gains, shape ``(n, n)``, float64; zero on the diagonal."""
     cost = tree.costs[tree.root].matrix
@@ -64,7 +64,7 @@ def swap_gains(
 
 
 def _square(
-    objective: WeightMatching, first: Occurrence, second: Occurrence, sources: Sources
+    objective: InnerProducts, first: Occurrence, second: Occurrence, sources: Sources
 ) -> tuple[Tensor, Tensor]:
     """The entries of both models where the block meets itself, shape ``(n, n, rest)``."""
     term = objective.terms[first.term]

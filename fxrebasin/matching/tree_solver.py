@@ -2,7 +2,7 @@
 
 From the inside out, for every pair of parents the best assignment of their children is found, and
 what it gains joins the gains of pairing the parents. Siblings that share a tensor (the rows and
-columns of a grouped convolution inside its groups) are solved in turn, each hearing the other.
+columns of a grouped convolution inside its groups) are solved in turn, each given the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..assignment import assign
 from ..symmetry.action import flat_indices
 from ..symmetry.parts import Block
-from .inner_products import Indices, Occurrence, WeightMatching
+from .inner_products import Indices, InnerProducts, Occurrence
 from .trees import Coupling, Tree
 
 Pair = tuple[Tensor, Tensor]
@@ -26,14 +26,14 @@ class TreeSolver:
 
     Args:
         tree: its cost matrices are up to date.
-        terms: the terms that are heard.
+        terms: the terms that are included.
         tables: per block, where it puts its units for every pair of parents, as an earlier step
-            found it: what siblings hear of each other at first.
+            found it: what siblings are first solved against.
     """
 
     def __init__(
         self,
-        objective: WeightMatching,
+        objective: InnerProducts,
         indices: Mapping[str, Indices],
         tree: Tree,
         terms: set[int],
@@ -122,7 +122,7 @@ class TreeSolver:
         return all(order(name) >= max(map(order, pair)) for pair in pairs if name in pair)
 
     def _coupling(self, block: Block) -> Tensor | float:
-        """What the siblings of a block say, given the assignments found for them so far."""
+        """The gains of a block from the entries it shares with its siblings, as they lie so far."""
         total: Tensor | float = 0.0
         for sibling, (a, b) in self._couplings_of(block.name):
             if sibling in self.tables:

@@ -1,7 +1,7 @@
 """Trees of nested blocks, the units of work of a descent, and which of them share a tensor.
 
 Blocks that are nested in one another (heads and the features inside them, groups and the channels
-inside them) form a tree and are solved together. Trees that share no tensor do not hear each
+inside them) form a tree and are solved together. Trees that share no tensor do not depend on each
 other: whole colours of their graph are solved at once.
 """
 
@@ -14,7 +14,7 @@ import networkx as nx
 
 from ..symmetry.group import Symmetry
 from .cost_matrices import CostMatrix
-from .inner_products import Occurrence, WeightMatching
+from .inner_products import InnerProducts, Occurrence
 
 Chain = tuple[str, ...]
 """Nested blocks, outermost first."""
@@ -37,7 +37,7 @@ class Tree:
     names: tuple[str, ...]
     terms: tuple[int, ...]
     costs: dict[str, CostMatrix]
-    """What the segments say to the innermost block that they hold, linearly."""
+    """Per block, the gains from the segments of which it is the innermost block."""
     couplings: tuple[Coupling, ...]
     innermost: tuple[str, ...]
     """The nested blocks in which no others are nested."""
@@ -53,7 +53,7 @@ class Tree:
         return sum(cost.nbytes for cost in self.costs.values())
 
 
-def trees_of(objective: WeightMatching) -> list[Tree]:
+def trees_of(objective: InnerProducts) -> list[Tree]:
     """All trees, in the order of the blocks."""
     return [_tree(objective, block.name) for block in objective.symmetry if block.parent is None]
 
@@ -71,7 +71,7 @@ def sharing(trees: Sequence[Tree]) -> nx.Graph:
     return graph
 
 
-def _tree(objective: WeightMatching, root: str) -> Tree:
+def _tree(objective: InnerProducts, root: str) -> Tree:
     names = tuple(_bottom_up(objective.symmetry, root))
     parts: dict[str, list[tuple[Occurrence, frozenset[str]]]] = {name: [] for name in names}
     couplings: list[Coupling] = []
@@ -114,10 +114,10 @@ def _chains(occurrence: Occurrence, members: set[str]) -> list[Chain]:
     return chains
 
 
-def _is_bilinear(objective: WeightMatching, names: tuple[str, ...], terms: tuple[int, ...]) -> bool:
+def _is_bilinear(objective: InnerProducts, names: tuple[str, ...], terms: tuple[int, ...]) -> bool:
     members = set(names)
     for t in terms:
-        groups = objective.terms[t].parameter.groups
+        groups = objective.terms[t].moves.groups
         holding = [g for g in groups if any(members & set(s.blocks) for s in g.segments)]
         twice = any(
             len(_chains(Occurrence(t, 0, s), members)) > 1 for g in groups for s in g.segments

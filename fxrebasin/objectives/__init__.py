@@ -1,1 +1,12 @@
-"""What is compared when models are aligned: one function per objective."""
+"""What is compared when models are aligned: one function per objective.
+
+An objective takes a symmetry and both state dicts, or whatever else it compares, and returns
+:class:`InnerProducts`: a list of terms, each a pair of tensors that is made by :func:`term`.
+"""
+
+from ..matching.inner_products import InnerProducts, Term, term
+from .activation_matching import activations
+from .protocol import Objective
+from .weight_matching import weights
+
+__all__ = ["InnerProducts", "Objective", "Term", "activations", "term", "weights"]

@@ -7,10 +7,9 @@ from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..matching.progress import Callback
-from ..matching.schedules import Order, random_order
-from ..matching.search import Budget
-from ..matching.solve import weight_matching
+from ..matching.solvers import Solver, coordinate_descent
 from ..models.validation import check_parameters, check_same_architecture
+from ..objectives import Objective, weights
 from ..symmetry.permutation import Permutation
 from .state import state_of
 
@@ -21,9 +20,9 @@ class Solve(PassBase):
     Takes: a module whose symmetry is known, and the reference.
     Gives: the same module; its ``Alignment`` in its state.
     Requires: ``Refine``; a reference of the same architecture.
-    Ensures: the objective is not lower than before, or than at ``start``.
-    Cost: per sweep one matrix product and one linear assignment problem per block that has not
-    settled; a budget multiplies that.
+    Ensures: the objective is not lower than before, unless it began at ``start``.
+    Cost: that of the solver; by default, per sweep, one matrix product and one linear assignment
+    problem per block that has not settled.
 
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Solve, Trace
@@ -37,23 +36,19 @@ class Solve(PassBase):
         self,
         *,
         to: nn.Module,
-        seed: int = 0,
-        max_sweeps: int = 100,
-        order: Order = random_order,
-        budget: Budget | None = None,
+        objective: Objective = weights,
+        solver: Solver = coordinate_descent,
         start: Permutation | None = None,
-        vector_weight: float = 1.0,
+        seed: int = 0,
         callback: Callback | None = None,
         device: torch.device | str | None = None,
         progress: bool = True,
     ) -> None:
         self.to = to
-        self.seed = seed
-        self.max_sweeps = max_sweeps
-        self.order = order
-        self.budget = budget
+        self.objective = objective
+        self.solver = solver
         self.start = start
-        self.vector_weight = vector_weight
+        self.seed = seed
         self.callback = callback
         self.device = device
         self.progress = progress
@@ -66,18 +61,14 @@ class Solve(PassBase):
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None
-        state.alignment = weight_matching(
-            state.symmetry,
-            state.model.state_dict(),
-            to=self.to.state_dict(),
-            seed=self.seed,
-            max_sweeps=self.max_sweeps,
-            order=self.order,
-            budget=self.budget,
+        compared = self.objective(
+            state.symmetry, state.model.state_dict(), self.to.state_dict(), device=self.device
+        )
+        state.alignment = self.solver(
+            compared,
             start=self.start,
-            vector_weight=self.vector_weight,
+            seed=self.seed,
             callback=self.callback,
-            device=self.device,
             progress=self.progress,
         )
         return PassResult(graph_module, False)

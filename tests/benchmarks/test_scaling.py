@@ -23,8 +23,8 @@ from benchmarks.scaling.plot import draw
 from benchmarks.scaling.rows import Row, dumps, loads
 from benchmarks.scaling.steps import ASSIGNMENT, PRODUCTS, Solved, Steps, demand, steps_timed
 from benchmarks.scaling.tables import document
-from fxrebasin.matching.inner_products import WeightMatching
 from fxrebasin.matching.trees import trees_of
+from fxrebasin.objectives import weights
 
 SIZES = (64, 128, 256, 512)
 SMALL_LLAMA = Llama(hidden=24, layers=2, intermediate=40, heads=3, vocabulary=16)
@@ -98,7 +98,7 @@ def test_demand_is_what_the_library_multiplies(family: str) -> None:
     pair = random_pair(family, 64, 1)
     a, b = pair.a.state_dict(), pair.b.state_dict()
     symmetry = fr.analyze(pair.b, args=(pair.inputs,), check=False)
-    objective = WeightMatching(symmetry, b, a)
+    objective = weights(symmetry, b, a)
     indices = symmetry.identity().indices
     sources = [objective.sources(indices, t) for t in range(len(objective.terms))]
     trees = trees_of(objective)

@@ -11,9 +11,10 @@ from random_pairs import random_pair
 from torch import Tensor
 
 from fxrebasin import Permutation, Symmetry
-from fxrebasin.matching.cost_matrices import HIDDEN, CostMatrix
-from fxrebasin.matching.inner_products import WeightMatching
+from fxrebasin.matching.cost_matrices import MASKED, CostMatrix
+from fxrebasin.matching.inner_products import InnerProducts
 from fxrebasin.matching.trees import Tree, trees_of
+from fxrebasin.objectives import weights
 
 torch.set_num_threads(1)
 
@@ -29,9 +30,9 @@ NAMES = [
 
 
 @cache
-def objective_of(name: str) -> WeightMatching:
+def objective_of(name: str) -> InnerProducts:
     symmetry, a, b = random_pair(name)
-    return WeightMatching(symmetry, b, a)
+    return weights(symmetry, b, a)
 
 
 def sample(symmetry: Symmetry, seed: int) -> Permutation:
@@ -89,7 +90,7 @@ def test_forgotten_matrices_are_computed_afresh() -> None:
 
 
 @pytest.mark.parametrize("first", ["whole", "hidden"])
-def test_hidden_positions_are_not_heard(first: str) -> None:
+def test_masked_positions_are_left_out(first: str) -> None:
     """As if B had zeros there, whether the whole was known before or not."""
     objective = objective_of("mlp")
     symmetry = objective.symmetry
@@ -104,7 +105,7 @@ def test_hidden_positions_are_not_heard(first: str) -> None:
     hidden = list(sources)
     source = sources[shared][along].copy()
     gone = source[[0, 2]].copy()
-    source[[0, 2]] = HIDDEN
+    source[[0, 2]] = MASKED
     hidden[shared] = tuple(source if g == along else s for g, s in enumerate(sources[shared]))
     cost.forget()
     if first == "whole":

@@ -12,9 +12,10 @@ from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
-from fxrebasin.matching.cost_matrices import HIDDEN
+from fxrebasin.matching.cost_matrices import MASKED
 from fxrebasin.matching.descent import Descent, certain_gain
-from fxrebasin.matching.inner_products import Indices, Sources, WeightMatching
+from fxrebasin.matching.inner_products import Indices, Sources
+from fxrebasin.objectives import weights
 
 torch.set_num_threads(1)
 
@@ -48,34 +49,34 @@ class Grouped(nn.Module):
 def descent() -> Descent:
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a, b = (randomise(Dense(), seed).state_dict() for seed in (1, 2))
-    return Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    return Descent(weights(symmetry, b, a), symmetry.identity().indices)
 
 
 def term(found: Descent, name: str) -> int:
-    return next(t for t, term in enumerate(found.objective.terms) if term.parameter.name == name)
+    return next(t for t, term in enumerate(found.objective.terms) if term.moves.name == name)
 
 
 def heard_by_third(found: Descent, *unknown: str) -> Sources | None:
-    return found._known(term(found, "third.weight"), {"third.weight[0]"}, set(unknown))
+    return found._masked(term(found, "third.weight"), {"third.weight[0]"}, set(unknown))
 
 
-def test_what_is_settled_of_a_concatenation_is_heard() -> None:
+def test_what_is_settled_of_a_concatenation_is_included() -> None:
     found = descent()
     sources = heard_by_third(found, "second.weight[0]")
     assert sources is not None
-    assert sources[1].tolist() == [0, 1, 2, 3, *[HIDDEN] * 5]
+    assert sources[1].tolist() == [0, 1, 2, 3, *[MASKED] * 5]
     whole = heard_by_third(found)
     assert whole is not None and whole[1].tolist() == list(range(9))
 
 
-def test_what_is_not_settled_at_all_is_not_heard() -> None:
+def test_what_is_not_settled_at_all_is_left_out() -> None:
     assert heard_by_third(descent(), "first.weight[0]", "second.weight[0]") is None
 
 
 def test_others_on_the_own_axis_do_not_matter() -> None:
     found = descent()
     t = term(found, "third.weight")
-    sources = found._known(t, {"first.weight[0]"}, {"second.weight[0]"})
+    sources = found._masked(t, {"first.weight[0]"}, {"second.weight[0]"})
     assert sources is not None
     assert all(np.array_equal(s, whole) for s, whole in zip(sources, found.sources[t], strict=True))
 
@@ -85,7 +86,7 @@ def test_a_start_undoes_a_planted_permutation(seed: int) -> None:
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a = randomise(Dense(), 1).state_dict()
     planted = symmetry.sample(torch.Generator().manual_seed(seed))
-    found = Descent(WeightMatching(symmetry, planted.apply(a), a), symmetry.identity().indices)
+    found = Descent(weights(symmetry, planted.apply(a), a), symmetry.identity().indices)
     found.rebuild(range(len(found.trees)))
     assert found.permutation == planted.inverse()
 
@@ -94,7 +95,7 @@ def grouped(seed: int) -> Descent:
     """With tables of a first step."""
     symmetry = fr.analyze(Grouped(), args=(torch.zeros(1, 2, 1, 1),))
     a, b = (randomise(Grouped(), n).state_dict() for n in (2 * seed, 2 * seed + 1))
-    found = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    found = Descent(weights(symmetry, b, a), symmetry.identity().indices)
     assert len(found.trees) == 1
     list(found.solver.solve([0], found.indices, found.sources))
     found.move_to(symmetry.sample(torch.Generator().manual_seed(seed)).indices)
@@ -154,7 +155,7 @@ def is_taken(apparent_gain: float) -> bool:
     """Is a step that loses taken where the cost matrix makes it a gain of such a share?"""
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a = randomise(Dense(), 1).state_dict()
-    found = Descent(WeightMatching(symmetry, a, a), symmetry.identity().indices)
+    found = Descent(weights(symmetry, a, a), symmetry.identity().indices)
     tree = found.trees[0]
     name, cost = tree.root, tree.costs[tree.root]
     swap = found.indices[name].copy()

@@ -15,8 +15,9 @@ import fxrebasin as fr
 from fxrebasin import Alignment, Budget, Step, Symmetry
 from fxrebasin.errors import ConvergenceWarning
 from fxrebasin.matching.descent import Descent
-from fxrebasin.matching.inner_products import WeightMatching
 from fxrebasin.matching.progress import Callback, Progress
+from fxrebasin.matching.solvers import coordinate_descent
+from fxrebasin.objectives import weights
 
 torch.set_num_threads(1)
 
@@ -34,7 +35,7 @@ def chain() -> tuple[Symmetry, State, State]:
 
 def match(name: str, **options: Any) -> Alignment:
     symmetry, a, b = random_pair(name)
-    return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
+    return coordinate_descent(weights(symmetry, b, a), progress=False, **options)
 
 
 def told(name: str, **options: Any) -> tuple[list[Step], Alignment]:
@@ -73,7 +74,7 @@ def test_a_matching_stopped_at_any_step_returns_what_it_said(name: str) -> None:
     steps, _ = told(name, budget=budget)
     assert len(steps) >= in_first_descent + 3
     symmetry, a, b = random_pair(name)
-    objective = WeightMatching(symmetry, b, a)
+    objective = weights(symmetry, b, a)
     for k, step in enumerate(steps, start=1):
         found = match(name, budget=budget, callback=StopAfter(k))
         again = Descent(objective, found.permutation.indices)
@@ -92,8 +93,8 @@ def test_a_search_that_is_stopped_does_not_hide_that_the_descent_had_not_converg
     def matched(callback: Callback) -> Alignment:
         options: dict[str, Any] = {"max_sweeps": 1, "budget": Budget(rounds=1)}
         with pytest.warns(ConvergenceWarning, match="stopped after 1 sweeps"):
-            return fr.weight_matching(
-                symmetry, b, to=a, progress=False, callback=callback, **options
+            return coordinate_descent(
+                weights(symmetry, b, a), progress=False, callback=callback, **options
             )
 
     matched(steps.append)
@@ -103,9 +104,9 @@ def test_a_search_that_is_stopped_does_not_hide_that_the_descent_had_not_converg
 def test_what_is_known_is_not_left_for_the_sake_of_a_step() -> None:
     """Blocks that are placed anew can lose what their neighbours had gained."""
     symmetry, a, b = chain()
-    known = fr.weight_matching(symmetry, b, to=a, budget=Budget(rounds=8), progress=False)
+    known = coordinate_descent(weights(symmetry, b, a), budget=Budget(rounds=8), progress=False)
     b = known.permutation.apply(b)
-    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
     before, totals = descent.total, []
 
     def note() -> None:

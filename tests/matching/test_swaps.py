@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin.matching.descent import Descent
-from fxrebasin.matching.inner_products import WeightMatching
-from fxrebasin.matching.swaps import swap_gains, swapped
+from fxrebasin.matching.swaps import exchange, swap_gains
+from fxrebasin.objectives import weights
 
 torch.set_num_threads(1)
 
@@ -68,7 +68,7 @@ def descent_of(net: type[nn.Module], seed: int) -> Descent:
         for _ in range(2)
     )
     start = symmetry.sample(generator)
-    return Descent(WeightMatching(symmetry, b, a), start.indices)
+    return Descent(weights(symmetry, b, a), start.indices)
 
 
 def value(descent: Descent, root: str, indices: np.ndarray) -> float:
@@ -94,7 +94,7 @@ def test_gains_are_those_of_the_objective(net: type[nn.Module], seed: int) -> No
         rise = value(descent, tree.root, moved) - descent.total
         assert float(gains[i, j]) == pytest.approx(rise, rel=1e-9, abs=1e-9)
         assert float(gains[j, i]) == float(gains[i, j])
-    for candidate in swapped(descent.objective, tree, indices, descent.sources)[-1:]:
+    for candidate in exchange(descent.objective, tree, indices, descent.sources)[-1:]:
         rise = value(descent, tree.root, candidate) - descent.total
         assert rise == pytest.approx(float(gains.max()), rel=1e-9)
 

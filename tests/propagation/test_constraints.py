@@ -83,7 +83,8 @@ def test_a_tie_to_a_pinned_axis_pins() -> None:
 
 def test_constraints_reach_alignment() -> None:
     a, b = mlp(), mlp()
-    aligned = fr.rebasin(b, to=a, args=(X,), constraints=[fr.pin("0.weight", 0)], progress=False)
+    symmetry = fr.analyze(b, args=(X,), constraints=[fr.pin("0.weight", 0)])
+    aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     assert torch.equal(aligned.get_parameter("0.weight"), b.get_parameter("0.weight"))
     assert not torch.equal(aligned.get_parameter("2.weight"), b.get_parameter("2.weight"))
 
@@ -158,7 +159,8 @@ def test_free_outputs_are_kept_in_json() -> None:
 def test_alignment_with_free_outputs_is_verified() -> None:
     torch.manual_seed(0)
     a, b = Encoder(), Encoder()
-    aligned = fr.rebasin(b, to=a, args=(X,), free_outputs=True, progress=False)
+    symmetry = fr.analyze(b, args=(X,), free_outputs=True)
+    aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     report = aligned.report
     assert report.verification.error < 1e-9
     assert report.symmetry.movable_units == 15

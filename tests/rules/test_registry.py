@@ -277,9 +277,8 @@ def test_rules_of_a_call_come_before_registered_and_built_in_ones() -> None:
 
 def test_rules_reach_alignment() -> None:
     a, b = WithOp(), WithOp()
-    aligned = fr.rebasin(
-        b, to=a, args=(X,), rules={scaled_norm: "... c, c -> ... c"}, progress=False
-    )
+    symmetry = fr.analyze(b, args=(X,), rules={scaled_norm: "... c, c -> ... c"})
+    aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     assert aligned.report.symmetry.movable_units == 6
     assert torch.allclose(aligned(X), b(X), atol=1e-5)
 
@@ -324,13 +323,9 @@ def test_what_cannot_have_a_rule() -> None:
         fr.register_rule(scaled_norm, 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("clean")
 def test_functions_with_rules_are_leaves_of_the_graph() -> None:
-    aligned = fr.rebasin(
-        WithFunction(),
-        to=WithFunction(),
-        args=(X,),
-        rules={gated: "... c, c -> ... c"},
-        progress=False,
-    )
+    fr.register_rule(gated, "... c, c -> ... c")
+    aligned = fr.rebasin(WithFunction(), to=WithFunction(), args=(X,), progress=False)
     assert isinstance(aligned, fx.GraphModule)
     assert any(node.target is gated for node in aligned.graph.nodes)

@@ -74,6 +74,7 @@ def test_aligning_through_the_op() -> None:
     op = torch.ops.fxrebasin_test_triton.shifted_relu
     planted = fr.analyze(b, args=(x,), rules={op: RULE}).sample(torch.Generator().manual_seed(1))
     a = planted.apply_to(b)
-    aligned = fr.rebasin(b, to=a, args=(x,), rules={op: RULE}, progress=False)
+    symmetry = fr.analyze(b, args=(x,), rules={op: RULE})
+    aligned = fr.rebasin(b, to=a, args=(x,), symmetry=symmetry, progress=False)
     for name, tensor in a.state_dict().items():
         assert torch.equal(aligned.state_dict()[name], tensor)

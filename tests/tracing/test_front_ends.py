@@ -228,7 +228,8 @@ def test_inputs_and_outputs_may_be_nested(front_end: FrontEnd) -> None:
         return
     assert symmetry.movable_units == 6
     a, b = pair(Nested)
-    aligned = fr.rebasin(b, to=a, kwargs=kwargs, front_ends=[front_end], progress=False)
+    symmetry = fr.analyze(b, kwargs=kwargs, front_ends=[front_end])
+    aligned = fr.rebasin(b, to=a, kwargs=kwargs, symmetry=symmetry, progress=False)
     expected, found = b(**kwargs), aligned(**kwargs)
     assert isinstance(found, Encoded)
     assert torch.allclose(found.features, expected.features, atol=1e-5)
@@ -363,7 +364,8 @@ def test_copies_share_what_cannot_be_copied(front_end: FrontEnd) -> None:
 def test_a_model_that_holds_a_lock_is_aligned(kind: type[nn.Module]) -> None:
     a, b = pair(kind)
     rules = {scaled: "... c, c -> ... c"}
-    aligned = fr.rebasin(b, to=a, args=(X,), rules=rules, progress=False)
+    symmetry = fr.analyze(b, args=(X,), rules=rules)
+    aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     assert aligned.report.objective_after > aligned.report.objective_before
 
 

@@ -1,9 +1,9 @@
-"""Activation matching: align the units of B with those units of A that react alike to inputs.
+"""Activation matching: the correlations of A's units with B's permuted ones on some inputs.
 
-What layers with weights are given and return is watched in both models, on the same inputs. How it
-moves under the symmetry group is found as it is for free outputs of a model, so that activations
-take the place of weights in the same objective and the same solver: heads and what is in them,
-groups and shared blocks are matched as they are there.
+What every layer with weights takes and returns is recorded in both models. How these tensors move
+under the symmetry group is found as it is for free outputs of a model, so that activations take
+the place of weights in the same kind of objective: heads and the features inside them, groups and
+shared blocks are matched as there.
 
 Source: Y. Li, J. Yosinski, J. Clune, H. Lipson and J. Hopcroft, "Convergent Learning" (2016), for
 correlations; S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin" (2023), section 3.1.
@@ -12,33 +12,25 @@ correlations; S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin" (2023), s
 from __future__ import annotations
 
 import math
-import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from ..api import analyze
-from ..errors import ArchitectureMismatchError, InvalidArgumentError
-from ..matching.alignment import Alignment
-from ..matching.inner_products import WeightMatching
-from ..matching.progress import Callback
-from ..matching.schedules import Order, random_order
-from ..matching.solve import climbed
+from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
+from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.running import cloned, reseed, unobserved
-from ..models.validation import check_parameters, check_same_architecture
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import RuleBook, rule_book
 from ..symmetry.group import Symmetry
-from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, trace_by_first
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
@@ -47,115 +39,70 @@ QUIET = 1e-6
 """Units whose deviation is a smaller share of that of the whole tensor do not react."""
 
 
-def activation_matching(
+def activations(
+    symmetry: Symmetry,
     model_b: nn.Module,
-    *,
-    to: nn.Module,
+    model_a: nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    symmetry: Symmetry | None = None,
+    *,
     rules: Mapping[Any, str | Rule] | None = None,
     constraints: Sequence[Constraint] = (),
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
-    seed: int = 0,
-    max_sweeps: int = 100,
-    order: Order = random_order,
-    callback: Callback | None = None,
     device: torch.device | str | None = None,
-    progress: bool = True,
-) -> Alignment:
-    """Find the permutation of model B whose units correlate most with those of model A.
+) -> InnerProducts:
+    """Compare what two models compute from the same inputs.
 
-    The objective is a sum over what all layers with weights are given and return: of the
-    correlations, over examples and positions, of every unit of A with the unit of B in its place.
-    The result may be where :func:`fxrebasin.weight_matching` starts.
+    The terms are what all layers with weights are given and return; the inner product of two
+    units is the correlation, over examples and positions, of the unit of A with that of B.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
     >>> x = torch.randn(64, 4)
-    >>> found = fr.activation_matching(b, to=a, args=(x,), progress=False)
-    >>> found.objective_after >= found.objective_before
-    True
-    >>> closer = fr.weight_matching(
-    ...     found.permutation.symmetry, b.state_dict(), to=a.state_dict(),
-    ...     start=found.permutation, progress=False,
-    ... )
+    >>> objective = fr.objectives.activations(fr.analyze(b, args=(x,)), b, a, (x,))
+    >>> [term.moves.name for term in objective.terms]
+    ['linear']
 
     Args:
-        model_b: the model to permute; not changed.
-        to: the reference, model A, of the same architecture; not changed.
-        args, kwargs: a batch of inputs, some hundred examples of the data that the models are for.
-            The activations of both models on it are held in memory.
-        symmetry: the group, if :func:`fxrebasin.analyze` has found it already.
-        rules, constraints, front_ends: as in :func:`fxrebasin.analyze`. A graph is needed, and
-            that of ``export`` is preferred: it shows what happens inside all modules.
-        seed, max_sweeps, order, callback: of the solver, as in :func:`fxrebasin.weight_matching`.
-        device: where to match; by default where the models are.
-        progress: show a progress bar.
+        symmetry: the group to align over, as found by :func:`fxrebasin.analyze` for B.
+        model_b, model_a, args, kwargs, rules, constraints, front_ends, device: see
+            :func:`fxrebasin.activation_matching`.
 
     Raises:
-        ArchitectureMismatchError: A and B have different parameters, or take different paths.
+        ArchitectureMismatchError: A and B take different paths.
         InvalidArgumentError: no layer with weights is given or returns a unit that can move.
-        InvalidParameterError, TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
+        TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
+
+    Warns:
+        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
     """
-    check_parameters(model_b, "model B")
-    check_parameters(to, "the reference model A")
-    check_same_architecture(model_b, to)
     given = dict(kwargs or {})
-    if symmetry is None:
-        symmetry = analyze(
-            model_b, args, given, rules=rules, constraints=constraints, front_ends=front_ends
-        )
-    reacting, states = _reactions(
-        model_b, to, args, given, rule_book(rules), constraints, front_ends
-    )
-    begin = time.perf_counter()
-    alignment = climbed(
-        WeightMatching(reacting, *states, device=device),
-        begin=begin,
-        seed=seed,
-        max_sweeps=max_sweeps,
-        order=order,
-        callback=callback,
-        progress="activation matching" if progress else None,
-    )
-    return replace(alignment, permutation=_of_blocks(alignment.permutation, symmetry))
-
-
-def _reactions(
-    model_b: nn.Module,
-    model_a: nn.Module,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    rules: RuleBook,
-    constraints: Sequence[Constraint],
-    front_ends: Sequence[FrontEnd],
-) -> tuple[Symmetry, tuple[Activations, Activations]]:
-    """A symmetry whose parameters are activations, and those of B and of A, standardised."""
+    book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
-    graphs = [_graph(with_graphs, m, args, kwargs, rules) for m in (model_b, model_a)]
-    seen_b, seen_a = (_activations(graph, args, kwargs) for graph in graphs)
+    graphs = [_graph(with_graphs, m, args, given, book) for m in (model_b, model_a)]
+    seen_b, seen_a = (_activations(graph, args, given) for graph in graphs)
     names = _comparable(seen_b, seen_a)
     probe = _returning(graphs[0], names)
     free = range(len(names))
     found = propagate(
-        probe, model_b, args, kwargs, rules=rules, constraints=constraints, free_outputs=free
+        probe, model_b, args, given, rules=book, constraints=constraints, free_outputs=free
     )
     described = build_symmetry(found)
-    moving = [
-        ParameterSymmetry((name,), output.shape, False, output.groups)
-        for name, output in zip(names, described.outputs, strict=True)
-        if output.groups
-    ]
-    if not moving:
+    common = _common_blocks(described, symmetry)
+    terms = []
+    for name, output in zip(names, described.outputs, strict=True):
+        restricted = (_restricted(group, common) for group in output.groups)
+        groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))
+        if groups:
+            moves = ParameterSymmetry((name,), output.shape, False, groups)
+            sides = (_standardised(seen[name], moves) for seen in (seen_a, seen_b))
+            terms.append(term(moves, *sides, device=device))
+    if not terms:
         raise InvalidArgumentError(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
             "are no activations to compare; use fxrebasin.weight_matching"
         )
-    of_b, of_a = (
-        {p.name: _standardised(seen[p.name], p) for p in moving} for seen in (seen_b, seen_a)
-    )
-    return replace(described, parameters=tuple(moving), outputs=()), (of_b, of_a)
+    return InnerProducts(symmetry, terms, name="activation matching")
 
 
 def _graph(
@@ -250,13 +197,44 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry) -> torch.Ten
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
 
 
-def _of_blocks(permutation: Permutation, symmetry: Symmetry) -> Permutation:
-    """The same permutation of the blocks of another symmetry; those that differ stay."""
-    kept = {
-        block.name: permutation.indices[block.name]
-        for block in symmetry
-        if (found := permutation.symmetry.blocks.get(block.name)) is not None
-        and (found.size, found.count, found.parent) == (block.size, block.count, block.parent)
-        and found.axes[: len(block.axes)] == block.axes  # those of activations come last
-    }
-    return Permutation(symmetry, {**symmetry.identity().indices, **kept})
+def _common_blocks(described: Symmetry, symmetry: Symmetry) -> set[str]:
+    """The blocks of the symmetry that are found again, with their parents, where activations are
+    described; what these move besides parameters comes last among their axes."""
+    common: set[str] = set()
+    for block in symmetry:  # parents come before what is nested in them
+        found = described.blocks.get(block.name)
+        if (
+            found is not None
+            and (found.size, found.count, found.parent) == (block.size, block.count, block.parent)
+            and found.axes[: len(block.axes)] == block.axes
+            and (block.parent is None or block.parent in common)
+        ):
+            common.add(block.name)
+    lost = [name for name in symmetry.blocks if name not in common]
+    if lost:
+        warnings.warn(
+            f"{len(lost)} of {len(symmetry.blocks)} blocks, {lost[0]!r} among them, stay where "
+            "they are: with these inputs, rules and constraints the activations have no such "
+            "block; give those that the symmetry was found with",
+            UnmatchedBlocksWarning,
+            stacklevel=4,
+        )
+    return common
+
+
+def _restricted(group: AxisGroup, blocks: set[str]) -> AxisGroup:
+    """A group of axes as some blocks move it; the units of all others count as copies."""
+    segments = []
+    for segment in group.segments:
+        kept = [d for d, name in enumerate(segment.blocks) if name in blocks]
+        rest = [d for d in range(segment.positions.ndim) if d not in kept]
+        sizes = [segment.positions.shape[d] for d in kept]
+        above = (segment.parents[d] for d in kept)
+        segments.append(
+            Segment(
+                tuple(segment.blocks[d] for d in kept),
+                segment.positions.transpose(*kept, *rest).reshape(*sizes, -1),
+                tuple(kept.index(d) if d >= 0 else -1 for d in above),
+            )
+        )
+    return AxisGroup(group.axes, tuple(segments))

@@ -25,8 +25,9 @@ from fxrebasin.errors import (
     InvalidParameterError,
 )
 from fxrebasin.matching.descent import Descent
-from fxrebasin.matching.inner_products import WeightMatching
 from fxrebasin.matching.schedules import alternating_order, graph_order, random_order
+from fxrebasin.matching.solvers import coordinate_descent
+from fxrebasin.objectives import weights
 
 torch.set_num_threads(1)
 
@@ -116,7 +117,7 @@ def group(factory: Factory) -> Symmetry:
     return fr.analyze(factory(), args=(torch.zeros(INPUTS[factory]),))
 
 
-def weights(factory: Factory, seed: int) -> State:
+def random_state(factory: Factory, seed: int) -> State:
     return dict(randomise(factory(), seed).state_dict())
 
 
@@ -125,7 +126,7 @@ def sample(symmetry: Symmetry, seed: int) -> Permutation:
 
 
 def match(symmetry: Symmetry, b: State, a: State, **options: Any) -> Alignment:
-    return fr.weight_matching(symmetry, b, to=a, progress=False, **options)
+    return coordinate_descent(weights(symmetry, b, a), progress=False, **options)
 
 
 def value(symmetry: Symmetry, a: State, b: State) -> float:
@@ -157,7 +158,7 @@ def noisy(state: State, share: float, seed: int = 9) -> State:
 @pytest.mark.parametrize("factory", NETS)
 def test_planted_permutations_are_recovered(factory: Factory, noise: float) -> None:
     symmetry = group(factory)
-    a = weights(factory, 1)
+    a = random_state(factory, 1)
     for seed in range(3):
         planted = sample(symmetry, seed)
         b = noisy(planted.apply(a), noise)
@@ -176,7 +177,7 @@ def test_planted_permutations_are_recovered_in_every_dtype(
     factory: Factory, dtype: torch.dtype
 ) -> None:
     symmetry = group(factory)
-    a = {k: t.to(dtype) for k, t in weights(factory, 1).items()}
+    a = {k: t.to(dtype) for k, t in random_state(factory, 1).items()}
     planted = sample(symmetry, 7)
     b = planted.apply(a)
     found = match(symmetry, b, a)
@@ -187,7 +188,7 @@ def test_planted_permutations_are_recovered_in_every_dtype(
 
 def test_two_models_of_different_dtypes() -> None:
     symmetry = group(mlp)
-    a = weights(mlp, 1)
+    a = random_state(mlp, 1)
     planted = sample(symmetry, 7)
     b = {k: t.to(torch.bfloat16) for k, t in planted.apply(a).items()}
     assert match(symmetry, b, a).permutation.compose(planted).is_identity
@@ -277,7 +278,7 @@ def test_no_change_of_one_block_alone_is_better(seed: int) -> None:
 @pytest.mark.parametrize("factory", NETS)
 def test_the_objective_never_falls(factory: Factory) -> None:
     symmetry = group(factory)
-    a, b = weights(factory, 1), weights(factory, 2)
+    a, b = random_state(factory, 1), random_state(factory, 2)
     found = match(symmetry, b, a)
     steps = [found.objective_before, *found.history]
     assert all(x <= y for x, y in pairwise(steps))
@@ -292,7 +293,7 @@ def test_the_objective_never_falls(factory: Factory) -> None:
 @pytest.mark.parametrize("factory", NETS)
 def test_the_result_is_deterministic_for_a_seed(factory: Factory) -> None:
     symmetry = group(factory)
-    a, b = weights(factory, 1), weights(factory, 2)
+    a, b = random_state(factory, 1), random_state(factory, 2)
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002 - what a careless solver would read
     one = match(symmetry, b, a, seed=3)
@@ -304,14 +305,14 @@ def test_the_result_is_deterministic_for_a_seed(factory: Factory) -> None:
 
 
 def test_random_numbers_are_left_alone() -> None:
-    symmetry, a, b = group(mlp), weights(mlp, 1), weights(mlp, 2)
+    symmetry, a, b = group(mlp), random_state(mlp, 1), random_state(mlp, 2)
     before = torch.get_rng_state()
     match(symmetry, b, a)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_model_is_its_own_best_match() -> None:
-    a = weights(mlp, 1)
+    a = random_state(mlp, 1)
     found = match(group(mlp), a, a)
     assert found.permutation.is_identity
     assert found.objective_after == found.objective_before
@@ -329,7 +330,7 @@ def test_nothing_to_permute() -> None:
 
 def test_a_limit_on_sweeps_warns() -> None:
     symmetry = group(mlp)
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     assert match(symmetry, b, a).sweeps > 1
     with pytest.warns(ConvergenceWarning, match="stopped after 1 sweeps"):
         found = match(symmetry, b, a, max_sweeps=1)
@@ -340,7 +341,7 @@ def test_a_limit_on_sweeps_warns() -> None:
 
 def test_no_warning_where_the_limit_is_not_hit() -> None:
     symmetry = group(mlp)
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     enough = match(symmetry, b, a).sweeps
     assert match(symmetry, b, a, max_sweeps=enough).converged
 
@@ -348,7 +349,7 @@ def test_no_warning_where_the_limit_is_not_hit() -> None:
 @pytest.mark.parametrize("factory", NETS)
 def test_without_sweeps_every_block_stays_where_it_is_first_placed(factory: Factory) -> None:
     symmetry = group(factory)
-    a, b = weights(factory, 1), weights(factory, 2)
+    a, b = random_state(factory, 1), random_state(factory, 2)
     placed, found = match(symmetry, b, a, max_sweeps=0), match(symmetry, b, a)
     assert (placed.history, placed.converged) == ((), False)
     assert found.objective_before < placed.objective_after <= found.objective_after
@@ -358,7 +359,7 @@ def test_without_sweeps_every_block_stays_where_it_is_first_placed(factory: Fact
 
 
 def test_no_sweeps_fewer_than_none() -> None:
-    a = weights(mlp, 1)
+    a = random_state(mlp, 1)
     with pytest.raises(InvalidArgumentError, match="max_sweeps must be at least 0, got -1"):
         match(group(mlp), a, a, max_sweeps=-1)
 
@@ -366,7 +367,8 @@ def test_no_sweeps_fewer_than_none() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_the_state_dicts_are_not_changed(dtype: torch.dtype) -> None:
     a, b = (
-        {k: t.to(dtype) for k, t in weights(vision_transformer, seed).items()} for seed in (1, 2)
+        {k: t.to(dtype) for k, t in random_state(vision_transformer, seed).items()}
+        for seed in (1, 2)
     )
     kept = copy.deepcopy((a, b))
     match(group(vision_transformer), b, a)
@@ -379,8 +381,8 @@ def test_a_second_sweep_over_settled_blocks_costs_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     symmetry = group(vision_transformer)
-    a, b = weights(vision_transformer, 1), weights(vision_transformer, 2)
-    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    a, b = random_state(vision_transformer, 1), random_state(vision_transformer, 2)
+    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
     order = range(len(descent.trees))
     while descent.sweep(order):
         pass
@@ -400,7 +402,7 @@ def test_only_neighbours_of_what_moved_are_solved_again(monkeypatch: pytest.Monk
     net = nn.Sequential(*layers)
     symmetry = fr.analyze(net, args=(torch.zeros(1, 4),))
     a, b = (dict(randomise(copy.deepcopy(net), seed).state_dict()) for seed in (1, 2))
-    descent = Descent(WeightMatching(symmetry, b, a), symmetry.identity().indices)
+    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
     order = range(len(descent.trees))
     while descent.sweep(order):
         pass
@@ -424,7 +426,7 @@ def test_only_neighbours_of_what_moved_are_solved_again(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("factory", NETS)
 def test_every_order_recovers_what_was_planted(factory: Factory, order: Any) -> None:
     symmetry = group(factory)
-    a = weights(factory, 1)
+    a = random_state(factory, 1)
     planted = sample(symmetry, 3)
     found = match(symmetry, planted.apply(a), a, order=order)
     assert found.permutation.compose(planted).is_identity
@@ -432,20 +434,20 @@ def test_every_order_recovers_what_was_planted(factory: Factory, order: Any) -> 
 
 def test_match_gives_the_permutation_of_weight_matching() -> None:
     symmetry = group(mlp)
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     found = fr.match(symmetry, b, to=a, seed=5, progress=False)
     assert found == match(symmetry, b, a, seed=5).permutation
 
 
 def test_without_progress_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     fr.match(group(mlp), b, to=a, progress=False)
     fr.match(group(mlp), b, to=a)  # the standard error is no terminal here
     assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_printed() -> None:
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     found = match(group(mlp), b, a)
     text = str(found)
     for part in ("objective", f"{found.sweeps} sweeps", "converged", repr(found.permutation)):
@@ -453,7 +455,7 @@ def test_what_is_printed() -> None:
 
 
 def test_what_is_not_finite_is_named() -> None:
-    a, b = weights(mlp, 1), weights(mlp, 2)
+    a, b = random_state(mlp, 1), random_state(mlp, 2)
     b["2.bias"] = b["2.bias"].clone()
     b["2.bias"][3] = math.nan
     with pytest.raises(InvalidParameterError, match=r"'2.bias' of model B holds nan or inf"):
@@ -461,6 +463,6 @@ def test_what_is_not_finite_is_named() -> None:
 
 
 def test_another_architecture_is_named() -> None:
-    a, b = weights(mlp, 1), weights(conv_net, 2)
+    a, b = random_state(mlp, 1), random_state(conv_net, 2)
     with pytest.raises(ArchitectureMismatchError, match=r"'0.weight' .* model B"):
         fr.match(group(mlp), b, to=a, progress=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +14,12 @@ from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
-from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError, TraceError
+from fxrebasin.errors import (
+    ArchitectureMismatchError,
+    InvalidArgumentError,
+    TraceError,
+    UnmatchedBlocksWarning,
+)
 
 
 def mlp() -> tuple[nn.Module, Tensor]:
@@ -109,8 +116,8 @@ def test_weight_matching_goes_on_from_there() -> None:
     start = match(b, a, inputs, symmetry=symmetry).permutation
     assert start.symmetry is symmetry
     states: dict[str, Any] = {"state_dict": b.state_dict(), "to": a.state_dict()}
-    options: dict[str, Any] = {"order": fr.schedules.graph_order, "progress": False}
-    found = fr.weight_matching(symmetry, **states, start=start, **options)
+    solver = partial(fr.solvers.coordinate_descent, order=fr.schedules.graph_order)
+    found = fr.weight_matching(symmetry, **states, start=start, solver=solver, progress=False)
     at_start = fr.weight_matching(
         symmetry, start.apply(b.state_dict()), to=a.state_dict(), progress=False
     ).objective_before
@@ -118,6 +125,39 @@ def test_weight_matching_goes_on_from_there() -> None:
     assert found.objective_before < at_start or start == symmetry.identity()
     whole = fr.rebasin(b, to=a, args=(inputs,), start=start, progress=False)
     assert whole.report.objective_after >= at_start - 1e-9
+
+
+def test_blocks_that_activations_do_not_have_stay_and_that_is_said() -> None:
+    a, inputs = case("mlp")
+    symmetry = fr.analyze(a, args=(inputs,))
+    moved = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(a)
+    pinned = [fr.pin("0.weight", 0)]
+    with pytest.warns(UnmatchedBlocksWarning) as caught:
+        found = match(moved, a, inputs, symmetry=symmetry, constraints=pinned)
+    assert str(caught[0].message) == (
+        "1 of 2 blocks, '0.weight[0]' among them, stay where they are: with these inputs, rules "
+        "and constraints the activations have no such block; give those that the symmetry was "
+        "found with"
+    )
+    indices = found.permutation.indices
+    assert (indices["0.weight[0]"] == symmetry.identity().indices["0.weight[0]"]).all()
+    assert (indices["2.weight[0]"] != symmetry.identity().indices["2.weight[0]"]).any()
+
+
+@pytest.mark.parametrize("kept", ["parent", "child"])
+def test_a_block_is_matched_without_those_nested_in_it(kept: str) -> None:
+    """Of a group that lacks one of two nested blocks, what is left is still of that group."""
+    a, inputs = case("transformer")
+    whole = fr.analyze(a, args=(inputs,))
+    nested = next(block for block in whole if block.parent)
+    lacking = nested.name if kept == "parent" else str(nested.parent)
+    gone = {b.name for b in whole if lacking in (b.name, b.parent)}
+    blocks = {name: block for name, block in whole.blocks.items() if name not in gone}
+    part = replace(whole, blocks=blocks)
+    objective = fr.objectives.activations(part, a, a, (inputs,))
+    assert {name for t in objective.terms for name in t.blocks} <= set(blocks)
+    found = fr.solvers.coordinate_descent(objective, progress=False)
+    assert found.permutation == part.identity()
 
 
 def test_a_start_must_be_of_the_same_blocks() -> None:
