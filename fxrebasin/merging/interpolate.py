@@ -27,7 +27,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..errors import ArchitectureMismatchError, InvalidArgumentError
+from ..matching.solvers import coordinate_descent
+from ..objectives import weights
 from ..repair.batch_norm import recompute_batch_norm, tracked_layers
+from ..symmetry.group import Symmetry
 from .path import Path
 
 __all__ = ["Path", "interpolate"]
@@ -43,6 +46,7 @@ def interpolate(
     steps: int = 11,
     loader: Iterable[object] | None = None,
     batches: int | None = None,
+    symmetry: Symmetry | None = None,
     progress: bool = True,
 ) -> Path:
     """Evaluate models on the straight line in weight space from ``a`` to ``b``.
@@ -80,6 +84,9 @@ def interpolate(
             slightly from the metrics of the models as they came). See
             :func:`fxrebasin.repair.batch_norm.recompute_batch_norm`. It is iterated once per point.
         batches: how many batches of ``loader`` to use; ``None`` is all of them.
+        symmetry: the group of ``b``, if its units are to be aligned with ``a``'s first, by
+            :func:`fxrebasin.match`: the line then ends at the permuted ``b``, which computes the
+            same. By default both models are taken as they are.
         progress: show a progress bar if the standard error is a terminal.
 
     Returns:
@@ -102,6 +109,9 @@ def interpolate(
         )
     start, end = _tensors(a), _tensors(b)
     _check_same_architecture(start, end)
+    if symmetry is not None:
+        objective = weights(symmetry, end, start)
+        end = coordinate_descent(objective, progress=progress).permutation.apply(end)
     model = copy.deepcopy(a)
     slots = _tensors(model)
     recomputed = loader is not None and bool(tracked_layers(model))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fxrebasin.api import analyze
 from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError
 from fxrebasin.merging.interpolate import Path, interpolate
 
@@ -183,6 +184,23 @@ def test_b_may_be_a_graph_module() -> None:
         nn.Sequential(a.enter, a.norm).eval(), b_graph, lambda m: m(x).square().mean(), steps=3
     )
     assert path.losses[-1] == b_graph.eval()(x).square().mean().item()
+
+
+def test_with_a_symmetry_b_is_aligned_first() -> None:
+    a, x = _Net(0).eval(), torch.randn(4, 3)
+    symmetry = analyze(a, args=(x,))
+    assert symmetry.movable_units
+    b = symmetry.sample(torch.Generator().manual_seed(2)).apply_to(a)
+    kept = _snapshot(b)
+
+    def evaluate(model: nn.Module) -> float:
+        with torch.no_grad():
+            return float((model(x) - a(x)).abs().max())
+
+    path = interpolate(a, b, evaluate, symmetry=symmetry, progress=False)
+    assert max(path.losses) < 1e-6
+    assert max(interpolate(a, b, evaluate, progress=False).losses) > 1e-2
+    assert all(torch.equal(kept[name], tensor) for name, tensor in b.state_dict().items())
 
 
 def test_a_layer_with_extra_state_can_be_interpolated() -> None:
