@@ -36,7 +36,7 @@ def test_no_signature_is_long() -> None:
 
 def options(function: Callable[..., Any], protocol: type) -> set[str]:
     """The parameters of an objective or solver beyond those that all have."""
-    common = inspect.signature(protocol.__call__).parameters  # type: ignore[operator]
+    common = inspect.signature(protocol.__call__).parameters
     return set(inspect.signature(function).parameters) - set(common)
 
 
