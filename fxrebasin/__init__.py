@@ -1,54 +1,85 @@
-"""Find the permutation symmetries of PyTorch models, and align models with them."""
+"""Find the permutation symmetries of PyTorch models, and align models with them.
 
-from . import objectives, testing
+Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Use what is aligned:
+:func:`interpolate`. Check: :func:`verify`, :mod:`testing`. Teach an op: :func:`register_rule`.
+"""
+
+from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, rebasin
+from .layouts.layout import Layout
 from .matching import schedules, solvers
-from .matching.alignment import Alignment
-from .matching.progress import Step
+from .matching.alignment import Alignment, Round
+from .matching.inner_products import InnerProducts
+from .matching.progress import Callback, Step
 from .matching.search import Budget
+from .matching.solvers import Solver
 from .merging.interpolate import Path, interpolate
 from .models.rebased import RebasedModule
+from .objectives import Objective
 from .objectives.weight_matching import weight_matching
 from .passes.report import Report
-from .propagation.constraints import pin, tie
+from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
-from .rules.call import Call
+from .rules.call import Call, Rule
 from .rules.registry import register_rule, unregister_rule
 from .symmetry.explanation import Explanation
 from .symmetry.group import Symmetry
 from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
-from .verification.verify import verify
+from .tracing.front_ends import FrontEnd
+from .verification.verify import Verification, verify
 
 __version__ = "0.1.0"
 
+# ruff: disable[RUF022]
 __all__ = [
-    "Alignment",
-    "Block",
-    "Budget",
-    "Call",
-    "Explanation",
-    "Path",
-    "Permutation",
-    "RebasedModule",
-    "Report",
-    "Segment",
-    "Step",
-    "Symmetry",
-    "activation_matching",
+    # find the group
     "analyze",
-    "interpolate",
-    "match",
-    "objectives",
     "pin",
-    "rebasin",
-    "recompute_batch_norm",
-    "register_rule",
-    "schedules",
-    "solvers",
-    "testing",
     "tie",
-    "unregister_rule",
-    "verify",
+    "Symmetry",
+    "Block",
+    "Segment",
+    "Explanation",
+    "Constraint",
+    "FrontEnd",
+    # align
+    "rebasin",
+    "match",
     "weight_matching",
+    "activation_matching",
+    "Permutation",
+    "Alignment",
+    "Round",
+    "Report",
+    "RebasedModule",
+    "Budget",
+    "Step",
+    "Callback",
+    # what is compared, and how the group is searched
+    "objectives",
+    "solvers",
+    "schedules",
+    "Objective",
+    "Solver",
+    "InnerProducts",
+    # use what is aligned
+    "interpolate",
+    "Path",
+    "recompute_batch_norm",
+    # check
+    "verify",
+    "Verification",
+    "testing",
+    # teach an op
+    "register_rule",
+    "unregister_rule",
+    "Call",
+    "Layout",
+    "Rule",
+    # modules
+    "assignment",
+    "errors",
+    "passes",
 ]
+# ruff: enable[RUF022]

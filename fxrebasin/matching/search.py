@@ -20,7 +20,14 @@ from .descent import Descent
 from .kicks import Kick, anneal, compare_signatures, hold_out, relax, restart
 from .schedules import Schedule
 
-KICKS: tuple[Kick, ...] = (hold_out, compare_signatures, anneal, relax, restart)
+KICKS: dict[str, Kick] = {
+    "hold_out": hold_out,
+    "compare_signatures": compare_signatures,
+    "anneal": anneal,
+    "relax": relax,
+    "restart": restart,
+}
+"""In the order in which they are first tried."""
 
 EXPLORATION = 0.25
 """The share of rounds in which any kick may be drawn, however little it has gained."""
@@ -78,16 +85,16 @@ def search(
 
     try:
         while (budget.rounds is None or len(rounds) < budget.rounds) and not is_over():
-            kick = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
+            name = _draw(rounds, schedule.generator, timed=math.isfinite(budget.seconds))
             since = time.perf_counter()
-            kick(descent, best, schedule.generator, is_over)
+            KICKS[name](descent, best, schedule.generator, is_over)
             climb(descent, schedule, [], announce_best, is_over)
             descent.evaluate()
             gained = max(descent.total - value, 0.0)
             if gained:
                 best, value = descent.indices, descent.total
             seconds = time.perf_counter() - since
-            rounds.append(Round(kick.__name__, descent.total, gained, seconds))
+            rounds.append(Round(name, descent.total, gained, seconds))
             announce_best()
     finally:
         descent.move_to(best)
@@ -114,15 +121,15 @@ def climb(
     return False
 
 
-def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> Kick:
+def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> str:
     """Each kick once, then more often those that gained most, per round or per second, a fixed
     share of rounds apart."""
     if len(rounds) < len(KICKS):
-        return KICKS[len(rounds)]
-    tried = [[r for r in rounds if r.kick == kick.__name__] for kick in KICKS]
+        return [*KICKS][len(rounds)]
+    tried = [[r for r in rounds if r.kick == name] for name in KICKS]
     spent = [sum(r.seconds for r in some) if timed else len(some) for some in tried]
     gained = np.array([sum(r.gained for r in some) for some in tried]) / np.array(spent)
     even = np.full(len(KICKS), 1 / len(KICKS))
     shares = gained / gained.sum() if gained.any() else even
     drawn = generator.choice(len(KICKS), p=(1 - EXPLORATION) * shares + EXPLORATION * even)
-    return KICKS[int(drawn)]
+    return [*KICKS][int(drawn)]

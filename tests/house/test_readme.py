@@ -9,6 +9,8 @@ import pytest
 import torch
 
 README = Path(__file__).parents[2] / "README.md"
+PACKAGE = README.parent / "fxrebasin"
+ROOMS = sorted(PACKAGE.glob("*/README.md"))
 
 
 @pytest.mark.slow
@@ -22,6 +24,38 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         exec(compile(block, str(README), "exec"), namespace)
     assert (tmp_path / "barrier.png").stat().st_size > 10_000
     assert (tmp_path / "b-to-a.safetensors").exists()
+
+
+@pytest.mark.parametrize("readme", ROOMS, ids=lambda path: path.parent.name)
+def test_the_readme_of_a_room_is_true(readme: Path) -> None:
+    text = readme.read_text()
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, str(readme), "exec"), namespace)
+    named = re.findall(r"`((?:\w+/)*\w+\.(?:py|md))`", text)
+    assert named
+    for name in named:
+        assert any((root / name).exists() for root in (readme.parent, PACKAGE, README.parent)), name
+    for folder in re.findall(r"`((?:\w+/)+)`", text):
+        roots = (readme.parent, PACKAGE, README.parent)
+        assert any((root / folder).is_dir() for root in roots), folder
+
+
+def test_rooms_with_an_idea_of_their_own_have_a_readme() -> None:
+    text = README.read_text()
+    (listed,) = re.findall(
+        r"Rooms with an idea of their own have a README: (.*?)\.", text, re.DOTALL
+    )
+    assert set(re.findall(r"`(\w+)`", listed)) == {path.parent.name for path in ROOMS}
+
+
+def test_finding_your_way_is_the_tree() -> None:
+    _, way = README.read_text().split("## Finding your way\n\n```\nfxrebasin/\n")
+    tree, _ = way.split("\ntests/", 1)
+    shown = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert len(shown) == len(set(shown))
+    assert set(shown) == rooms
 
 
 def test_the_example_has_fifteen_lines() -> None:
