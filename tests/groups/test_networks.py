@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import doctest
 from functools import cache
 
+import networks
 import pytest
 import torch
 from networks import NETWORKS, Network
@@ -65,6 +67,12 @@ BY_PARTS = [
     for n in NETWORKS.values()
     if "attention" in n.name
 ]
+
+
+def test_the_notation_of_groups_is_as_described() -> None:
+    result = doctest.testmod(networks)
+    assert result.attempted
+    assert not result.failed
 
 
 @pytest.mark.parametrize("network", BY_PARTS)
