@@ -83,8 +83,3 @@ def loads(line: str) -> Row:
     for name, value in content.items():
         content[name] = tuple(value) if isinstance(value, list) else value
     return Row(**content)
-
-
-def said(error: BaseException) -> str:
-    reason = (str(error).strip().splitlines() or [""])[0][:120]
-    return f"{type(error).__name__}: {reason}"

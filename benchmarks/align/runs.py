@@ -12,10 +12,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.align.checkpoints import Pair, Planted, gain, planted, random_pair
 from benchmarks.align.methods import METHODS, OTHERS, Solution, as_high
-from benchmarks.align.rows import Row, said
+from benchmarks.align.rows import Row
 from benchmarks.measuring.double_precision import run_in_double_precision
-from benchmarks.measuring.isolation import run_apart
-from benchmarks.measuring.limits import TimeLimitError, extra_memory, time_limit
+from benchmarks.measuring.processes import (
+    Lost,
+    TimeLimitError,
+    describe,
+    extra_memory,
+    run_apart,
+    time_limit,
+)
 from fxrebasin.models.copying import deep_copy
 
 LONG = 120
@@ -40,20 +46,19 @@ class Task:
 
 def measure(task: Task) -> list[Row]:
     """Run all methods in turn, in a process of their own; whatever fails becomes a row."""
-    try:
-        seconds = len(task.rows) * task.repeats * (3 * task.limit + PREPARATION)
-        return run_apart(in_turn, task, gibibytes=GIBIBYTES, seconds=seconds)
-    except Exception as error:  # any failure is a result here
-        return [replace(row, failure=said(error)) for row in task.rows]
+    seconds = len(task.rows) * task.repeats * (3 * task.limit + PREPARATION)
+    found = run_apart(in_turn, task, gibibytes=GIBIBYTES, seconds=seconds)
+    if isinstance(found, Lost):
+        return [replace(row, failure=found.reason) for row in task.rows]
+    return found
 
 
 def with_memory(row: Row) -> Row:
     """Run one method once more, in a process of its own, to see what memory it takes."""
-    try:
-        seconds = 3 * int(max(row.solve)) + PREPARATION
-        memory = run_apart(memory_of, row, gibibytes=GIBIBYTES, seconds=seconds)
-    except Exception as error:  # any failure is a result here
-        return replace(row, failure=f"for memory: {said(error)}")
+    seconds = 3 * max(row.solve) + PREPARATION
+    memory = run_apart(memory_of, row, gibibytes=GIBIBYTES, seconds=seconds)
+    if isinstance(memory, Lost):
+        return replace(row, failure=f"for memory: {memory.reason}")
     return replace(row, memory=memory)
 
 
@@ -72,7 +77,7 @@ def in_turn(task: Task) -> list[Row]:
                 if row.method in OTHERS and hidden is None:
                     rows[k] = raced(rows[k], pair, seed, task.limit)
             except (Exception, TimeLimitError) as error:  # any failure is a result here
-                rows[k] = replace(row, failure=said(error))
+                rows[k] = replace(row, failure=describe(error))
             print(f"{row.key}: {rows[k].solve}, {rows[k].status}", file=sys.stderr, flush=True)
     return rows
 

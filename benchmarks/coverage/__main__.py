@@ -33,8 +33,8 @@ from tqdm import tqdm
 import fxrebasin as fr
 from benchmarks.coverage.sections import SECTIONS
 from benchmarks.measuring.double_precision import run_in_double_precision
-from benchmarks.measuring.isolation import peak_memory, run_apart
 from benchmarks.measuring.models import randomise
+from benchmarks.measuring.processes import Lost, peak_memory, run_apart
 from benchmarks.measuring.reporting import (
     ROOT,
     commit,
@@ -216,11 +216,8 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:
     """Measure one model in a fresh process; whatever goes wrong there becomes the row's status."""
-    try:
-        return run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
-    except Exception as error:  # any failure is a result here
-        reason = (str(error).strip().splitlines() or [""])[0][:120]
-        return replace(row, failure=f"{type(error).__name__}: {reason}")
+    found = run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
+    return replace(row, failure=found.reason) if isinstance(found, Lost) else found
 
 
 def summary(rows: list[Row]) -> str:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from benchmarks.fuzz.networks import PROFILES, Recipe, draw
 from benchmarks.fuzz.shrinking import shrink
 from benchmarks.fuzz.soundness import SAMPLES, TOLERANCE, VISIBLE, Verdict, judge
-from benchmarks.measuring.pool import Announce, Lost, work_off
+from benchmarks.measuring.processes import Lost, describe, work_off
 from benchmarks.measuring.reporting import (
     ROOT,
     commit,
@@ -67,6 +67,7 @@ class Row:
     seed: int
     commit: str
     recipe: str = ""
+    """The network, or how it is drawn where that never ended."""
     verdict: Verdict | None = None
     crash: str = ""
     shrunk: str = ""
@@ -96,21 +97,16 @@ def failures_of(recipe: Recipe) -> list[str]:
         return [f"crashed: {type(error).__name__}"]
 
 
-def measure(row: Row, announce: Announce) -> Row:
+def measure(row: Row) -> Row:
     """Draw a network and judge it; runs in another process."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # oneDNN's, about layers that it does not have
-    announce(f"draw(random.Random({row.seed}).choice, {row.profile!r})")
-    try:
-        recipe = draw(random.Random(row.seed).choice, row.profile)
-    except Exception as error:  # a mistake of the generator, but no reason to stop
-        return replace(row, crash=f"not drawn: {_said(error)}")
-    announce(repr(recipe))
+    recipe = draw(random.Random(row.seed).choice, row.profile)
     row = replace(row, recipe=repr(recipe))
     try:
         row = replace(row, verdict=judge(recipe))
     except Exception as error:  # any failure is a result here
-        row = replace(row, crash=_said(error))
+        row = replace(row, crash=describe(error))
     if row.failures:
         wanted = row.failures[0].partition(": ")[0]
         kind = failures_of(recipe)[:1] if wanted == "crashed" else [wanted]
@@ -118,11 +114,6 @@ def measure(row: Row, announce: Announce) -> Row:
         smallest = shrink(recipe, lambda r: time.monotonic() < stop and failures_of(r)[:1] == kind)
         row = replace(row, shrunk=repr(smallest))
     return row
-
-
-def _said(error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [""])[0][:200]
-    return f"{type(error).__name__}: {reason}"
 
 
 def read(line: str) -> Row:
@@ -184,6 +175,13 @@ def report(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def lost(found: Lost[Row]) -> Row:
+    """The row of a network whose process died, hung, or could not draw it."""
+    row = found.task
+    how = f"draw(random.Random({row.seed}).choice, {row.profile!r})"
+    return replace(row, recipe=how, crash=found.reason)
+
+
 def wanted_rows(options: argparse.Namespace) -> list[Row]:
     """The networks to measure; of all profiles, one after the other in turn."""
     now = commit()
@@ -207,12 +205,10 @@ def run(options: argparse.Namespace) -> int:
         done = {row.key: row for row in map(read, lines)}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     missing = [row for row in wanted if row.key not in done]
-    finished = work_off(measure, missing, jobs=options.jobs, seconds=options.timeout)
+    finished = work_off(measure, missing, seconds=options.timeout, jobs=options.jobs)
     with options.results.open("w" if options.fresh else "a") as file:
         for result in tqdm(finished, total=len(missing), unit="network", mininterval=10):
-            row = result
-            if isinstance(result, Lost):
-                row = replace(result.task, recipe=result.announced, crash=result.reason)
+            row = lost(result) if isinstance(result, Lost) else result
             done[row.key] = row
             print(json.dumps(asdict(row)), file=file, flush=True)
             show(row)

@@ -17,16 +17,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.measuring.processes import Lost
 from benchmarks.measuring.reporting import ROOT, commit, write_atomically
 from benchmarks.scaling.families import FAMILIES
 from benchmarks.scaling.fits import Curve
-from benchmarks.scaling.measuring import LIMIT, measure
+from benchmarks.scaling.measuring import measure
 from benchmarks.scaling.plot import draw
 from benchmarks.scaling.rows import Key, Row, dumps, loads
 from benchmarks.scaling.tables import document
@@ -74,12 +74,12 @@ def run(options: argparse.Namespace) -> list[Curve]:
     now = commit()
     with options.results.open("a") as file:
         for key in tqdm(sorted(missing, key=lambda key: key[1] ** 3 * key[2]), unit="network"):
-            try:
-                done[key] = measure(Row(key[0], key[1], key[2], now, options.threads))
-            except BrokenProcessPool:
-                tqdm.write(f"{key}: left out, not done after {LIMIT} s", file=sys.stderr)
+            row = measure(Row(key[0], key[1], key[2], now, options.threads))
+            if isinstance(row, Lost):
+                tqdm.write(f"{key}: left out, {row.reason}", file=sys.stderr)
                 continue
-            print(dumps(done[key]), file=file, flush=True)
+            done[key] = row
+            print(dumps(row), file=file, flush=True)
     rows = [(w, tuple(done[key] for key in w.keys if key in done)) for w in wanted]
     return [Curve(w.family, w.axis, measured) for w, measured in rows if measured]
 

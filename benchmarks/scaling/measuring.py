@@ -11,8 +11,7 @@ import torch
 
 import fxrebasin as fr
 from benchmarks.align.checkpoints import Pair
-from benchmarks.measuring.isolation import run_apart
-from benchmarks.measuring.limits import extra_memory
+from benchmarks.measuring.processes import Lost, extra_memory, run_apart
 from benchmarks.scaling.families import random_pair
 from benchmarks.scaling.rows import Row
 from benchmarks.scaling.steps import ASSIGNMENT, EVALUATION, PRODUCTS, demand, steps_timed
@@ -29,12 +28,8 @@ LIMIT = 600
 SMALL = 64
 
 
-def measure(row: Row) -> Row:
-    """A row with all figures.
-
-    Raises:
-        Exception: whatever went wrong in the process; ``BrokenProcessPool`` if it took too long.
-    """
+def measure(row: Row) -> Row | Lost[Row]:
+    """A row with all figures."""
     return run_apart(measured, row, gibibytes=GIBIBYTES, seconds=LIMIT)
 
 

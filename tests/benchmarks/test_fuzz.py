@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import operator
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.fuzz import __main__ as fuzz
 from benchmarks.fuzz.__main__ import Row, cells, failures_of, measure, read, report
 from benchmarks.fuzz.soundness import Verdict
-from benchmarks.measuring.pool import Lost, work_off
+from benchmarks.measuring.processes import Lost
 
 RECIPE = "(('vector', 5, 6), ('each',))"
 FINE = Verdict(
@@ -34,28 +32,6 @@ NAN = float("nan")
 
 def row(seed: int, verdict: Verdict | None = FINE, **changes: str) -> Row:
     return Row("odd", seed, "abc", RECIPE, verdict, **changes)
-
-
-# processes that die or hang
-
-
-def test_tasks_are_worked_off_in_other_processes() -> None:
-    found = list(work_off(operator.is_not, [1, 2, 3], jobs=2, seconds=60))
-    assert found == [True, True, True]
-
-
-def test_a_task_that_kills_its_process_is_reported_and_the_others_go_on() -> None:
-    raising: Any = operator.getitem  # of a list and a function
-    tasks: list[Any] = [[], (), []]
-    results: list[Any] = list(work_off(raising, tasks, jobs=1, seconds=60))
-    died = "the process died with exit code 1"
-    assert results == [Lost(task, "", died) for task in tasks]
-
-
-def test_a_task_that_hangs_is_given_up() -> None:
-    wanted = Row("odd", 0, "abc")  # to import torch alone takes longer
-    results = list(work_off(measure, [wanted], jobs=1, seconds=0.1))
-    assert results == [Lost(wanted, "", "not done after 0.1 seconds")]
 
 
 # rows
@@ -112,15 +88,20 @@ def test_a_crash_of_the_analysis_is_a_result(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(fuzz, "judge", broken)
     monkeypatch.setattr(fuzz, "draw", lambda choose, profile: FLIPPED)
-    announced: list[str] = []
-    found = measure(Row("odd", 0, "abc"), announced.append)
+    found = measure(Row("odd", 0, "abc"))
     assert found.failures == ["crashed: KeyError: 'no such unit'"]
-    assert found.recipe == repr(FLIPPED) == announced[-1]
+    assert found.recipe == repr(FLIPPED)
     assert found.shrunk == "(('vector', 5, 6), ('flip',), ('each',))"
     assert failures_of(FLIPPED) == ["crashed: KeyError"]
 
 
 FLIPPED = (("tokens", 4, 24), ("skip", (("linear", 24), ("flip",))), ("partial",))
+
+
+def test_a_network_that_kills_its_process_can_be_drawn_again() -> None:
+    found = fuzz.lost(Lost(Row("odd", 7, "abc"), "the process died with exit code -11"))
+    assert found.failures == ["crashed: the process died with exit code -11"]
+    assert found.recipe == "draw(random.Random(7).choice, 'odd')"
 
 
 # the whole program
