@@ -7,10 +7,10 @@ from functools import cache
 
 import torch
 from networks import NETWORKS
-from randomise import randomise
 from torch import Tensor
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin import Symmetry
 
 State = dict[str, Tensor]

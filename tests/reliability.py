@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from networks import around, real
-from randomise import STATISTICS, difference, evaluate
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
+from fxrebasin.models.precision import to_double
 
 torch.set_num_threads(1)
 
@@ -115,31 +116,10 @@ class Snapshot:
         assert torch.equal(torch.get_rng_state(), self.random), "random numbers were drawn"
 
 
-def in_double(model: nn.Module) -> nn.Module:
-    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
-    kinds = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-    return model._apply(lambda t: t.to(kinds.get(t.dtype, t.dtype)))
-
-
-def drawn(model: nn.Module) -> nn.Module:
-    """A copy in eval mode with random weights and statistics of double precision."""
-    generator = torch.Generator().manual_seed(0)
-    model = in_double(copy.deepcopy(model)).eval()
-    for parameter in model.parameters():
-        dtype = torch.complex128 if parameter.is_complex() else torch.float64
-        fresh = torch.randn(parameter.shape, generator=generator, dtype=dtype)
-        parameter.data = fresh / max(parameter[:1].numel(), 1) ** 0.5 if fresh.ndim > 1 else fresh
-    for name, buffer in model.named_buffers():
-        kind = name.rpartition(".")[2]
-        if kind in STATISTICS:
-            buffer.copy_(torch.rand(buffer.shape, generator=generator).add(STATISTICS[kind]))
-    return model
-
-
 def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """What a copy of the model returns: forward may write to its buffers, and draw numbers."""
     torch.manual_seed(11)
-    return [y.detach() for y in evaluate(copy.deepcopy(model), inputs)]
+    return evaluate(copy.deepcopy(model), inputs)
 
 
 def in_single(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -147,17 +127,6 @@ def in_single(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     torch.manual_seed(11)
     with torch.no_grad():
         return [copy.deepcopy(model).eval()(*(x.float() for x in inputs))]
-
-
-def gap(found: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest relative difference; outputs without entries have none."""
-    assert [y.shape for y in found] == [y.shape for y in expected]
-    kept = [k for k, y in enumerate(expected) if y.numel()]
-    return difference([as_real(found[k]) for k in kept], [as_real(expected[k]) for k in kept])
-
-
-def as_real(y: Tensor) -> Tensor:
-    return torch.view_as_real(y) if y.is_complex() else y
 
 
 def check(case: Case) -> None:
@@ -168,11 +137,11 @@ def check(case: Case) -> None:
     before.check()
     assert sorted(symmetry.unknown_ops) == sorted(case.unknown)
     assert symmetry.log_order == pytest.approx(case.log_order, abs=1e-9)
-    random = drawn(model)
+    random = randomise(copy.deepcopy(model))
     expected = outputs(random, case.inputs)
     for seed in range(4):
         moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(random)
-        error = gap(outputs(moved, case.inputs), expected)
+        error = difference(outputs(moved, case.inputs), expected)
         assert error < 1e-10, "a permuted model computes something else"
     before, other_before = Snapshot(model, case.inputs), Snapshot(other, ())
     if case.aligns:
@@ -180,7 +149,7 @@ def check(case: Case) -> None:
         before.check()
         other_before.check()
         if case.keeps_dtype:
-            assert gap(in_single(aligned, case.inputs), in_single(model, case.inputs)) < 1e-5
+            assert difference(in_single(aligned, case.inputs), in_single(model, case.inputs)) < 1e-5
         else:
-            found = outputs(in_double(aligned).eval(), case.inputs)
-            assert gap(found, outputs(in_double(model).eval(), case.inputs)) < 1e-10
+            found = outputs(to_double(aligned).eval(), case.inputs)
+            assert difference(found, outputs(to_double(model).eval(), case.inputs)) < 1e-10

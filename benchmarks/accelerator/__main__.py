@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from benchmarks.align.checkpoints import Pair, gain, random_pair
 from benchmarks.assignment.kinds import matrix
-from benchmarks.measuring.models import randomise
+from benchmarks.measuring.random_weights import randomise_deep
 from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
 from benchmarks.scaling.llama import Llama
 from fxrebasin.assignment import assign, solve_on_device, solve_sparse
@@ -145,7 +145,7 @@ def llama_pair(size: Llama, device: torch.device) -> Pair:
         torch.manual_seed(seed)
         with device:
             model = LlamaForCausalLM(config).eval()
-        randomise(model, tokens)
+        randomise_deep(model, tokens)
         return model
 
     return Pair(one(1), one(2), tokens)

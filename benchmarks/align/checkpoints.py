@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import fxrebasin as fr
-from benchmarks.measuring.models import randomise
+from benchmarks.measuring.random_weights import randomise_deep
 from benchmarks.planted.__main__ import with_noise
 
 TRANSFORMER_SIZE = 224
@@ -84,7 +84,7 @@ def random_pair(name: str) -> Pair:
     (a, inputs), (b, _) = build(name, seed=0), build(name, seed=1)
     for seed, model in enumerate((a, b), start=2):
         torch.manual_seed(seed)
-        randomise(model, inputs)
+        randomise_deep(model, inputs)
     return Pair(a, b, inputs)
 
 

@@ -23,6 +23,7 @@ from benchmarks.measuring.processes import (
     time_limit,
 )
 from fxrebasin.models.copying import deep_copy
+from fxrebasin.models.precision import relative_error
 
 LONG = 120
 """Seconds after which a method is not run again."""
@@ -160,4 +161,4 @@ def change(pair: Pair, found: Solution, *, batch_statistics: bool = False) -> fl
     expected = run_in_double_precision(model, (pair.inputs,), {})
     model.load_state_dict(found.state)
     returned = run_in_double_precision(model, (pair.inputs,), {})
-    return float((returned - expected).abs().max() / expected.abs().max())
+    return relative_error(expected, returned)

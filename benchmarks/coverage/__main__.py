@@ -33,8 +33,8 @@ from tqdm import tqdm
 import fxrebasin as fr
 from benchmarks.coverage.sections import SECTIONS
 from benchmarks.measuring.double_precision import run_in_double_precision
-from benchmarks.measuring.models import randomise
 from benchmarks.measuring.processes import Lost, peak_memory, run_apart
+from benchmarks.measuring.random_weights import randomise_deep
 from benchmarks.measuring.reporting import (
     ROOT,
     commit,
@@ -44,6 +44,7 @@ from benchmarks.measuring.reporting import (
 )
 from fxrebasin.errors import RefutedWarning
 from fxrebasin.models.outputs import output_tensors
+from fxrebasin.models.precision import largest_error
 
 TOLERANCE = 1e-9  # relative, of the permuted model's output, in float64
 VISIBLE = 1e-6  # relative, what leaving out one tensor must at least change
@@ -126,7 +127,7 @@ def measure(row: Row) -> Row:
     torch.manual_seed(0)
     model, args, kwargs = SECTIONS[row.section].build(row.model)
     model.eval()
-    randomise(model, *args, **kwargs)
+    randomise_deep(model, *args, **kwargs)
     model(*args, **kwargs)  # the warm-up
     seconds = []
     for _ in range(3):
@@ -171,7 +172,7 @@ def _moved(
     def change() -> float:
         _forget(moved)
         found = output_tensors(run_in_double_precision(moved, args, kwargs))
-        return max(map(_difference, found, expected)) if len(found) == len(expected) else torch.inf
+        return largest_error(expected, found)
 
     error = change()
     places, originals = dict(moved.named_parameters()), dict(model.named_parameters())
@@ -203,15 +204,6 @@ def median_control(names: list[str], change_without: Callable[[str], float]) -> 
 def _forget(model: nn.Module) -> None:
     """Some models keep what they compute from their weights until they are trained again."""
     model.train().eval()
-
-
-def _difference(found: Tensor, expected: Tensor) -> float:
-    if found.shape != expected.shape:
-        return torch.inf
-    if not expected.numel() or torch.equal(found, expected):
-        return 0.0
-    found, expected = found.double(), expected.double()
-    return float((found - expected).abs().max() / expected.abs().max())
 
 
 def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 import fxrebasin as fr
 from benchmarks.fuzz.networks import Recipe, build, example_inputs
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.errors import ClosureWarning, RefutedWarning
 
 TOLERANCE = 1e-10
@@ -32,7 +32,6 @@ SHAKE = 1e-15
 """Relative size of the disturbance that shows how much a network amplifies rounding errors."""
 CALM = 1e-12
 """Relative, what the disturbance may change. Weights for which it changes more prove nothing."""
-STATISTICS = {"running_mean": 0.0, "running_var": 0.5}
 
 
 @dataclass(frozen=True)
@@ -69,42 +68,9 @@ class Verdict:
         return self.raw_error <= TOLERANCE
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """Every output, in float64."""
-    raised = [x.double() if x.is_floating_point() else x for x in inputs]
-    return [y for y in tree_leaves(model(*raised)) if isinstance(y, Tensor)]
-
-
-def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest change of an output, relative to the largest entry of that output."""
-    changes = [
-        float((x - y).abs().max() / y.abs().max().clamp_min(1e-300))
-        for x, y in zip(found, expected, strict=True)
-    ]
-    return max(change if change == change else float("inf") for change in changes)
-
-
-def randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw every parameter and running statistic afresh, in float64 and in place.
-
-    Matrices and kernels are scaled by what they sum over, so that values neither vanish nor grow;
-    buffers that are constants of the model stay as they are.
-    """
-    model.double()
-    for parameter in model.parameters():
-        summed = parameter[0].numel() if parameter.ndim > 1 else 1
-        fresh = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.copy_(fresh / summed**0.5)
-    for name, buffer in model.named_buffers():
-        kind = name.rpartition(".")[2]
-        if kind in STATISTICS:
-            fresh = torch.rand(buffer.shape, generator=generator, dtype=torch.float64)
-            buffer.copy_(fresh + STATISTICS[kind])
-
-
-def shaken(model: nn.Module, generator: torch.Generator) -> nn.Module:
+def shaken(model: nn.Module, seed: int) -> nn.Module:
     """A copy whose weights differ by a few times the precision of float64."""
+    generator = torch.Generator().manual_seed(seed)
     other = copy.deepcopy(model)
     for parameter in other.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -164,12 +130,10 @@ def trial(recipe: Recipe, attempts: int = 5) -> Trial | None:
     Whether they do is decided before any permutation is tried.
     """
     for seed in range(attempts):
-        generator = torch.Generator().manual_seed(seed)
-        model = build(recipe)
-        randomise(model, generator)
+        model = randomise(build(recipe), seed)
         inputs = example_inputs(recipe, seed=seed + 1)
         found = Trial(model, inputs, evaluate(model, inputs))
-        if found.change(shaken(model, generator)) <= CALM:
+        if found.change(shaken(model, seed)) <= CALM:
             return found
     return None
 

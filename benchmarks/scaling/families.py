@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.align.checkpoints import Pair, Residual
-from benchmarks.measuring.models import randomise
+from benchmarks.measuring.random_weights import randomise_deep
 
 FEATURES = 32
 CLASSES = 10
@@ -60,5 +60,5 @@ def random_pair(family: str, width: int, depth: int) -> Pair:
 def _network(family: Family, width: int, depth: int, inputs: Tensor, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = family.build(width, depth).eval()
-    randomise(model, inputs)
+    randomise_deep(model, inputs)
     return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -42,6 +42,13 @@ def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
     scale = expected.abs().nan_to_num(0.0, 0.0).max()
     worst = float(difference.max() / scale) if scale > 0 else float(difference.max())
     return worst if worst == worst else float("inf")
+
+
+def largest_error(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
+    """The largest relative error among outputs; inf where their numbers differ."""
+    if len(expected) != len(found):
+        return float("inf")
+    return max(map(relative_error, expected, found), default=0.0)
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:

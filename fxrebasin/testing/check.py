@@ -31,6 +31,7 @@ from torch import nn
 from torch._library.custom_ops import CustomOpDef
 
 from ..errors import InvalidArgumentError, VerificationError
+from ..models.precision import relative_error
 from ..rules.call import Rule
 from ..rules.registry import as_rule, key_of, rule_book
 from ..symmetry.group import Symmetry
@@ -41,7 +42,6 @@ from .example import (
     TOLERANCE,
     Draw,
     Tensors,
-    difference,
     example_of,
     generators,
     listed,
@@ -188,7 +188,7 @@ def _worst(claim: Claim, draws: Sequence[Draw], generator: torch.Generator) -> t
             moved = _after(claim, permutation, draw.everything)
             found = draw.example.run(moved)
             for name, result in found.items():
-                error = max(error, difference(result, moved[name]))
+                error = max(error, relative_error(moved[name], result))
                 if not error <= TOLERANCE:
                     axes = claim.symmetry.blocks[block].axes if block else ()
                     what = listed([f"{n}[{a}]" for n, a in axes]) or "all blocks"
@@ -210,7 +210,7 @@ def _after(claim: Claim, permutation: Permutation, tensors: Tensors) -> dict[str
 def _spread(tensor: torch.Tensor, ids: torch.Tensor) -> float:
     """The largest difference between entries with the same number."""
     _, first, inverse = np.unique(ids.numpy(), return_index=True, return_inverse=True)
-    return difference(tensor.flatten(), tensor.flatten()[first][inverse.ravel()])
+    return relative_error(tensor.flatten()[first][inverse.ravel()], tensor.flatten())
 
 
 def _elements(symmetry: Symmetry, generator: torch.Generator) -> Iterator[tuple[str, Permutation]]:

@@ -191,20 +191,6 @@ def rounded(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(-1, 3, t.shape, generator=generator).to(t.dtype)
 
 
-def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The largest difference of two entries, relative to the largest finite one."""
-    if found.shape != expected.shape:
-        return float("inf")
-    a, b = (t.resolve_conj().resolve_neg().numpy() for t in (found, expected))
-    same = (a == b) | ((a != a) & (b != b))
-    if same.all():
-        return 0.0
-    a, b = (v.astype(np.complex128 if np.iscomplexobj(v) else np.float64) for v in (a, b))
-    scale = np.abs(b[np.isfinite(b)]).max(initial=1e-300)
-    worst = float(np.abs(a - b)[~same].max() / scale)
-    return worst if worst == worst else float("inf")
-
-
 def generators(n: int) -> list[Ids]:
     """A swap and a cycle."""
     places = np.arange(n, dtype=np.int64)

@@ -12,12 +12,13 @@ import torch
 
 from ..errors import InvalidArgumentError
 from ..layouts.ids import Ids
+from ..models.precision import relative_error
 from ..symmetry.action import take
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import AxisGroup
 from ..symmetry.permutation import Permutation
 from .allowed import Claim
-from .example import TOLERANCE, Draw, Tensors, difference, generators, listed
+from .example import TOLERANCE, Draw, Tensors, generators, listed
 
 SUBSETS = 600
 """How many sets of axes of one size are tried in search of lost symmetry, smallest first."""
@@ -64,7 +65,7 @@ def lost_symmetry(claims: Sequence[Claim], draws: Sequence[Draw]) -> tuple[str, 
     telling = [
         name
         for name, v in values.items()
-        if name not in claims[0].orders and difference(v, v[:1].expand_as(v)) > TOLERANCE
+        if name not in claims[0].orders and relative_error(v[:1].expand_as(v), v) > TOLERANCE
     ]
     if not telling:
         return ()
@@ -146,7 +147,7 @@ class _Commutation:
             found = self.runs[here, k]
             expected = _moved(self.draw.results, pieces - here, permutation)
             if found is None or any(
-                difference(found[name], expected[name]) > TOLERANCE for name in self.results
+                relative_error(expected[name], found[name]) > TOLERANCE for name in self.results
             ):
                 return False
         return True

@@ -28,7 +28,7 @@ from ..models.precision import (
     coarsest_dtype,
     dtype_of,
     in_double,
-    relative_error,
+    largest_error,
     to_double,
 )
 from ..models.running import run
@@ -65,7 +65,7 @@ class Trial:
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
             expected = [permutation.permute(p, t) for p, t in zip(moved, expected, strict=True)]
-        return _largest_error(expected, found)
+        return largest_error(expected, found)
 
     def refutes(self, permutation: Permutation) -> bool:
         error = self.error(permutation)
@@ -82,13 +82,7 @@ class Trial:
                     p.mul_(1 + torch.finfo(p.dtype).eps * _noise(p, generator))
         forget_caches(rounded)
         found = run(rounded, self.args, self.kwargs)
-        return _largest_error(self.outputs, found)
-
-
-def _largest_error(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
-    if len(found) != len(expected):
-        return float("inf")
-    return max((relative_error(e, f) for e, f in zip(expected, found, strict=True)), default=0.0)
+        return largest_error(self.outputs, found)
 
 
 class Trials:
@@ -171,7 +165,7 @@ def _trial(
     if double:
         tried, inputs = to_double(tried), in_double(inputs)
     if random_weights:
-        _randomise(tried, generator)
+        _disturb(tried, generator)
         forget_caches(tried)
     if random_inputs:
         inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
@@ -182,7 +176,7 @@ def _trial(
     return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+def _disturb(model: nn.Module, generator: torch.Generator) -> None:
     """Disturb every weight by about a third of its size; the scale of the model stays.
 
     Freshly initialised models have weights that are all equal, which would hide that a

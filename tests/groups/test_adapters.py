@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 
 torch.set_num_threads(1)
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from randomise import difference, evaluate, randomise
 from torch import nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 
 
 def log_factorial(*sizes: int) -> float:

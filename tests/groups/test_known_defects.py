@@ -12,10 +12,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from networks import NETWORKS, Apply, Attention, Residual, S, real, stream, wr
-from randomise import difference, evaluate, randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin import Permutation, Symmetry
 
 torch.set_num_threads(1)

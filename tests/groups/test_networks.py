@@ -10,11 +10,11 @@ import networks
 import pytest
 import torch
 from networks import NETWORKS, Network
-from randomise import difference, evaluate, randomise
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin import Symmetry
 
 torch.set_num_threads(1)

@@ -21,6 +21,7 @@ from benchmarks.fuzz.networks import PROFILES, Recipe, UnfitError, build, draw, 
 from benchmarks.fuzz.ops import OPS
 from benchmarks.fuzz.shrinking import shrink
 from benchmarks.fuzz.soundness import VISIBLE, analyse, judge, trial
+from benchmarks.measuring.random_weights import difference, evaluate
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
@@ -168,13 +169,8 @@ def test_a_recipe_rebuilds_its_network(profile: str) -> None:
         inputs = example_inputs(recipe)
         for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
             assert torch.equal(a, b)
-        assert (
-            soundness.difference(
-                soundness.evaluate(first.double(), inputs),
-                soundness.evaluate(second.double(), inputs),
-            )
-            == 0
-        )
+        outputs = [evaluate(model.double(), inputs) for model in (first, second)]
+        assert difference(*outputs) == 0
 
 
 def test_building_leaves_the_random_state_as_it_was() -> None:

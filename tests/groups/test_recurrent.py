@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 
 torch.set_num_threads(1)
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import Apply, around, f, real
-from reliability import Case, Cases, X, check, drawn, made
+from reliability import Case, Cases, X, check, made
 from torch import Tensor, nn
 from torchvision.ops import DropBlock2d, StochasticDepth
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.errors import VerificationError
 
 torch.set_num_threads(1)
@@ -262,7 +263,7 @@ def test_buffers_that_forward_updates(case: Case) -> None:
 def test_statistics_of_a_permuted_model_go_on_as_those_of_the_original() -> None:
     """After three more batches the one is still the permuted other."""
     case = UPDATED["MovingAverage"]
-    model = drawn(made(case, 0))
+    model = randomise(made(case, 0))
     permutation = fr.analyze(made(case, 0), args=(X,)).sample(torch.Generator().manual_seed(1))
     moved = permutation.apply_to(model)
     for seed in range(3):

@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 
 torch.set_num_threads(1)
 

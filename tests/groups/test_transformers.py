@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from randomise import difference, randomise
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, randomise
 
 transformers = pytest.importorskip("transformers", reason="the models are those of transformers")
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import NETWORKS, Network
-from randomise import randomise
 from torch import nn
 
 import fxrebasin as fr
 from benchmarks.assignment.kinds import KINDS, matrix
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.assignment import Engine, assign, solve_dense, solve_on_device, solve_sparse
 from fxrebasin.errors import InvalidParameterError
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, einsum, nn, randn
 from torch.nn import functional as F
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.layouts.adoption import resolve
 from fxrebasin.layouts.coordinates import along, positional
 from fxrebasin.layouts.grouped_axes import found_groups, name_in_groups

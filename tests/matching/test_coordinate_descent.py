@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin import Alignment, Permutation, Symmetry
 from fxrebasin.assignment import assign
 from fxrebasin.errors import (

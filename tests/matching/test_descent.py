@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.matching.cost_matrices import MASKED
 from fxrebasin.matching.descent import Descent, certain_gain
 from fxrebasin.matching.inner_products import Indices, Sources

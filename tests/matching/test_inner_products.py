@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from networks import NETWORKS
-from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin import Permutation, Segment, Symmetry
 from fxrebasin.errors import ArchitectureMismatchError, InvalidParameterError
 from fxrebasin.matching.inner_products import InnerProducts

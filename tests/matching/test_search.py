@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from random_pairs import State, random_pair
-from randomise import randomise
 from torch import nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin import Alignment, Budget, Symmetry
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.matching.descent import Descent

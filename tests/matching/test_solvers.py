@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import torch
 from random_pairs import random_pair
-from randomise import randomise
 from torch import nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.matching.inner_products import InnerProducts
 from fxrebasin.matching.progress import Callback

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from randomise import difference
 from torch import Tensor, fx, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference
 from fxrebasin import RebasedModule, Report
 
 torch.set_num_threads(1)

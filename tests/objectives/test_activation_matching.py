@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.errors import (
     ArchitectureMismatchError,
     InvalidArgumentError,

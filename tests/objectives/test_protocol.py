@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from randomise import randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import randomise
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.objectives import InnerProducts, Objective, term
 from fxrebasin.passes import Propagate, Refine, Solve, Trace

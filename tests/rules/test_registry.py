@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from randomise import difference, evaluate, randomise
 from torch import Tensor, fx, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.errors import InvalidArgumentError, RefutedWarning, RuleError, SignatureError
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.rules.registry import rule_book

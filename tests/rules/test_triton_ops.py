@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.testing.check import check_rule
 
 triton = pytest.importorskip("triton", reason="Triton comes with torch for some platforms only")

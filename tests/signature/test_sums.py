@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import Apply, f
-from randomise import difference, evaluate, randomise
 from signature.test_apply import features, movable, parameter
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.layouts.ids import NOWHERE, Ids
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.units import Units

@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
-from randomise import difference, evaluate, randomise
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin import Permutation, Symmetry
 from fxrebasin.errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 

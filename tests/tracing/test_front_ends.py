@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from randomise import difference, evaluate, randomise
 from torch import Tensor, fx, nn
 from torch.fx.passes.infra.pass_manager import PassManager
 
 import fxrebasin as fr
+from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.errors import InvalidArgumentError, InvalidInputError, RuleError, TraceError
 from fxrebasin.models.precision import in_double
 from fxrebasin.models.running import run
