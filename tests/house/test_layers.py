@@ -45,17 +45,24 @@ def imports_of(name: str) -> set[str]:
     if path.name != "__init__.py":
         package.pop()
     found = []
+    for full, alias in imported_by(path, package):
+        inside = f"{full}.{alias}".removeprefix("fxrebasin.")
+        found.append(f"fxrebasin.{inside}" if inside in MODULES else full)
+    ours = {f for f in found if f == "fxrebasin" or f.startswith("fxrebasin.")}
+    return {f.removeprefix("fxrebasin").removeprefix(".") for f in ours}
+
+
+def imported_by(path: Path, package: list[str]) -> list[tuple[str, str]]:
+    """The modules that a file of a package imports, and what it takes of each (or nothing)."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             full = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:
-                inside = f"{full}.{alias.name}".removeprefix("fxrebasin.")
-                found.append(f"fxrebasin.{inside}" if inside in MODULES else full)
-    ours = {f for f in found if f == "fxrebasin" or f.startswith("fxrebasin.")}
-    return {f.removeprefix("fxrebasin").removeprefix(".") for f in ours}
+            found += [(full, alias.name) for alias in node.names]
+    return found
 
 
 def test_every_room_is_in_one_layer() -> None:
@@ -92,6 +99,19 @@ def test_the_first_level_stays_small() -> None:
     assert len(files) <= 6
     rooms = [path for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert all((room / "__init__.py").read_text().startswith('"""') for room in rooms)
+
+
+def test_benchmarks_do_not_import_from_the_tests() -> None:
+    """The tests import the random networks of the benchmarks; the way back would be a circle."""
+    tests = Path(__file__).parents[1]
+    shared = {path.stem for path in tests.glob("*.py")}
+    shared |= {path.parent.name for path in tests.glob("*/__init__.py")}
+    assert {"networks", "reliability", "conftest"} <= shared
+    files = list((tests.parent / "benchmarks").rglob("*.py"))
+    assert files
+    for path in files:
+        roots = {module.partition(".")[0] for module, _ in imported_by(path, [])}
+        assert not roots & {"tests", *shared}, path
 
 
 def test_this_test_sees_imports() -> None:
