@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from fxrebasin.assignment.sparse.device_scans import DevicePasses
+from fxrebasin.assignment.sparse.device_scans import DeviceScans
 from fxrebasin.assignment.sparse.duplicates import kinds, solve_repeated, transport
-from fxrebasin.assignment.sparse.scans import HostPasses
+from fxrebasin.assignment.sparse.scans import HostScans
 
 torch.set_num_threads(1)
 N = 64
@@ -38,7 +38,7 @@ def test_the_optimum_and_its_prices(
 ) -> None:
     costs = repeated(seed, count, ties=ties)
     costs = np.ascontiguousarray(costs.T) if columns_repeat else costs
-    found = solve_repeated(HostPasses(costs, 1))
+    found = solve_repeated(HostScans(costs, 1))
     assert found is not None
     assert sorted(found.columns) == list(range(N))
     assert value(costs, found.columns) == pytest.approx(optimum(costs), abs=1e-9)
@@ -61,20 +61,20 @@ def test_kinds_with_any_number_of_columns_each(seed: int, count: int) -> None:
 
 def test_on_the_passes_of_a_device() -> None:
     costs = repeated(0, 3)
-    found = solve_repeated(DevicePasses(torch.from_numpy(costs)))
+    found = solve_repeated(DeviceScans(torch.from_numpy(costs)))
     assert found is not None
     assert value(costs, found.columns) == pytest.approx(optimum(costs), abs=1e-9)
 
 
 def test_rows_that_repeat_too_seldom_are_left_alone() -> None:
-    assert solve_repeated(HostPasses(repeated(0, 20), 1)) is None
-    assert solve_repeated(HostPasses(repeated(0, N), 1)) is None
+    assert solve_repeated(HostScans(repeated(0, 20), 1)) is None
+    assert solve_repeated(HostScans(repeated(0, N), 1)) is None
 
 
 def test_rows_that_agree_in_some_columns_are_told_apart() -> None:
     """Of small integers, two of these agree in the four columns that probes once were."""
     costs = repeated(2798, 3, ties=True)
-    assert solve_repeated(HostPasses(costs, 1)) is not None
+    assert solve_repeated(HostScans(costs, 1)) is not None
 
 
 def test_rows_that_are_nearly_equal_are_of_no_kind() -> None:
@@ -82,4 +82,4 @@ def test_rows_that_are_nearly_equal_are_of_no_kind() -> None:
     assert kinds(costs) is not None
     costs[17, 5] += 1  # a column that is not among the probes
     assert kinds(costs) is None
-    assert solve_repeated(HostPasses(costs, 1)) is None
+    assert solve_repeated(HostScans(costs, 1)) is None

@@ -1,4 +1,4 @@
-"""The kernel for passes, run by Triton's interpreter: the same as the tensor operations."""
+"""The kernel for scans, run by Triton's interpreter: the same as the tensor operations."""
 
 from __future__ import annotations
 

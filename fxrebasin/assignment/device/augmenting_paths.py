@@ -140,7 +140,7 @@ def _best_sources(reversed_gains: Tensor, source_prices: Tensor) -> tuple[Tensor
     """For each target the highest gain net of the source's price, and the source.
 
     Once per pass, ``O(n^2)``: the matrix is read, a matrix is written, and that is read again.
-    :class:`~.fused_passes.FusedPasses` reads the matrix once and writes nothing but vectors.
+    :class:`~.fused.FusedPasses` reads the matrix once and writes nothing but vectors.
     """
     values, sources = (reversed_gains - source_prices[:, None]).max(2)
     return values, sources

@@ -16,14 +16,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..problem import Indices, Vector
-from .scans import Best, Passes
+from .scans import Best, Scans
 
 FREE = -1
 MOST_LEFT = 500
 """Rows left over that are worth an assignment of their own."""
 
 
-class Schedule(NamedTuple):
+class Bidding(NamedTuple):
     """When an auction ends, and how boldly rows bid."""
 
     step: float
@@ -35,31 +35,31 @@ class Schedule(NamedTuple):
 
 
 def auction(
-    passes: Passes, prices: Vector, bids: Best, scale: float, schedule: Schedule
+    scans: Scans, prices: Vector, bids: Best, scale: float, bidding: Bidding
 ) -> tuple[Vector, Indices]:
     """Bid until few enough rows are free, or for so many rounds.
 
     Args:
-        passes: the matrix.
+        scans: the matrix.
         prices: the prices to start from, ``(n,)``.
         bids: the best columns of all rows at these prices.
         scale: the spread of the costs.
-        schedule: how to bid, and for how long.
+        bidding: how to bid, and for how long.
 
     Returns:
         The prices, and the column of each row, or -1.
     """
-    n = passes.n
+    n = scans.n
     prices = prices.copy()
     owners = np.full(n, FREE)
     columns = np.full(n, FREE)
     rows = np.arange(n)
-    for k in range(schedule.rounds):
+    for k in range(bidding.rounds):
         if k:
-            bids = passes.best(prices, rows)
-        serve(rows, bids, schedule.step * scale, prices, owners, columns)
+            bids = scans.best(prices, rows)
+        serve(rows, bids, bidding.step * scale, prices, owners, columns)
         rows = np.flatnonzero(columns == FREE)
-        if len(rows) <= schedule.enough * n:
+        if len(rows) <= bidding.enough * n:
             break
     return prices, columns
 
@@ -82,14 +82,14 @@ def serve(
     prices[wanted] += raises[winning]
 
 
-def completed(passes: Passes, prices: Vector, columns: Indices) -> Indices:
+def completed(scans: Scans, prices: Vector, columns: Indices) -> Indices:
     """A permutation: free rows share the free columns as well as they can among themselves."""
     rows = np.flatnonzero(columns == FREE)
     taken = np.zeros(len(columns), dtype=bool)
     taken[columns[columns != FREE]] = True
     left = np.flatnonzero(~taken)
     if 0 < len(rows) <= MOST_LEFT:
-        costs = passes.values(np.repeat(rows, len(left)), np.tile(left, len(rows)))
+        costs = scans.values(np.repeat(rows, len(left)), np.tile(left, len(rows)))
         net = costs.reshape(len(rows), len(left)) - prices[left]
         left = left[linear_sum_assignment(net, maximize=True)[1]]
     full = columns.copy()

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..problem import Indices, Vector
 from .auction import FREE, serve
-from .scans import Best, Passes
+from .scans import Best, Scans
 
 ROUNDS = 20
 ENOUGH = 1 / 256
@@ -23,12 +23,12 @@ ENOUGH = 1 / 256
 
 
 def augment(
-    passes: Passes, utilities: Vector, prices: Vector, columns: Indices, most_steps: int
+    scans: Scans, utilities: Vector, prices: Vector, columns: Indices, most_steps: int
 ) -> tuple[Vector, Indices] | None:
     """Give every free row a column; None if that takes more than ``most_steps`` rows to read.
 
     Args:
-        passes: the matrix.
+        scans: the matrix.
         utilities: ``(n,)``, what each row has left at its best column.
         prices: ``(n,)``, of the columns.
         columns: ``(n,)``, a column for each row, one that it likes best, or -1.
@@ -37,12 +37,12 @@ def augment(
     Returns:
         The prices and the columns.
     """
-    n = passes.n
+    n = scans.n
     utilities, prices, columns = utilities.copy(), prices.copy(), columns.copy()
     owners = np.full(n, FREE)
     matched = np.flatnonzero(columns != FREE)
     owners[columns[matched]] = matched
-    _bid(passes, utilities, prices, owners, columns)
+    _bid(scans, utilities, prices, owners, columns)
     for root in np.flatnonzero(columns == FREE):
         distance = np.full(n, np.inf)
         ahead = np.full(n, np.inf)  # the distance, or infinity once a column is settled
@@ -53,7 +53,7 @@ def augment(
             if most_steps == 0:
                 return None
             most_steps -= 1
-            reduced = passes.take(np.array([row]))[0].astype(np.float64)
+            reduced = scans.take(np.array([row]))[0].astype(np.float64)
             np.subtract(prices, reduced, out=reduced)
             reduced += utilities[row] + length
             closer = reduced < distance
@@ -73,12 +73,12 @@ def augment(
 
 
 def _bid(
-    passes: Passes, utilities: Vector, prices: Vector, owners: Indices, columns: Indices
+    scans: Scans, utilities: Vector, prices: Vector, owners: Indices, columns: Indices
 ) -> None:
     """Free rows bid, in float64, for some rounds."""
     for k in range(ROUNDS + 1):
         rows = np.flatnonzero(columns == FREE)
-        net = passes.take(rows) - prices
+        net = scans.take(rows) - prices
         liked = net.argmax(axis=1)
         each = np.arange(len(rows))
         utilities[rows] = first = net[each, liked]

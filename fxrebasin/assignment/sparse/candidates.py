@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import Indices, Vector, evenly
-from .scans import Passes
+from .scans import Scans
 
 ROUNDING = 4e-7
 """What single precision may lose in a reduced cost, relative to utilities and prices."""
@@ -38,7 +38,7 @@ class Candidates(NamedTuple):
 
 
 def candidates(
-    passes: Passes,
+    scans: Scans,
     utilities: Vector,
     prices: Vector,
     required: Indices,
@@ -49,22 +49,22 @@ def candidates(
 
     None if the reduced costs are so equal that no threshold leaves few of them.
     """
-    n = passes.n
+    n = scans.n
     every = np.full(n, 1 / n)
-    rows = utilities + prices.mean() - passes.times(every)
-    columns = utilities.mean() + prices - passes.times_transposed(every)
+    rows = utilities + prices.mean() - scans.times(every)
+    columns = utilities.mean() + prices - scans.times_transposed(every)
     mean = rows.mean()
     if not mean > 0:
         return None
     rows, columns = np.maximum(rows / mean, LEAST_MEAN), np.maximum(columns / mean, LEAST_MEAN)
     sample = evenly(n, min(max(LEAST_SAMPLED, n // 32), MOST_SAMPLED))
     reduced = np.add.outer(utilities[sample], prices).astype(np.float32)
-    reduced -= passes.take(sample)
+    reduced -= scans.take(sample)
     reduced /= np.add.outer(rows[sample], columns)
     wanted = min(per_row * len(sample), reduced.size - 1)
     threshold = np.partition(reduced, wanted, axis=None)[wanted]
     offsets, bounds = prices - threshold * columns, utilities - threshold * rows
-    keys = passes.above(offsets, bounds, limit=4 * per_row * n, also=required)
+    keys = scans.above(offsets, bounds, limit=4 * per_row * n, also=required)
     return None if keys is None else Candidates(keys, offsets, bounds)
 
 

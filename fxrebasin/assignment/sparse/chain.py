@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import Vector
-from .scans import Passes
+from .scans import Scans
 
 SAMPLED_COLUMNS = 128
 LEAST_SHARE = 0.98
@@ -33,16 +33,16 @@ def is_outer_product(centred: NDArray[np.floating]) -> bool:
     return bool((products**2 / np.multiply.outer(squares, squares)).mean() > LEAST_SHARE)
 
 
-def chain_prices(passes: Passes) -> Vector:
+def chain_prices(scans: Scans) -> Vector:
     """Prices ``(n,)`` of a matrix that is nearly an outer product, up to constants."""
-    n = passes.n
-    of_columns = passes.times_transposed(np.full(n, 1 / n))
+    n = scans.n
+    of_columns = scans.times_transposed(np.full(n, 1 / n))
     right = _centred(np.random.default_rng(0).standard_normal(n))
-    left = _centred(passes.times(right))
+    left = _centred(scans.times(right))
     for _ in range(2):
-        right = _centred(passes.times_transposed(left / np.linalg.norm(left)))
+        right = _centred(scans.times_transposed(left / np.linalg.norm(left)))
         right /= np.linalg.norm(right)
-        left = _centred(passes.times(right))
+        left = _centred(scans.times(right))
     order = np.argsort(right)
     x, y = np.sort(left), right[order]
     prices = np.zeros(n)

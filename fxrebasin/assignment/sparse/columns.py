@@ -25,29 +25,36 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from ..problem import Indices, Optimum, Vector, evenly
-from .auction import FREE, Schedule, auction, completed
+from .auction import FREE, Bidding, auction, completed
 from .augmentation import augment
 from .candidates import ROUNDING, Candidates, candidates, with_keys
 from .prices import raise_prices
-from .scans import Passes
+from .scans import Scans
 from .sinkhorn import sinkhorn
 
 TOLERANCE = 1e-12
 """What counts as rounding in double precision, relative to the spread of the costs."""
-COLD = Schedule(step=0.1, rounds=30, enough=0.05)
-BALANCED = Schedule(step=0.05, rounds=30, enough=0.02)
+COLD = Bidding(step=0.1, rounds=30, enough=0.05)
+"""From prices of zero."""
+BALANCED = Bidding(step=0.05, rounds=30, enough=0.02)
+"""From prices by Sinkhorn's iteration."""
 PER_ROW = 16
+"""Candidates that are chosen in each row."""
 FEW_FREE = 1 / 20
 """The share of rows that are worth a search for each."""
 CROWDED = 2.4
 """The mean square of how many rows like a column best, from which on balanced prices pay. It is 2
 where every row likes a random column."""
 MOST_TIES = 1 / 4
+"""The share of rows that may like two columns equally well best."""
 LEAST_CONTENT = 1 / 4
 """The share of rows that an earlier solution must still suit to be a start."""
 ROWS_ASKED = 64
+"""Rows that are looked at before all are, to see whether an earlier solution still suits."""
 MOST_ROUNDS = 9
+"""How often candidates may be added before the dense solver takes over."""
 MOST_RISES = 300
+"""Rounds in which prices may rise before they are given up."""
 
 
 class Verdict(NamedTuple):
@@ -58,8 +65,8 @@ class Verdict(NamedTuple):
     """Keys of the entries that rows like better than what they take; sorted."""
 
 
-def verify(
-    passes: Passes,
+def certify(
+    scans: Scans,
     columns: Indices,
     prices: Vector,
     tolerance: float,
@@ -70,52 +77,52 @@ def verify(
 
     Rows that are known to be ``content`` with what they take are not looked at.
     """
-    n = passes.n
+    n = scans.n
     rows = None if content is None else np.flatnonzero(~content)
     if rows is not None and not len(rows):
         return Verdict(0.0, rows)
     asked = np.arange(n) if rows is None else rows
-    utilities = passes.values(np.arange(n), columns) - prices[columns]
+    utilities = scans.values(np.arange(n), columns) - prices[columns]
     rounding = ROUNDING * (np.abs(utilities[asked]) + np.abs(prices).max())
-    keys = passes.above(prices, utilities[asked] - rounding, limit, rows)
+    keys = scans.above(prices, utilities[asked] - rounding, limit, rows)
     if keys is None:
         return None
     i, j = np.divmod(keys, n)
-    gains = passes.values(i, j) - prices[j] - utilities[i]
+    gains = scans.values(i, j) - prices[j] - utilities[i]
     better = gains > tolerance
     most = np.zeros(n)
     np.maximum.at(most, i, gains)
     return Verdict(float(most.sum()), keys[better])
 
 
-def still_optimal(passes: Passes, warm: Optimum, allowed: float) -> float | None:
+def still_optimal(scans: Scans, warm: Optimum, allowed: float) -> float | None:
     """The gap of an earlier solution at its prices, if it is no larger than allowed.
 
     Some rows tell most often that it is larger.
     """
-    n = passes.n
+    n = scans.n
     rows = evenly(n, ROWS_ASKED)
-    own = passes.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
-    best = (passes.take(rows) - warm.prices).max(axis=1)
+    own = scans.values(rows, warm.columns[rows]) - warm.prices[warm.columns[rows]]
+    best = (scans.take(rows) - warm.prices).max(axis=1)
     if (best - own).sum() > allowed:
         return None
-    verdict = verify(passes, warm.columns, warm.prices, np.inf, 16 * n)
+    verdict = certify(scans, warm.columns, warm.prices, np.inf, 16 * n)
     if verdict is None:  # many entries are as good as those taken
-        verdict = verify(passes, warm.columns, warm.prices, np.inf, n * n)
+        verdict = certify(scans, warm.columns, warm.prices, np.inf, n * n)
     return verdict.gap if verdict is not None and verdict.gap <= allowed else None
 
 
-def solve(passes: Passes, scale: float) -> Optimum | None:
+def solve(scans: Scans, scale: float) -> Optimum | None:
     """An optimal assignment, or None where the dense solver is the better one.
 
     Args:
-        passes: the matrix.
+        scans: the matrix.
         scale: the spread of the costs within a row.
     """
-    n = passes.n
+    n = scans.n
     tolerance = TOLERANCE * scale
     prices = np.zeros(n)
-    bids = passes.best(prices)
+    bids = scans.best(prices)
     if (bids.first == bids.second).sum() > MOST_TIES * n:
         return None
     demand = np.bincount(bids.columns, minlength=n)
@@ -123,47 +130,47 @@ def solve(passes: Passes, scale: float) -> Optimum | None:
         wanted, first = np.unique(bids.columns, return_index=True)
         columns = np.full(n, FREE)
         columns[first] = wanted
-        liked = bids.columns if passes.is_exact else None
-        utilities = passes.values(np.arange(n), bids.columns)
-        found = _with_last_rows(passes, utilities, prices, columns, tolerance, liked)
+        liked = bids.columns if scans.is_exact else None
+        utilities = scans.values(np.arange(n), bids.columns)
+        found = _with_last_rows(scans, utilities, prices, columns, tolerance, liked)
         if found is not None:
             return found
     if demand @ demand > CROWDED * n:
         if len(np.unique(bids.first)) < n // 2:
             return None  # rows repeat each other
-        prices = sinkhorn(passes, scale)
-        prices, columns = auction(passes, prices, passes.best(prices), scale, BALANCED)
-        utilities, slack = passes.transform(prices)
-        return _near(passes, utilities, prices - slack, columns, tolerance)
-    prices, columns = auction(passes, prices, bids, scale, COLD)
-    utilities = passes.values(np.arange(n), columns) - prices[columns]  # to a step
+        prices = sinkhorn(scans, scale)
+        prices, columns = auction(scans, prices, scans.best(prices), scale, BALANCED)
+        utilities, slack = scans.transform(prices)
+        return _near(scans, utilities, prices - slack, columns, tolerance)
+    prices, columns = auction(scans, prices, bids, scale, COLD)
+    utilities = scans.values(np.arange(n), columns) - prices[columns]  # to a step
     free = np.flatnonzero(columns == FREE)
-    utilities[free] = passes.best(prices, free).first
-    return _near(passes, utilities, prices, columns, tolerance)
+    utilities[free] = scans.best(prices, free).first
+    return _near(scans, utilities, prices, columns, tolerance)
 
 
-def solve_again(passes: Passes, scale: float, warm: Optimum) -> Optimum | None:
+def solve_again(scans: Scans, scale: float, warm: Optimum) -> Optimum | None:
     """The same from an earlier solution, whose prices are nearly right."""
-    n = passes.n
+    n = scans.n
     tolerance = TOLERANCE * scale
     prices, columns = warm.prices, warm.columns
-    own = passes.values(np.arange(n), columns) - prices[columns]
-    utilities, slack = passes.transform(prices)
+    own = scans.values(np.arange(n), columns) - prices[columns]
+    utilities, slack = scans.transform(prices)
     rounding = ROUNDING * (np.abs(own) + np.abs(prices).max())
     content = utilities <= own + rounding
     share = np.count_nonzero(content) / n
     if share < LEAST_CONTENT:
-        return solve(passes, scale)
+        return solve(scans, scale)
     if share >= 1 - FEW_FREE:
         left = np.where(content, columns, FREE)
-        found = _with_last_rows(passes, own, prices, left, tolerance)
+        found = _with_last_rows(scans, own, prices, left, tolerance)
         if found is not None:
             return found
-    return _near(passes, utilities, prices - slack, columns, tolerance)
+    return _near(scans, utilities, prices - slack, columns, tolerance)
 
 
 def _with_last_rows(
-    passes: Passes,
+    scans: Scans,
     utilities: Vector,
     prices: Vector,
     columns: Indices,
@@ -174,33 +181,33 @@ def _with_last_rows(
 
     ``liked`` are the columns that rows are known to like best at these prices.
     """
-    n = passes.n
-    found = augment(passes, utilities, prices, columns, n // 4)
+    n = scans.n
+    found = augment(scans, utilities, prices, columns, n // 4)
     if found is None:
         return None
     raised, taken = found
     content = None
     if liked is not None:  # what others like has but become dearer
         content = (taken == liked) & (raised[taken] == prices[taken])
-    verdict = verify(passes, taken, raised, tolerance, 16 * n, content)
+    verdict = certify(scans, taken, raised, tolerance, 16 * n, content)
     if verdict is None or len(verdict.better):
         return None
     return Optimum(taken, raised, verdict.gap)
 
 
 def _near(
-    passes: Passes, utilities: Vector, prices: Vector, columns: Indices, tolerance: float
+    scans: Scans, utilities: Vector, prices: Vector, columns: Indices, tolerance: float
 ) -> Optimum | None:
     """The optimum from prices that are nearly its own, and ``columns`` for most rows."""
-    required = completed(passes, prices, columns)
-    chosen = candidates(passes, utilities, prices, required, per_row=PER_ROW)
+    required = completed(scans, prices, columns)
+    chosen = candidates(scans, utilities, prices, required, per_row=PER_ROW)
     if chosen is None:
         return None
-    return refine(passes, chosen, required, utilities, prices, tolerance)
+    return refine(scans, chosen, required, utilities, prices, tolerance)
 
 
 def refine(
-    passes: Passes,
+    scans: Scans,
     chosen: Candidates,
     columns: Indices,
     utilities: Vector,
@@ -208,16 +215,16 @@ def refine(
     tolerance: float,
 ) -> Optimum | None:
     """Solve on the candidates, and add what is missing, until nothing is or that takes long."""
-    rows = np.arange(passes.n)
+    rows = np.arange(scans.n)
     keys = chosen.keys
     for _ in range(MOST_ROUNDS):
-        columns, raised = match(keys, passes, columns, utilities, prices, tolerance)
+        columns, raised = solve_candidates(keys, scans, columns, utilities, prices, tolerance)
         if raised is None:
             return None
         prices = raised
-        utilities = passes.values(rows, columns) - prices[columns]
+        utilities = scans.values(rows, columns) - prices[columns]
         content = chosen.content(utilities, prices)
-        verdict = verify(passes, columns, prices, tolerance, 32 * passes.n, content)
+        verdict = certify(scans, columns, prices, tolerance, 32 * scans.n, content)
         if verdict is None:
             return None
         if not len(verdict.better):
@@ -226,9 +233,9 @@ def refine(
     return None
 
 
-def match(
+def solve_candidates(
     keys: Indices,
-    passes: Passes,
+    scans: Scans,
     columns: Indices,
     utilities: Vector,
     prices: Vector,
@@ -239,21 +246,21 @@ def match(
     That of ``columns``, which are among them, comes first in each row: the solver, which looks for
     any assignment before it looks for the best one, then has found one.
     """
-    n = passes.n
+    n = scans.n
     starts = np.arange(n + 1) * n
     indptr = np.searchsorted(keys, starts)
     degrees = np.diff(indptr)
     indices = keys - np.repeat(starts[:-1], degrees)
     first, known = indptr[:-1], np.searchsorted(keys, starts[:-1] + columns)
     indices[first], indices[known] = indices[known], indices[first]
-    costs = passes.values(np.repeat(np.arange(n), degrees), indices)
+    costs = scans.values(np.repeat(np.arange(n), degrees), indices)
     weights = np.repeat(utilities, degrees) + prices[indices] - costs
     weights += tolerance - weights.min()
     weights += 0.01 * weights.mean()  # an edge of weight zero is none
     graph = csr_array((weights, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
     matched, columns = min_weight_full_bipartite_matching(graph)
     columns = columns[np.argsort(matched)].astype(np.int64)
-    paid = passes.values(np.arange(n), columns)
+    paid = scans.values(np.arange(n), columns)
     gains = costs - np.repeat(paid, degrees)
     raised = raise_prices(
         indptr, indices, gains, columns, prices, tolerance=tolerance / 10, rounds=MOST_RISES

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..problem import Indices, Optimum
-from .scans import Passes
+from .scans import Scans
 
 LEAST_SHARE = 1 / 64
 """Fewer dead pairs than that are not worth a copy of the rest."""
@@ -26,12 +26,12 @@ class DeadPairs(NamedTuple):
     constant: float
 
 
-def dead_pairs(passes: Passes, rows: Indices, columns: Indices) -> DeadPairs | None:
+def dead_pairs(scans: Scans, rows: Indices, columns: Indices) -> DeadPairs | None:
     """The pairs of constant rows and columns to take out, or None where there are but few."""
     count = min(len(rows), len(columns))
-    if count <= LEAST_SHARE * passes.n:
+    if count <= LEAST_SHARE * scans.n:
         return None
-    constant = float(passes.values(rows[:1], columns[:1])[0])
+    constant = float(scans.values(rows[:1], columns[:1])[0])
     return DeadPairs(rows[:count], columns[:count], constant)
 
 
@@ -42,17 +42,17 @@ def live(dead: Indices, n: int) -> Indices:
     return np.flatnonzero(is_live)
 
 
-def with_dead(rest: Optimum, passes: Passes, dead: DeadPairs) -> Optimum | None:
+def with_dead(rest: Optimum, scans: Scans, dead: DeadPairs) -> Optimum | None:
     """The optimum of the whole, from that of the rest; None if its prices do not prove it.
 
     Live rows must not like a dead column better than what they have, nor dead rows a live one:
     ``constant - v_dead <= min u`` and ``constant - v <= constant - v_dead``.
     """
-    n = passes.n
+    n = scans.n
     rows, columns = live(dead.rows, n), live(dead.columns, n)
     taken = np.empty(n, dtype=np.int64)
     taken[rows], taken[dead.rows] = columns[rest.columns], dead.columns
-    utilities = passes.values(rows, taken[rows]) - rest.prices[rest.columns]
+    utilities = scans.values(rows, taken[rows]) - rest.prices[rest.columns]
     cheapest = rest.prices.min()
     if dead.constant - cheapest > utilities.min():
         return None

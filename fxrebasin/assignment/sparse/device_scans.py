@@ -1,6 +1,6 @@
 """The passes of the sparse solver over a matrix on any device, by torch.
 
-The same as :class:`~.passes.HostPasses`, for matrices in the memory of an accelerator: whole rows
+The same as :class:`~.scans.HostScans`, for matrices in the memory of an accelerator: whole rows
 are reduced there, and vectors and the few candidates are all that travels.
 """
 
@@ -20,8 +20,8 @@ BLOCK_ENTRIES = 2**26
 """A quarter of a gigabyte of float32: what a pass needs beside the matrix."""
 
 
-class DevicePasses:
-    """Passes over a matrix on the device it is on."""
+class DeviceScans:
+    """Scans over a matrix on the device it is on."""
 
     def __init__(self, costs: Tensor) -> None:
         self.costs = costs
@@ -33,8 +33,8 @@ class DevicePasses:
     def matrix(self) -> NDArray[np.floating]:
         return self.costs.cpu().numpy()
 
-    def part(self, rows: Indices, columns: Indices) -> DevicePasses:
-        return DevicePasses(self.costs[self._indices(rows)][:, self._indices(columns)])
+    def part(self, rows: Indices, columns: Indices) -> DeviceScans:
+        return DeviceScans(self.costs[self._indices(rows)][:, self._indices(columns)])
 
     def constant(self) -> tuple[Indices, Indices]:
         rows, columns = (

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..dense import ROWS_AT_ONCE, duality_gap
 from ..problem import Indices, Optimum, Vector, evenly
-from .scans import Passes
+from .scans import Scans
 
 LEAST_REPEATS = 16
 """On average; with fewer, the kinds are too many for paths through them to be cheap."""
@@ -38,21 +38,21 @@ class Kinds(NamedTuple):
     of_row: Indices
 
 
-def solve_repeated(passes: Passes) -> Optimum | None:
+def solve_repeated(scans: Scans) -> Optimum | None:
     """The optimum of a matrix whose rows, or whose columns, repeat a few; None for any other."""
-    n = passes.n
+    n = scans.n
     every, some = np.arange(n), np.arange(0, n, SAMPLED_EACH)
     none = np.zeros_like(some)
-    if _are_few(passes.values(some, none), n):
-        costs = passes.matrix()
+    if _are_few(scans.values(some, none), n):
+        costs = scans.matrix()
         found = kinds(costs)
         if found is not None:
             columns, potentials = _assigned(costs, found)
             prices = np.empty(n)
-            prices[columns] = passes.values(every, columns) - potentials[found.of_row]
+            prices[columns] = scans.values(every, columns) - potentials[found.of_row]
             return Optimum(columns, prices, duality_gap(costs, columns, prices))
-    if _are_few(passes.values(none, some), n):
-        costs = passes.matrix()
+    if _are_few(scans.values(none, some), n):
+        costs = scans.matrix()
         found = kinds(costs.T)
         if found is not None:
             rows, potentials = _assigned(costs.T, found)

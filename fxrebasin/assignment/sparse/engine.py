@@ -22,9 +22,9 @@ from ..problem import Assignment, Indices, Optimum, Vector, evenly, value_of
 from .chain import chain_prices, is_outer_product
 from .columns import solve, solve_again, still_optimal
 from .dead_units import dead_pairs, live, with_dead
-from .device_scans import DevicePasses
+from .device_scans import DeviceScans
 from .duplicates import solve_repeated
-from .scans import HostPasses, Passes
+from .scans import HostScans, Scans
 
 Matrix = TypeVar("Matrix", NDArray[np.floating], Tensor)
 """In the memory of the processor, or on a device."""
@@ -34,8 +34,11 @@ SAFE = 1e-10, 1e10
 MOST_CONTRAST = 1e5
 """Root mean square over spread: beyond, single precision no longer tells entries apart."""
 FIRST_ROWS = 64
+"""Rows in which it is first looked whether all like different columns best."""
 SAMPLED_ROWS = 16
+"""Rows by which contrast is judged."""
 MOST_LEFT_DEAD = 1 / 16
+"""The share of units by which dead rows and dead columns may differ in number."""
 
 
 def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
@@ -49,53 +52,51 @@ def solve_sparse(costs: Tensor, warm: Assignment | None = None) -> Assignment:
     if warm is not None and warm.prices is not None:
         starts = zip(warm.columns.cpu().numpy(), warm.prices.cpu().numpy(), strict=True)
         earlier = [Optimum(columns, prices, 0.0) for columns, prices in starts]
-    found = [optimum(matrices[b], passes_over, start) for b, start in enumerate(earlier)]
+    found = [optimum(matrices[b], scans_over, start) for b, start in enumerate(earlier)]
     columns, prices, gaps = (torch.from_numpy(np.array(x)) for x in zip(*found, strict=True))
     taken = columns.to(costs.device)
     return Assignment(taken, value_of(costs, taken), prices.to(costs.device), gaps.to(costs.device))
 
 
-def passes_over(costs: NDArray[np.floating] | Tensor) -> Passes:
+def scans_over(costs: NDArray[np.floating] | Tensor) -> Scans:
     """The passes for where a matrix is."""
     if isinstance(costs, np.ndarray):
-        return HostPasses(costs, torch.get_num_threads())
-    return DevicePasses(costs)
+        return HostScans(costs, torch.get_num_threads())
+    return DeviceScans(costs)
 
 
-def optimum(
-    costs: Matrix, make_passes: Callable[[Matrix], Passes], warm: Optimum | None
-) -> Optimum:
+def optimum(costs: Matrix, make_scans: Callable[[Matrix], Scans], warm: Optimum | None) -> Optimum:
     """The optimum of one matrix ``(n, n)`` at any scale."""
-    passes = make_passes(costs)
+    scans = make_scans(costs)
     if warm is not None and warm.prices.any():  # at prices of zero, see what rows like best
-        paid = passes.values(np.arange(passes.n), warm.columns)
-        rounding = np.finfo(np.float32 if passes.is_exact else np.float64).eps
-        gap = still_optimal(passes, warm, float(rounding * np.abs(paid).sum()))
+        paid = scans.values(np.arange(scans.n), warm.columns)
+        rounding = np.finfo(np.float32 if scans.is_exact else np.float64).eps
+        gap = still_optimal(scans, warm, float(rounding * np.abs(paid).sum()))
         if gap is not None:
             return warm._replace(gap=gap)
-    favourites = _if_all_differ(passes)
+    favourites = _if_all_differ(scans)
     if favourites is not None:
-        return Optimum(favourites, np.zeros(passes.n), 0.0)
-    rms = passes.root_mean_square()
+        return Optimum(favourites, np.zeros(scans.n), 0.0)
+    rms = scans.root_mean_square()
     if SAFE[0] < rms < SAFE[1]:
-        return _optimum(passes, rms, warm)
-    largest = 126 if passes.is_exact else 1000  # of powers that the costs can hold
-    exponent = min(max(math.frexp(float(np.abs(passes.matrix()).max()))[1], -largest), largest)
-    scaled = make_passes(costs * 2.0**-exponent)
+        return _optimum(scans, rms, warm)
+    largest = 126 if scans.is_exact else 1000  # of powers that the costs can hold
+    exponent = min(max(math.frexp(float(np.abs(scans.matrix()).max()))[1], -largest), largest)
+    scaled = make_scans(costs * 2.0**-exponent)
     if warm is not None:
         warm = warm._replace(prices=np.ldexp(warm.prices, -exponent))
     found = _optimum(scaled, scaled.root_mean_square(), warm)
     return Optimum(found.columns, np.ldexp(found.prices, exponent), found.gap * 2.0**exponent)
 
 
-def _if_all_differ(passes: Passes) -> Indices | None:
+def _if_all_differ(scans: Scans) -> Indices | None:
     """The column that each row likes best, if no two like the same; few rows tell most often."""
-    columns = np.empty(passes.n, dtype=np.int64)
-    is_taken = np.zeros(passes.n, dtype=bool)
+    columns = np.empty(scans.n, dtype=np.int64)
+    is_taken = np.zeros(scans.n, dtype=bool)
     begin, end = 0, FIRST_ROWS
-    while begin < passes.n:
-        end = min(end, passes.n)
-        columns[begin:end] = passes.favourites(begin, end)
+    while begin < scans.n:
+        end = min(end, scans.n)
+        columns[begin:end] = scans.favourites(begin, end)
         is_taken[columns[begin:end]] = True
         if np.count_nonzero(is_taken) < end:
             return None
@@ -103,41 +104,41 @@ def _if_all_differ(passes: Passes) -> Indices | None:
     return columns
 
 
-def _optimum(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
+def _optimum(scans: Scans, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix whose squares are finite."""
-    n = passes.n
-    repeated = solve_repeated(passes)
+    n = scans.n
+    repeated = solve_repeated(scans)
     if repeated is not None:
         return repeated
-    rows, columns = passes.constant()
+    rows, columns = scans.constant()
     if abs(len(rows) - len(columns)) > MOST_LEFT_DEAD * n:
-        return _by_dense_solver(passes, None)  # too many ties that no pairing takes away
-    dead = dead_pairs(passes, rows, columns)
+        return _by_dense_solver(scans, None)  # too many ties that no pairing takes away
+    dead = dead_pairs(scans, rows, columns)
     if dead is not None and len(dead.rows) < n:
-        rest = passes.part(live(dead.rows, n), live(dead.columns, n))
+        rest = scans.part(live(dead.rows, n), live(dead.columns, n))
         found = _optimum_of_live(rest, rest.root_mean_square(), None)
-        whole = with_dead(found, passes, dead)
+        whole = with_dead(found, scans, dead)
         if whole is not None:
             return whole
-    return _optimum_of_live(passes, rms, warm)
+    return _optimum_of_live(scans, rms, warm)
 
 
-def _optimum_of_live(passes: Passes, rms: float, warm: Optimum | None) -> Optimum:
+def _optimum_of_live(scans: Scans, rms: float, warm: Optimum | None) -> Optimum:
     """The optimum of a matrix with few constant rows or columns."""
-    n = passes.n
-    sample = passes.take(evenly(n, SAMPLED_ROWS))
+    n = scans.n
+    sample = scans.take(evenly(n, SAMPLED_ROWS))
     centred = sample - sample.mean(axis=1, keepdims=True)
     squares = np.einsum("ij,ij->i", centred, centred)
     scale = math.sqrt(sorted(squares.tolist())[len(squares) // 2] / n)
     if not rms < MOST_CONTRAST * scale:
-        return _by_dense_solver(passes, None)
+        return _by_dense_solver(scans, None)
     if is_outer_product(centred):
-        return _by_dense_solver(passes, chain_prices(passes))
-    found = solve(passes, scale) if warm is None else solve_again(passes, scale, warm)
-    return _by_dense_solver(passes, None) if found is None else found
+        return _by_dense_solver(scans, chain_prices(scans))
+    found = solve(scans, scale) if warm is None else solve_again(scans, scale, warm)
+    return _by_dense_solver(scans, None) if found is None else found
 
 
-def _by_dense_solver(passes: Passes, prices: Vector | None) -> Optimum:
-    costs = passes.matrix()
+def _by_dense_solver(scans: Scans, prices: Vector | None) -> Optimum:
+    costs = scans.matrix()
     columns = dense_columns(costs, prices)
     return Optimum(columns, *recover_prices(costs, columns, prices))

@@ -38,8 +38,8 @@ class Best(NamedTuple):
     second: Vector
 
 
-class Passes(Protocol):
-    """Passes over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
+class Scans(Protocol):
+    """Scans over one matrix C of n rows and n columns; vectors are numpy's, indices int64."""
 
     n: int
     is_exact: bool
@@ -48,8 +48,8 @@ class Passes(Protocol):
     def matrix(self) -> NDArray[np.floating]:
         """C, in the memory of the processor."""
 
-    def part(self, rows: Indices, columns: Indices) -> Passes:
-        """Passes over some rows and columns of C."""
+    def part(self, rows: Indices, columns: Indices) -> Scans:
+        """Scans over some rows and columns of C."""
 
     def constant(self) -> tuple[Indices, Indices]:
         """The rows, and the columns, whose entries are all the same."""
@@ -94,8 +94,8 @@ class Passes(Protocol):
         """Column sums of ``softmax_j((C_ij - v_j) / temperature)`` over some rows i, to 10 %."""
 
 
-class HostPasses:
-    """Passes over a matrix in the memory of the processor, by numpy.
+class HostScans:
+    """Scans over a matrix in the memory of the processor, by numpy.
 
     Neither by torch nor by a BLAS: their threads meet after every operation, and one that has to
     wait for a processor stalls them all. Threads here meet once per pass.
@@ -113,13 +113,13 @@ class HostPasses:
     def matrix(self) -> NDArray[np.floating]:
         return self.costs
 
-    def part(self, rows: Indices, columns: Indices) -> Passes:
+    def part(self, rows: Indices, columns: Indices) -> Scans:
         part = np.empty((len(rows), len(columns)), dtype=self.costs.dtype)
         for low in range(0, len(rows), self.block):
             some = slice(low, low + self.block)
             # Any mode but the default writes to the output without a buffer.
             self.costs[rows[some]].take(columns, axis=1, mode="clip", out=part[some])
-        return HostPasses(part, self.threads)
+        return HostScans(part, self.threads)
 
     def constant(self) -> tuple[Indices, Indices]:
         return _constant(self.costs, 1), _constant(self.costs, 0)

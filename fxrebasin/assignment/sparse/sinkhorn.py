@@ -12,19 +12,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..problem import Vector
-from .scans import Passes
+from .scans import Scans
 
 TEMPERATURES = np.geomspace(1.0, 0.2, 4)
 
 
-def sinkhorn(passes: Passes, scale: float) -> Vector:
+def sinkhorn(scans: Scans, scale: float) -> Vector:
     """Prices ``(n,)`` that balance demand and supply; ``scale`` is the spread of the costs."""
-    n = passes.n
+    n = scans.n
     # Any order of the rows may mean something, hence random ones, and the same in every call.
     asked = max(n // 8, min(n // 4, 256))
     rows = np.sort(np.random.default_rng(0).choice(n, asked, replace=False))
     prices = np.zeros(n)
     for temperature in scale * TEMPERATURES:
-        demand = passes.demand(rows, prices, temperature) * (n / len(rows))
+        demand = scans.demand(rows, prices, temperature) * (n / len(rows))
         prices += temperature * np.log(np.maximum(demand, 1e-30))
     return prices
