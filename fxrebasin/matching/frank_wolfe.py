@@ -29,7 +29,7 @@ def frank_wolfe(
     callback: Callback | None = None,
     progress: bool = True,
     steps: int = 20,
-    spread: float = 0.5,
+    spread: float = 0.75,
     max_rounds: int = 20,
 ) -> Alignment:
     """Maximise the relaxed objective over all blocks at once, and round.
