@@ -20,6 +20,10 @@ class ArchitectureMismatchError(FxrebasinError, ValueError):
     """Two models, or a model and a symmetry, do not have the same parameters."""
 
 
+class InvalidSymmetryError(FxrebasinError, ValueError):
+    """A symmetry contradicts itself."""
+
+
 class InvalidParameterError(FxrebasinError, ValueError):
     """A parameter is not finite, on the meta device, quantised, sparse, or absent."""
 

@@ -140,7 +140,9 @@ def check(case: Case) -> None:
     random = randomise(copy.deepcopy(model))
     expected = outputs(random, case.inputs)
     for seed in range(4):
-        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(random)
+        moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).apply_to(
+            random
+        )
         error = difference(outputs(moved, case.inputs), expected)
         assert error < 1e-10, "a permuted model computes something else"
     before, other_before = Snapshot(model, case.inputs), Snapshot(other, ())

@@ -92,7 +92,7 @@ def planted(name: str, noise: float) -> Planted:
     """B is a random valid permutation of A, with noise of a share of each tensor's deviation."""
     a, inputs = build(name, seed=0)
     symmetry = fr.analyze(a, args=(inputs,))
-    permutation = symmetry.sample(torch.Generator().manual_seed(1))
+    permutation = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1))
     b, _ = build(name, seed=0)
     b.load_state_dict(with_noise(permutation.apply(a.state_dict()), noise))
     return Planted(Pair(a, b, inputs), symmetry, permutation)

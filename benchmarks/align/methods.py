@@ -83,7 +83,7 @@ def plain(pair: Pair, seed: int) -> Solution:
     state = pair.b.state_dict()
     found = git_rebasin.match(spec, state, to=pair.a.state_dict(), seed=seed)
     indices = {name: taken[None] for name, taken in found.permutations.items()}
-    permutation = fr.Permutation(symmetry, {**symmetry.identity().indices, **indices})
+    permutation = fr.Permutation(symmetry, {**fr.Permutation.identity(symmetry).indices, **indices})
     moved = permutation.apply(state)
     return Solution(
         moved,

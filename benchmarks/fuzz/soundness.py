@@ -117,7 +117,7 @@ def moving(symmetry: fr.Symmetry, count: int = SAMPLES) -> list[fr.Permutation]:
     found: list[fr.Permutation] = []
     generator = torch.Generator().manual_seed(0)
     while len(found) < count:
-        drawn = symmetry.sample(generator)
+        drawn = fr.Permutation.random(symmetry, generator)
         if drawn.moved_units:
             found.append(drawn)
     return found

@@ -82,7 +82,7 @@ def with_noise(state: dict[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def trial(symmetry: fr.Symmetry, a: dict[str, Tensor], noise: float) -> Trial:
-    planted = symmetry.sample(torch.Generator().manual_seed(1))
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1))
     b = planted.apply(a)
     noisy = with_noise(b, noise) if noise else b
     found = fr.weight_matching(symmetry, noisy, to=a, progress=False)

@@ -1,4 +1,7 @@
-"""Where the blocks of a symmetry go in a drawing: levels from left to right, tracks upwards.
+"""Where blocks go in a drawing: levels from left to right, tracks upwards.
+
+What is drawn is plain data: a graph whose nodes are the blocks, with ``size``, ``count``,
+``units``, ``parent`` and ``label``, and the flows between them.
 
 Every flow gets a level at which it reads and writes, and every block spans the levels from where
 it is first written to where it is last read. A hidden layer is one level long; a residual stream,
@@ -12,12 +15,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Literal
+from typing import Literal, Protocol
 
-from ..symmetry.flows import Flow, ancestors, flows
-from ..symmetry.group import Symmetry
+import networkx as nx
 
 Kind = Literal["block", "stream", "parent", "nested"]
+
+
+class Flow(Protocol):
+    """A parameter that leads from blocks to blocks; what is not a block is pinned."""
+
+    @property
+    def parameter(self) -> str: ...
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+    @property
+    def writes(self) -> tuple[str, ...]: ...
+    @property
+    def pinned_units(self) -> int:
+        """How long the pinned end is; 0 where both ends are blocks."""
+
+    @property
+    def directed(self) -> bool:
+        """Is it known which end is which? If not, all blocks are in ``reads``."""
 
 
 @dataclass(frozen=True)
@@ -25,29 +45,38 @@ class Event:
     """A flow at its level, between the innermost of its blocks."""
 
     level: int
-    flow: Flow
+    parameter: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    pinned_units: int = 0
+    directed: bool = True
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return self.reads + self.writes
 
     @property
     def source(self) -> bool:
-        return not self.flow.reads
+        return not self.reads
 
     @property
     def loop(self) -> bool:
         """Does it lead back to a block that it reads, as recurrent weights do?"""
-        return not {*self.flow.reads}.isdisjoint(self.flow.writes)
+        return not {*self.reads}.isdisjoint(self.writes)
 
 
 @dataclass(frozen=True)
 class Layout:
     """Levels and tracks of all blocks.
 
-    >>> import torch, fxrebasin as fr
-    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    >>> arrange(fr.analyze(net, args=(torch.zeros(1, 2),))).spans
-    {'0.weight[0]': (0, 1)}
+    >>> graph = nx.MultiDiGraph()
+    >>> graph.add_node("hidden", size=8, count=1, units=8, parent=None, label="hidden")
+    >>> flows = [Event(0, "in.weight", (), ("hidden",), 2), Event(0, "out.weight", ("hidden",), ())]
+    >>> arrange(graph, flows).spans
+    {'hidden': (0, 1)}
     """
 
-    symmetry: Symmetry
+    graph: nx.MultiDiGraph
     events: tuple[Event, ...]
     spans: dict[str, tuple[int, int]]
     tracks: dict[str, int]
@@ -59,7 +88,7 @@ class Layout:
 
     @cached_property
     def roots(self) -> list[str]:
-        return [block.name for block in self.symmetry if block.parent is None]
+        return [name for name, parent in self.graph.nodes(data="parent") if parent is None]
 
     @cached_property
     def streams(self) -> set[str]:
@@ -67,7 +96,7 @@ class Layout:
         levels: dict[str, set[int]] = {}
         for event in self.events:
             if not event.source:
-                for name in event.flow.writes:
+                for name in event.writes:
                     levels.setdefault(name, set()).add(event.level)
         return {n for n, found in levels.items() if len(found | {self.spans[n][0]}) > 1}
 
@@ -75,36 +104,46 @@ class Layout:
         """What a block is drawn as."""
         if self.children[name]:
             return "parent"
-        if self.symmetry.blocks[name].parent is not None:
+        if self.graph.nodes[name]["parent"] is not None:
             return "nested"
         return "stream" if name in self.streams else "block"
 
     @cached_property
     def children(self) -> dict[str, list[str]]:
-        result: dict[str, list[str]] = {block.name: [] for block in self.symmetry}
-        for block in self.symmetry:
-            if block.parent is not None:
-                result[block.parent].append(block.name)
+        result: dict[str, list[str]] = {name: [] for name in self.graph}
+        for name, parent in self.graph.nodes(data="parent"):
+            if parent is not None:
+                result[parent].append(name)
         return result
 
 
-def arrange(symmetry: Symmetry) -> Layout:
+def ancestors(graph: nx.MultiDiGraph, name: str) -> list[str]:
+    """The blocks that a block is nested in, from its parent outwards."""
+    result: list[str] = []
+    parent = graph.nodes[name]["parent"]
+    while parent is not None:
+        result.append(parent)
+        parent = graph.nodes[parent]["parent"]
+    return result
+
+
+def arrange(graph: nx.MultiDiGraph, flows: Iterable[Flow]) -> Layout:
     """Give every flow a level and every block a span of levels and a track."""
-    above = {name: ancestors(symmetry, name) for name in symmetry.blocks}
-    ordered = _in_order([_innermost(flow, above) for flow in flows(symmetry)])
+    above = {name: ancestors(graph, name) for name in graph}
+    ordered = _in_order([_innermost(flow, above) for flow in flows])
     spans: dict[str, tuple[int, int]] = {}
     events = _late_sources(_levels(ordered, above), above)
     for event in events:
-        for name in event.flow.blocks:
+        for name in event.blocks:
             for outer in (name, *above[name]):
                 # What is read has been there before, even if nothing has written it.
-                begin = event.level - (name not in event.flow.writes)
+                begin = event.level - (name not in event.writes)
                 start, end = spans.get(outer, (begin, event.level))
                 spans[outer] = min(start, begin), max(end, event.level)
-        for name in event.flow.writes:
+        for name in event.writes:
             start, end = spans[name]
             spans[name] = start, max(end, event.level + 1)
-    for name in sorted(symmetry.blocks, key=lambda n: len(above[n])):
+    for name in sorted(graph, key=lambda n: len(above[n])):
         if name not in spans:
             spans[name] = spans[above[name][0]] if above[name] else (0, 1)
     spans = {name: (spans[name][0], max(spans[name][1], spans[name][0] + 1)) for name in above}
@@ -112,17 +151,16 @@ def arrange(symmetry: Symmetry) -> Layout:
         for outer in outside:
             spans[outer] = spans[outer][0], max(spans[outer][1], spans[name][1])
     tracks: dict[str, int] = {}
-    for parent in (None, *symmetry.blocks):
-        tracks |= _pack({b.name: spans[b.name] for b in symmetry if b.parent == parent})
-    return Layout(symmetry, tuple(events), spans, tracks)
+    for siblings in _families(graph):
+        tracks |= _pack({name: spans[name] for name in siblings})
+    return Layout(graph, tuple(events), spans, tracks)
 
 
 def cut_rows(layout: Layout, longest: int) -> list[tuple[int, int]]:
     """Cut the levels into rows of about equal length, where few blocks are cut through.
 
-    >>> from fxrebasin import Symmetry
     >>> chain = {f"b{k}": (k, k + 1) for k in range(10)}
-    >>> cut_rows(Layout(Symmetry({}, ()), (), chain, {}), longest=6)
+    >>> cut_rows(Layout(nx.MultiDiGraph(), (), chain, {}), longest=6)
     [(0, 5), (5, 10)]
     """
     last = max(layout.last_level, 1)
@@ -147,15 +185,24 @@ def cut_rows(layout: Layout, longest: int) -> list[tuple[int, int]]:
     return result[::-1]
 
 
-def _innermost(flow: Flow, above: dict[str, list[str]]) -> Flow:
+def _families(graph: nx.MultiDiGraph) -> list[list[str]]:
+    """The blocks with the same parent, for every parent and for none."""
+    result: dict[str | None, list[str]] = {}
+    for name, parent in graph.nodes(data="parent"):
+        result.setdefault(parent, []).append(name)
+    return list(result.values())
+
+
+def _innermost(flow: Flow, above: dict[str, list[str]]) -> Event:
     def deepest(names: Sequence[str]) -> tuple[str, ...]:
         outer = {a for name in names for a in above[name]}
         return tuple(name for name in names if name not in outer)
 
-    return replace(flow, reads=deepest(flow.reads), writes=deepest(flow.writes))
+    reads, writes = deepest(flow.reads), deepest(flow.writes)
+    return Event(0, flow.parameter, reads, writes, flow.pinned_units, flow.directed)
 
 
-def _in_order(found: Iterable[Flow]) -> list[Flow]:
+def _in_order(found: Iterable[Event]) -> list[Event]:
     """As the parameters come, but no block is read before it is written.
 
     What leads to pinned units waits until all is written, as the head of a network does.
@@ -179,12 +226,12 @@ def _in_order(found: Iterable[Flow]) -> list[Flow]:
     return result
 
 
-def _levels(ordered: list[Flow], above: dict[str, list[str]]) -> list[Event]:
+def _levels(ordered: list[Event], above: dict[str, list[str]]) -> list[Event]:
     start: dict[str, int] = {}
     last: dict[str, int] = {}
     final = {outer: flow for flow in ordered for n in flow.blocks for outer in (n, *above[n])}
 
-    def earliest(flow: Flow) -> int:
+    def earliest(flow: Event) -> int:
         if not flow.reads:
             return max((last.get(name, 0) for name in flow.writes), default=0)
         bounds = [0]
@@ -207,7 +254,7 @@ def _levels(ordered: list[Flow], above: dict[str, list[str]]) -> list[Event]:
         summed = list(run)
         level = max(earliest(flow) for flow in summed)
         for flow in summed:
-            result.append(Event(level, flow))
+            result.append(replace(flow, level=level))
             for name in flow.blocks:
                 for outer in (name, *above[name]):
                     start.setdefault(outer, level - (name not in flow.writes))
@@ -226,10 +273,9 @@ def _late_sources(events: list[Event], above: dict[str, list[str]]) -> list[Even
     result = []
     for event in events:
         if event.source:
-            blocks = event.flow.writes
             others = [e for e in events if not e.source]
-            needed = [e.level for e in others if meets(e.flow.writes, blocks)]
-            needed += [e.level - 1 for e in others if meets(e.flow.reads, blocks)]
+            needed = [e.level for e in others if meets(e.writes, event.writes)]
+            needed += [e.level - 1 for e in others if meets(e.reads, event.writes)]
             event = replace(event, level=max(event.level, min(needed, default=0)))
         result.append(event)
     return result

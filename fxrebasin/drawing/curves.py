@@ -1,28 +1,28 @@
-"""Draw paths: a row of panels per comparison, a panel per metric.
+"""Draw metrics along paths: a row of panels per comparison, a panel per metric.
 
 The loss panel shows what the barrier is: the straight line between the two end losses (dashed)
 and an arrow from it up to the highest point above it. Curves are named where they are
 farthest apart, so no legend is needed.
 
->>> from fxrebasin.merging.interpolate import Path
->>> before = Path((0, 0.5, 1), {"loss": (1.0, 4.0, 2.0)})
->>> after = Path((0, 0.5, 1), {"loss": (1.0, 1.6, 2.0)})
->>> figure = draw_rows([Row("MLP", (("before", before), ("after", after)))])
+>>> from types import SimpleNamespace
+>>> loss = {"loss": (1.0, 4.0, 2.0)}
+>>> curve = SimpleNamespace(points=(0, 0.5, 1), metrics=loss, heights=(0.0, 2.5, 0.0))
+>>> figure = draw_rows([Row("MLP", (("before", curve),))])
 >>> len(figure.axes)
 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgumentError
-from ..merging.path import Path
+from .figures import figure_type
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +34,26 @@ _COLOURS = ("#c8553d", "#1f6f9f")
 _INK, _FAINT = "#3a3a3a", "#9a9a9a"
 
 
+class Curve(Protocol):
+    """What is drawn: metrics at points from model A (t = 0) to model B (t = 1)."""
+
+    @property
+    def points(self) -> Sequence[float]: ...
+    @property
+    def metrics(self) -> Mapping[str, Sequence[float]]:
+        """For each metric, its value at every point; one is "loss"."""
+
+    @property
+    def heights(self) -> Sequence[float]:
+        """How far the loss lies above the straight line between its two ends, per point."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of panels: a title, and one or two paths with their labels ("" for none)."""
 
     title: str
-    paths: tuple[tuple[str, Path], ...]
+    paths: tuple[tuple[str, Curve], ...]
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.paths) <= len(_COLOURS):
@@ -67,17 +81,12 @@ def draw_rows(rows: Sequence[Row]) -> Figure:
     """
     if not rows:
         raise InvalidArgumentError("there are no rows to draw")
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "drawing needs matplotlib: pip install 'fxrebasin[demo]'", name="matplotlib"
-        ) from error
+    new_figure = figure_type()
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = max(len(row.metrics) for row in rows)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(5.6 * columns, 3.9 * len(rows)), dpi=150, layout=layout)
+    figure = new_figure(figsize=(5.6 * columns, 3.9 * len(rows)), dpi=150, layout=layout)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for row, panels in zip(rows, grid, strict=True):
         for panel in panels[len(row.metrics) :]:
@@ -95,36 +104,41 @@ def _draw_metric(panel: Axes, row: Row, metric: str) -> None:
     if metric == "loss":
         for number, (label, path) in enumerate(row.paths):
             if not _draw_barrier(panel, path, _COLOURS[number]):
-                labels[number] = f"{label} (barrier {path.barrier:.2g})" if label else ""
+                labels[number] = f"{label} (barrier {_barrier(path):.2g})" if label else ""
     _dress(panel, row, metric, curves)
     _name_curves(panel, row, curves, labels)
 
 
-def _draw_barrier(panel: Axes, path: Path, colour: str) -> bool:
+def _barrier(path: Curve) -> float:
+    return float(np.max(path.heights))
+
+
+def _draw_barrier(panel: Axes, path: Curve, colour: str) -> bool:
     """Draw the line between the end losses, and an arrow from it to the highest point above it.
 
     Say whether the barrier is high enough for an arrow to be seen.
     """
     if not np.isfinite(path.heights).all():
         return False
-    ends = (path.losses[0], path.losses[-1])
+    losses, barrier = path.metrics["loss"], _barrier(path)
+    ends = (losses[0], losses[-1])
     panel.plot((0, 1), ends, color=_FAINT, lw=1.2, ls=(0, (4, 3)), zorder=2)
     top = int(np.argmax(path.heights))
-    t, loss = path.points[top], path.losses[top]
+    t, loss = path.points[top], losses[top]
     low, high = panel.get_ylim()
-    if path.barrier < 0.15 * (high - low):
+    if barrier < 0.15 * (high - low):
         return False
     panel.annotate(
         "",
         xy=(t, loss),
-        xytext=(t, loss - path.barrier),
+        xytext=(t, loss - barrier),
         arrowprops={"arrowstyle": "<|-|>", "color": colour, "lw": 1.3, "shrinkA": 0, "shrinkB": 3},
         zorder=4,
     )
     panel.text(
         t,
-        loss - 0.65 * path.barrier,  # low on the arrow, where a narrow hill leaves more room
-        f"barrier\n{path.barrier:.3g}",
+        loss - 0.65 * barrier,  # low on the arrow, where a narrow hill leaves more room
+        f"barrier\n{barrier:.3g}",
         ha="center",
         va="center",
         color=colour,

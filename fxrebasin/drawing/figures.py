@@ -1,4 +1,4 @@
-"""Write figures to files."""
+"""Figures of matplotlib, which is optional: made without pyplot, and written to files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,26 @@ _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """The same picture is the same file, whenever it is drawn."""
 
 
+def figure_type() -> type[Figure]:
+    """The class of figures that pyplot knows nothing of.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is missing, and how to get it.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "drawing needs matplotlib: pip install 'fxrebasin[plot]'", name="matplotlib"
+        ) from error
+    return Figure
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file that appears complete or not at all.
 
     Args:
-        figure: what :func:`draw_rows` returned.
+        figure: what :func:`fxrebasin.drawing.curves.draw_rows` returned.
         path: where to; the ending chooses the format.
 
     Raises:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from ..symmetry.flows import ancestors
-from .arrangement import Event
+from .arrangement import Event, ancestors
 from .scene import Box, Scene
 
 Point = tuple[float, float]
@@ -54,14 +53,14 @@ class _Crossing:
     rank: int
 
     def may_share(self, other: _Crossing) -> bool:
-        one, two = self.event.flow, other.event.flow
+        one, two = self.event, other.event
         apart = self.high < other.low or other.high < self.low
         return apart or {*one.reads} == {*two.reads} or {*one.writes} == {*two.writes}
 
 
 def lines(scene: Scene) -> Iterator[Line | Loop]:
     """All lines between the blocks of a row."""
-    events = [e for e in scene.events() if not e.flow.pinned_units]
+    events = [e for e in scene.events() if not e.pinned_units]
     for level in sorted({e.level for e in events}):
         for x, event in _side_by_side(scene, level, [e for e in events if e.level == level]):
             yield from _lines_of(scene, event, x)
@@ -71,11 +70,11 @@ def pinned_ends(scene: Scene) -> Iterator[tuple[list[Line], PinnedEnd]]:
     """What leads from pinned units and to them: one end for what meets the same blocks."""
     ends: dict[tuple[int, bool, tuple[str, ...]], list[Event]] = {}
     for event in scene.events():
-        if event.flow.pinned_units:
-            ends.setdefault((event.level, event.source, event.flow.blocks), []).append(event)
+        if event.pinned_units:
+            ends.setdefault((event.level, event.source, event.blocks), []).append(event)
     for events in ends.values():
         at, side, inner = _pinned_end(scene, events[0])
-        directed = all(event.flow.directed for event in events)
+        directed = all(event.directed for event in events)
         corner = at[0] if side in ("above", "below") else events[0].level * scene.style.column
         found = []
         for point in inner:
@@ -83,12 +82,12 @@ def pinned_ends(scene: Scene) -> Iterator[tuple[list[Line], PinnedEnd]]:
             if not events[0].source:
                 points = [*points[:0:-1], (at[0] - scene.style.marker, at[1])]
             found.append(Line(_without_repeats(points), arrow=directed))
-        yield found, PinnedEnd(at, tuple(dict.fromkeys(e.flow.pinned_units for e in events)), side)
+        yield found, PinnedEnd(at, tuple(dict.fromkeys(e.pinned_units for e in events)), side)
 
 
 def _pinned_end(scene: Scene, event: Event) -> tuple[Point, str, list[Point]]:
     """Where the end is, on which side of it there is room, and where it meets the blocks."""
-    names = sorted(event.flow.blocks, key=lambda name: scene.boxes[name].bottom)
+    names = sorted(event.blocks, key=lambda name: scene.boxes[name].bottom)
     boxes, spans = [scene.boxes[name] for name in names], scene.layout.spans
     x = event.level * scene.style.column
     reach, stub = scene.style.gutter * 0.9, scene.style.stub
@@ -125,18 +124,18 @@ def _side_by_side(scene: Scene, level: int, events: list[Event]) -> Iterator[tup
 
 
 def _crossing(scene: Scene, event: Event) -> _Crossing:
-    heights = [scene.boxes[name].middle for name in event.flow.blocks]
+    heights = [scene.boxes[name].middle for name in event.blocks]
     spans = scene.layout.spans
-    into_bar = any(spans[name][0] < event.level for name in event.flow.writes)
-    from_bar = any(spans[name][1] > event.level for name in event.flow.reads)
+    into_bar = any(spans[name][0] < event.level for name in event.writes)
+    from_bar = any(spans[name][1] > event.level for name in event.reads)
     return _Crossing(event, min(heights), max(heights), 0 if into_bar else 2 if from_bar else 1)
 
 
 def _lines_of(scene: Scene, event: Event, x: float) -> Iterator[Line | Loop]:
-    flow, spans = event.flow, scene.layout.spans
-    sources, targets = flow.reads, flow.writes
-    if not flow.directed:
-        sources, targets = flow.reads[:1], flow.reads[1:]
+    spans = scene.layout.spans
+    sources, targets = event.reads, event.writes
+    if not event.directed:
+        sources, targets = event.reads[:1], event.reads[1:]
     for source, target in product(sources, targets):
         one, two = scene.boxes[source], scene.boxes[target]
         if source == target:
@@ -152,13 +151,13 @@ def _lines_of(scene: Scene, event: Event, x: float) -> Iterator[Line | Loop]:
                 points += [(x, two.middle), (two.right, two.middle)]
             else:
                 points.append((x, two.bottom if up else two.top))
-            yield Line(_without_repeats(points), flow.directed, goes_on)
+            yield Line(_without_repeats(points), event.directed, goes_on)
 
 
 def _nested(scene: Scene, one: str, other: str) -> bool:
     """Is one of two blocks inside the other, so that a line between them says nothing?"""
-    symmetry = scene.layout.symmetry
-    return one in ancestors(symmetry, other) or other in ancestors(symmetry, one)
+    graph = scene.layout.graph
+    return one in ancestors(graph, other) or other in ancestors(graph, one)
 
 
 def _without_repeats(points: list[Point]) -> tuple[Point, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from ..symmetry.as_graph import short_labels
 from .arrangement import Event, Layout
 
 
@@ -19,8 +18,7 @@ class Names:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._labels = short_labels(layout.symmetry)
-        parts = [_module(event.flow.parameter) for event in layout.events]
+        parts = [_module(event.parameter) for event in layout.events]
         # A name keeps its last part, so that something is left of it.
         self._common = len(_common_start([p[:-1] for p in parts]))
         self._bands = self._band_per_level()
@@ -35,14 +33,14 @@ class Names:
 
     def of(self, name: str) -> str:
         """A block's name within its group; of a nested block, what writes it and what reads it."""
-        block = self.layout.symmetry.blocks[name]
-        if block.parent is not None:
-            written = [e for e in self.layout.events if name in e.flow.writes]
-            read = [e for e in self.layout.events if name in e.flow.reads]
+        block = self.layout.graph.nodes[name]
+        if block["parent"] is not None:
+            written = [e for e in self.layout.events if name in e.writes]
+            read = [e for e in self.layout.events if name in e.reads]
             ends = [", ".join(_own_names(events)) for events in (written, read)]
             if any(ends):
                 return " → ".join(end for end in ends if end)
-        parts = tuple(self._labels[name].split("."))
+        parts = tuple(block["label"].split("."))
         band = self._bands[min(self.layout.spans[name][0], len(self._bands) - 1)]
         shared = len(_common_start([parts[self._common :], band]))
         common = self._common if parts[: self._common] == self._prefix() else 0
@@ -50,7 +48,7 @@ class Names:
 
     def _prefix(self) -> tuple[str, ...]:
         for event in self.layout.events:
-            return _module(event.flow.parameter)[: self._common]
+            return _module(event.parameter)[: self._common]
         return ()
 
     def _band_per_level(self) -> list[tuple[str, ...]]:
@@ -58,8 +56,8 @@ class Names:
         spans = self.layout.spans
         found: dict[int, list[tuple[str, ...]]] = {}
         for event in self.layout.events:
-            if any(spans[name][0] == event.level for name in event.flow.writes):
-                band = _band(_module(event.flow.parameter)[self._common :])
+            if any(spans[name][0] == event.level for name in event.writes):
+                band = _band(_module(event.parameter)[self._common :])
                 found.setdefault(event.level, []).append(band)
         result: list[tuple[str, ...]] = []
         for level in range(max(self.layout.last_level, 1)):
@@ -95,7 +93,7 @@ def _own_names(events: list[Event]) -> list[str]:
     """The last part of each parameter's name that tells something."""
     found = []
     for event in events:
-        module, _, own = event.flow.parameter.rpartition(".")
+        module, _, own = event.parameter.rpartition(".")
         if own in ("weight", "bias"):
             own = module.rpartition(".")[2]
         found.append(own.removesuffix("_weight"))

@@ -1,4 +1,4 @@
-"""Draw the blocks of a symmetry, so that the architecture is seen.
+"""Draw blocks of units and what leads from one to another, so that the architecture is seen.
 
 Time runs from left to right. A hidden layer is a box; a residual stream is a bar along all layers
 that read and write it; blocks nested in another are drawn inside it. Arrows are the parameters
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..symmetry.group import Symmetry
-from .arrangement import Layout, arrange, cut_rows
-from .figures import save_figure
+import networkx as nx
+
+from .arrangement import Flow, Layout, arrange, cut_rows
+from .figures import figure_type, save_figure
 from .lines import Loop, lines, pinned_ends
 from .names import Names
 from .scene import COMFORTABLE, COMPACT, Scene
@@ -46,24 +47,30 @@ _ABOVE, _BELOW = 0.44, 0.22
 
 
 def plot_blocks(
-    symmetry: Symmetry, path: str | os.PathLike[str] | None = None, *, title: str | None = None
+    graph: nx.MultiDiGraph,
+    flows: Iterable[Flow],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    title: str = "",
 ) -> Figure:
-    """Draw the blocks of a symmetry, and write the drawing to a file.
+    """Draw blocks, and write the drawing to a file.
 
     Args:
-        symmetry: what :func:`fxrebasin.analyze` returned.
+        graph: its nodes are the blocks, with ``size``, ``count``, ``units``, ``parent`` and
+            ``label``.
+        flows: what leads from blocks to blocks.
         path: where to write the picture; the ending chooses the format (png, svg, pdf ...).
             It appears there complete or not at all.
-        title: a line above; the size of the group if not given.
+        title: a line above.
 
     Returns:
         The matplotlib figure. Neither pyplot nor any global setting is touched.
 
     Raises:
-        ModuleNotFoundError: matplotlib is missing (``pip install 'fxrebasin[demo]'``).
+        ModuleNotFoundError: matplotlib is missing (``pip install 'fxrebasin[plot]'``).
         InvalidArgumentError: the ending is unknown.
     """
-    figure = draw_blocks(symmetry, title=title)
+    figure = draw_blocks(graph, flows, title=title)
     if path is not None:
         from matplotlib import rc_context
 
@@ -72,9 +79,9 @@ def plot_blocks(
     return figure
 
 
-def svg_of_blocks(symmetry: Symmetry) -> str:
+def svg_of_blocks(graph: nx.MultiDiGraph, flows: Iterable[Flow]) -> str:
     """The drawing as an ``<svg>`` element with texts that can be searched; the same every time."""
-    figure = draw_blocks(symmetry, title="")
+    figure = draw_blocks(graph, flows)
     from matplotlib import rc_context
 
     buffer = io.StringIO()
@@ -85,34 +92,27 @@ def svg_of_blocks(symmetry: Symmetry) -> str:
     return start + rest.partition("</metadata>")[2]
 
 
-def draw_blocks(symmetry: Symmetry, *, title: str | None = None) -> Figure:
+def draw_blocks(graph: nx.MultiDiGraph, flows: Iterable[Flow], *, title: str = "") -> Figure:
     """The drawing as a figure that pyplot knows nothing of; see :func:`plot_blocks`.
 
-    >>> import torch, fxrebasin as fr
-    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    >>> len(draw_blocks(fr.analyze(net, args=(torch.zeros(1, 2),))).axes)
+    >>> graph = nx.MultiDiGraph()
+    >>> graph.add_node("hidden", size=8, count=1, units=8, parent=None, label="hidden")
+    >>> len(draw_blocks(graph, []).axes)
     1
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "drawing needs matplotlib: pip install 'fxrebasin[demo]'", name="matplotlib"
-        ) from error
-
-    layout = arrange(symmetry)
-    style = COMFORTABLE if len(symmetry) <= _MANY else COMPACT
+    new_figure = figure_type()
+    layout = arrange(graph, flows)
+    style = COMFORTABLE if len(graph) <= _MANY else COMPACT
     rows = cut_rows(layout, _LEVELS_PER_ROW[style])
     scenes = [Scene(layout, style, first, last) for first, last in rows]
     legend = _legend(layout)
     width = max([scene.right - scene.left for scene in scenes] + [_NARROWEST])
     foot = _FOOT * _legend_rows(legend, width)
-    title = _headline(symmetry) if title is None else title
     head = _HEAD if title else 0.0
     height = sum(_height_of(scene) for scene in scenes) + head + foot
-    figure = Figure(figsize=(width + 2 * _MARGIN, height + 2 * _MARGIN), dpi=150)
+    figure = new_figure(figsize=(width + 2 * _MARGIN, height + 2 * _MARGIN), dpi=150)
     _write_head(figure, title)
-    if not symmetry:
+    if not graph:
         figure.text(0.5, 0.5, "No units can move.", ha="center", va="center", color=FAINT)
     names = Names(layout)
     bottom = height + _MARGIN - head
@@ -144,13 +144,6 @@ def _write_head(figure: Figure, title: str) -> None:
         _MARGIN / width, 1 - _MARGIN / height, title, ha="left", va="top", color=INK, fontsize=10,
         fontweight="bold", parse_math=False,
     )  # fmt: skip
-
-
-def _headline(symmetry: Symmetry) -> str:
-    return (
-        f"{symmetry.block_count:,} blocks, {symmetry.movable_units:,} movable units, "
-        f"log order {symmetry.log_order:,.1f}"
-    )
 
 
 def _draw_row(panel: Axes, scene: Scene, names: Names) -> None:
@@ -191,9 +184,9 @@ def _draw_bands(panel: Axes, scene: Scene, names: Names) -> None:
 
 def _legend(layout: Layout) -> list[tuple[str, str, str]]:
     """Fill, rim and meaning of every kind of block that is there."""
-    found = {layout.kind(name) for name in layout.symmetry.blocks}
+    found = {layout.kind(name) for name in layout.graph}
     entries = [(*colours, _MEANING[kind]) for kind, colours in COLOURS.items() if kind in found]
-    if any(event.flow.pinned_units for event in layout.events):
+    if any(event.pinned_units for event in layout.events):
         entries.append((FAINT, FAINT, _MEANING["pinned"]))
     return entries
 

@@ -80,7 +80,7 @@ class Scene:
     height: float = 0.0
 
     def __post_init__(self) -> None:
-        self.largest = max((b.units for b in self.layout.symmetry), default=1)
+        self.largest = max(dict(self.layout.graph.nodes(data="units")).values(), default=1)
         self.height = self._place(self.layout.roots, 0.0, self.style.gap, 0)
 
     @property
@@ -107,7 +107,7 @@ class Scene:
         """Of a block; one with blocks inside is as high as they are together."""
         inside = [n for n in self.layout.children[name] if self.shows(n)]
         if not inside:
-            units = self.layout.symmetry.blocks[name].units
+            units = self.layout.graph.nodes[name]["units"]
             return self.style.lowest + self.style.growth * math.sqrt(units / self.largest)
         tracks = self._tracks(inside)
         return self.style.heading + sum(tracks.values()) + self.style.pad * len(tracks)

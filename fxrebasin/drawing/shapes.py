@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ..symmetry.flows import ancestors
+from .arrangement import ancestors
 from .lines import Line, Loop, PinnedEnd, Point
 from .names import Names
 from .scene import Box, Scene, Style
@@ -31,7 +31,7 @@ def draw_box(panel: Axes, scene: Scene, name: str, box: Box, names: Names) -> No
 
     style = scene.style
     fill, rim = COLOURS[scene.layout.kind(name)]
-    depth = len(ancestors(scene.layout.symmetry, name))
+    depth = len(ancestors(scene.layout.graph, name))
     corner = min(0.06, box.height / 3)
     patch = FancyBboxPatch(
         (box.left, box.bottom), box.width, box.height, zorder=2 + depth * 0.1,
@@ -47,8 +47,8 @@ def draw_box(panel: Axes, scene: Scene, name: str, box: Box, names: Names) -> No
 
 def _write_in_box(panel: Axes, scene: Scene, name: str, text: str, alpha: float) -> None:
     style, box = scene.style, scene.boxes[name]
-    block = scene.layout.symmetry.blocks[name]
-    size = f"{block.size:,}" + (f" {TIMES} {block.count:,}" if block.count > 1 else "")
+    block = scene.layout.graph.nodes[name]
+    size = f"{block['size']:,}" + (f" {TIMES} {block['count']:,}" if block["count"] > 1 else "")
     start, end = scene.layout.spans[name]
     bottom, left, right = box.bottom, max(box.left, scene.left), min(box.right, scene.right)
     if scene.layout.children[name]:

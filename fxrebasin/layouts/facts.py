@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from .ids import Ids
 from .layout import Parameter
 from .units import Units
 
@@ -24,8 +23,6 @@ class Propagation:
     """The outputs whose units may move, as if they were stored tensors."""
     sources: dict[str, str] = field(default_factory=dict)
     """Per node of the constraint graph's edges, the line of the user's source."""
-    units_of_block: dict[str, Ids] = field(default_factory=dict)
-    """Per block of the group that was built last, the units whose places it decides."""
     shapes_read: bool = False
     """Did an op run whose result has a shape that depends on values?"""
     values_read: dict[str, None] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .causes import PinKind
 from .ids import Ids, mix, sorted_set
 from .units import Units
 
@@ -50,7 +51,8 @@ def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
     if len(a) == na == nb:
         units.equate(a, b)
     elif not nest_pairs(units, a, b):
-        units.pin(np.concatenate([a, b]), "meets other units in no order that is understood")
+        text = "meets other units in no order that is understood"
+        units.pin(np.concatenate([a, b]), text, PinKind.MEETING)
 
 
 def nest_pairs(units: Units, a: Ids, b: Ids) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .adoption import resolve
+from .causes import PinKind
 from .coordinates import Shape, collapse, pad_dims, positional, varies_on
 from .ids import Hashes, Ids, mix
 from .layout import Layout
@@ -168,7 +169,7 @@ def _parents(units: Units, rows: Ids) -> Ids | None:
     units.label(parents, fixed)
     children, owner, counts = children[movable], owner[movable], counts[movable]
     if len(np.unique(children)) < len(children):
-        units.pin(children, "is summed over in windows that overlap")
+        units.pin(children, "is summed over in windows that overlap", PinKind.MEETING)
         return None
     units.contain(children, owner)
     units.label(children, mix(counts))
@@ -208,17 +209,32 @@ def _shrink(moved: torch.Tensor) -> Ids:
     return moved.contiguous().numpy()
 
 
-def pin(units: Units, x: Layout, reason: str, dims: tuple[int, ...] | None = None) -> Layout:
+def pin(
+    units: Units,
+    x: Layout,
+    reason: str,
+    dims: tuple[int, ...] | None = None,
+    *,
+    kind: PinKind = PinKind.RULE,
+    op: str = "",
+) -> Layout:
     """Forbid every unit that varies on ``dims`` (default: every unit) to move."""
     x = resolve(units, x)
     for coordinate in x.coordinates:
         if dims is None or set(varies_on(coordinate)) & set(dims):
-            units.pin(coordinate, reason)
+            units.pin(coordinate, reason, kind, op)
     return x
 
 
-def pinned(units: Units, shape: Shape, *operands: Layout, reason: str) -> Layout:
+def pinned(
+    units: Units,
+    shape: Shape,
+    *operands: Layout,
+    reason: str,
+    kind: PinKind = PinKind.RULE,
+    op: str = "",
+) -> Layout:
     """The result of an op that is not understood: operands pinned, every position told apart."""
     for x in operands:
-        pin(units, x, reason)
+        pin(units, x, reason, kind=kind, op=op)
     return Layout(shape, tuple(positional(units, shape)))

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from .causes import PinKind
 from .coordinates import along, positional, varies_on
 from .ids import Ids, mix, sorted_set
 from .layout import Layout
@@ -34,8 +35,8 @@ def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
         if overlap(x, y):
             beside = [p for p in pinned if overlap(p, x) or overlap(p, y)]
             if not is_closed_in_rows(units, x, y, beside, inside):
-                reason = "meets other units in some of the sums that it lies in, not in all"
-                units.pin(np.concatenate([x.ravel(), y.ravel()]), reason)
+                text = "meets other units in some of the sums that it lies in, not in all"
+                units.pin(np.concatenate([x.ravel(), y.ravel()]), text, PinKind.MEETING)
 
 
 def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:

@@ -20,6 +20,7 @@ from itertools import combinations
 
 import numpy as np
 
+from .causes import PinKind
 from .coordinates import collapse, tell_apart, varies_on
 from .ids import Hashes, Ids, mix, sorted_set
 from .layout import Layout
@@ -110,7 +111,8 @@ def partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> Non
         return
     alone = same[first.ravel()] == 1
     if alone.any():
-        units.pin(ids[alone], "meets a pinned position that no other unit meets")
+        text = "meets a pinned position that no other unit meets"
+        units.pin(ids[alone], text, PinKind.MEETING)
     units.label(ids, labels)
 
 

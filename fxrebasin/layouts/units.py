@@ -28,18 +28,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .causes import Cause, PinKind
 from .ids import Hashes, Ids, mix, sorted_set
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why units are pinned, and at which node of the graph that happened."""
-
-    node: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} (at {self.node})" if self.node else self.reason
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,10 @@ class Units:
     """Grows when units are equated: what was canonical before may not be canonical now."""
     pins: int = 0
     """Grows when units are pinned."""
-    causes: list[Cause] = field(default_factory=lambda: [Cause("", "")])
+    causes: list[Cause] = field(
+        default_factory=lambda: [Cause(PinKind.UNIQUE, "differs from every other unit")]
+    )
+    """Why units are pinned; the first, why one that nothing has pinned may still not move."""
     parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
     labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -94,7 +87,7 @@ class Units:
         self._positions: dict[int, Ids] = {}
         self._copies: dict[int, int] = {}
         self._known: set[int] = set()
-        self._pinned_family(1, "nothing is there")
+        self._pinned_family(1, Cause(PinKind.NOTHING, "nothing is there"))
 
     def fresh(self, n: int) -> Ids:
         """``n`` new movable units."""
@@ -109,9 +102,9 @@ class Units:
         self._root[ids] = ids
         return ids
 
-    def _pinned_family(self, n: int, reason: str) -> Ids:
+    def _pinned_family(self, n: int, cause: Cause) -> Ids:
         ids = self.fresh(n)
-        self._cause[ids] = self._cause_index(Cause("", reason))
+        self._cause[ids] = self._cause_index(cause)
         return ids
 
     def _cause_index(self, cause: Cause) -> int:
@@ -128,9 +121,8 @@ class Units:
         """Pinned units for the positions of an axis; the same ones for every tensor."""
         known = self._positions.get(axis, np.empty(0, dtype=np.int64))
         if len(known) < n:
-            more = self._pinned_family(
-                n - len(known), "is a fixed place: of an input, a kernel, a feature map"
-            )
+            text = "is a fixed place: of an input, a kernel, a feature map"
+            more = self._pinned_family(n - len(known), Cause(PinKind.FIXED_PLACE, text))
             known = self._positions[axis] = np.concatenate([known, more])
         return known[:n]
 
@@ -149,7 +141,8 @@ class Units:
         values, inverse = np.unique(self.member(ids), return_inverse=True)
         for value in values.tolist():
             if value not in self._copies:
-                self._copies[value] = int(self._pinned_family(1, "copy of a unit")[0])
+                copy = Cause(PinKind.COPY, "copy of a unit")
+                self._copies[value] = int(self._pinned_family(1, copy)[0])
         table = np.array([self._copies[value] for value in values.tolist()], dtype=np.int64)
         return table[inverse].reshape(ids.shape)
 
@@ -165,12 +158,13 @@ class Units:
         found: NDArray[np.int32] = self._cause[self._root[ids]]
         return found
 
-    def pin(self, ids: Ids, reason: str) -> None:
+    def pin(self, ids: Ids, text: str, kind: PinKind = PinKind.RULE, op: str = "") -> None:
+        """Forbid units to move; what :class:`Cause` says of them is kept with the site."""
         roots = np.unique(self._root[ids])
         roots = roots[self._cause[roots] == 0]
         if roots.size:
             self.pins += 1
-            self._cause[roots] = self._cause_index(Cause(self.site, reason))
+            self._cause[roots] = self._cause_index(Cause(kind, text, op, self.site))
 
     def equate(self, a: Ids, b: Ids) -> None:
         """Unite ``a[k]`` with ``b[k]``; a one-to-one relation between movable units."""

@@ -79,7 +79,7 @@ def coordinate_descent(
         raise InvalidArgumentError(
             "budget: a search for better optima descends, found max_sweeps=0; give at least 1"
         )
-    descent = Descent(objective, objective.symmetry.identity().indices)
+    descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
     before = descent.total
     schedule = Schedule(order, np.random.default_rng(seed), max_sweeps)
     history: list[float] = []

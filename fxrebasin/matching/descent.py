@@ -233,7 +233,7 @@ class Descent:
         """Per root of a tree, what the objective would lose if the tree alone went back to where
         it is in B."""
         result = {}
-        identity = self.symmetry.identity().indices
+        identity = Permutation.identity(self.symmetry).indices
         for k, tree in enumerate(self.trees):
             unmoved = {name: identity[name] for name in tree.names}
             cost = tree.costs[tree.root]

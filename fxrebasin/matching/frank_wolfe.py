@@ -61,7 +61,7 @@ def frank_wolfe(
             f"steps={steps}, max_rounds={max_rounds}, spread={spread}"
         )
     check_start(start, objective.symmetry)
-    descent = Descent(objective, objective.symmetry.identity().indices)
+    descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
     before = descent.total
     history: list[float] = []
     converged = False

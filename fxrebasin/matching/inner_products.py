@@ -143,8 +143,8 @@ class InnerProducts:
 
     def sources(self, indices: Mapping[str, Indices], term: int) -> Sources:
         """Where the entries of a term come from, a group of axes at a time."""
-        moves = self.terms[term].moves
-        return tuple(source_of(self.symmetry, indices, moves, group) for group in moves.groups)
+        blocks, moves = self.symmetry.blocks, self.terms[term].moves
+        return tuple(source_of(blocks, indices, moves, group) for group in moves.groups)
 
     def sources_after(
         self, names: Collection[str], indices: Mapping[str, Indices], sources: Sequence[Sources]
@@ -158,7 +158,7 @@ class InnerProducts:
                 groups = changed.setdefault(t, {})
                 if g not in groups:
                     groups[g] = sources[t][g].copy()
-                place_units(self.symmetry, indices, occurrence.segment, groups[g])
+                place_units(self.symmetry.blocks, indices, occurrence.segment, groups[g])
         return {
             t: tuple(groups.get(g, source) for g, source in enumerate(sources[t]))
             for t, groups in changed.items()
@@ -215,7 +215,7 @@ class InnerProducts:
             return segment.positions
         moves = self.terms[occurrence.term].moves
         group = moves.groups[occurrence.group]
-        source = source_of(self.symmetry, indices, moves, group, still=free)
+        source = source_of(self.symmetry.blocks, indices, moves, group, still=free)
         moved: Indices = source[segment.positions]
         return moved
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ..symmetry.permutation import Permutation
 from .descent import Descent
 from .inner_products import Indices
 from .relaxed import maximise_relaxed
@@ -82,8 +83,8 @@ def restart(
 ) -> None:
     """A random permutation, every block its own."""
     seed = int(generator.integers(2**63))
-    sample = descent.symmetry.sample(torch.Generator().manual_seed(seed))
-    descent.move_to(sample.indices)
+    drawn = Permutation.random(descent.symmetry, torch.Generator().manual_seed(seed))
+    descent.move_to(drawn.indices)
 
 
 def compare_signatures(

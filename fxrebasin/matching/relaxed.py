@@ -156,7 +156,7 @@ class Relaxed:
         moved, moves = self.objective.terms[t].b, self.objective.terms[t].moves
         for g, group in enumerate(moves.groups):
             source = source_of(
-                self.objective.symmetry, self.indices, moves, group, still=self.names
+                self.objective.symmetry.blocks, self.indices, moves, group, still=self.names
             )
             moved = select(moved, g, source)
             for segment in group.segments:

@@ -63,7 +63,7 @@ class TreeSolver:
             block = self.blocks[name]
             q, n = block.count, block.size
             assert block.parent is not None
-            parents = flat_indices(self.objective.symmetry, self.indices, block.parent)
+            parents = flat_indices(self.objective.symmetry.blocks, self.indices, block.parent)
             above = torch.from_numpy(parents)
             pairs = torch.arange(q), above
             gains = self.tree.costs[name].matrix.reshape(q, n, q, n)[pairs[0], :, pairs[1]]

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..drawing.curves import Row, draw_rows
+from ..drawing.figures import save_figure
 from ..errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -173,12 +175,9 @@ class Path:
             The matplotlib figure. Neither pyplot nor any global setting is touched.
 
         Raises:
-            ModuleNotFoundError: matplotlib is missing (``pip install 'fxrebasin[demo]'``).
+            ModuleNotFoundError: matplotlib is missing (``pip install 'fxrebasin[plot]'``).
             InvalidArgumentError: there are not as many labels as paths, or the ending is unknown.
         """
-        from ..drawing.curves import Row, draw_rows
-        from ..drawing.figures import save_figure
-
         paths = (self,) if compare is None else (self, compare)
         if labels is None:
             labels = ("",) if compare is None else ("before", "after")

@@ -87,7 +87,7 @@ def activations(
     found = propagate(
         probe, model_b, args, given, rules=book, constraints=constraints, free_outputs=free
     )
-    described = build_symmetry(found)
+    described = build_symmetry(found).symmetry
     common = _common_blocks(described, symmetry)
     terms = []
     for name, output in zip(names, described.outputs, strict=True):

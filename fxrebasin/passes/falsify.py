@@ -76,9 +76,11 @@ class Falsify(PassBase):
             if attempt == ROUNDS:
                 blocks = list(state.symmetry)
             refuted += [block.name for block in blocks]
-            pin_blocks(found, [block.name for block in blocks])
+            assert state.refinement is not None
+            pin_blocks(found.units, state.refinement, [block.name for block in blocks])
+            state.refinement = build_symmetry(found)
             state.symmetry = replace(
-                build_symmetry(found),
+                state.refinement.symmetry,
                 front_end=state.symmetry.front_end,
                 notes=state.symmetry.notes,
             )

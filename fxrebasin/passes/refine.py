@@ -8,6 +8,7 @@ from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from ..refinement.build import build_symmetry
+from ..symmetry.contract import check
 from .state import state_of
 
 
@@ -17,7 +18,7 @@ class Refine(PassBase):
     Takes: a module whose units were propagated.
     Gives: the same module; its ``Symmetry`` in its state.
     Requires: ``Propagate``.
-    Ensures: every parameter is a union of complete products of blocks.
+    Ensures: every parameter is a union of complete products of blocks, parents before children.
     Cost: proportional to the number of units and constraints; a fraction of a second.
 
     >>> import torch
@@ -35,10 +36,13 @@ class Refine(PassBase):
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module, "propagation")
         assert state.propagation is not None
-        found = build_symmetry(state.propagation)
+        state.refinement = build_symmetry(state.propagation)
+        found = state.refinement.symmetry
         notes = (*state.notes, *found.notes)
         state.symmetry = replace(found, front_end=state.front_end, notes=notes)
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "symmetry")
+        state = state_of(graph_module, "symmetry")
+        assert state.symmetry is not None
+        check(state.symmetry)

@@ -11,6 +11,7 @@ from ..errors import PassOrderError
 from ..layouts.facts import Propagation
 from ..matching.alignment import Alignment
 from ..models.rebased import META
+from ..refinement.build import Refinement
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
 from ..tracing.eager import EagerModule
@@ -29,6 +30,7 @@ class State:
     rules: RuleBook = field(default_factory=RuleBook)
     emitted: bool = False
     propagation: Propagation | None = None
+    refinement: Refinement | None = None
     symmetry: Symmetry | None = None
     alignment: Alignment | None = None
     verification: Verification | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidArgumentError
 from ..layouts.adoption import resolve
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import varies_on
 from ..layouts.facts import Propagation
 from ..layouts.ids import Ids
@@ -71,7 +72,8 @@ def impose(constraints: Sequence[Constraint], found: Propagation) -> None:
             parameter, dim = _axis(found, constraint.axis)
             for coordinate in _coordinates(found.units, parameter):
                 if dim in varies_on(coordinate):
-                    found.units.pin(coordinate, f"pinned by the user: {parameter.name}, {dim}")
+                    text = f"pinned by the user: {parameter.name}, {dim}"
+                    found.units.pin(coordinate, text, PinKind.CONSTRAINT)
         else:
             _tie(found, constraint)
 

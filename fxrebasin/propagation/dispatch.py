@@ -18,6 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ..errors import FxrebasinError, RuleError
 from ..layouts.adoption import resolve
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import positional
 from ..layouts.facts import Propagation
 from ..layouts.layout import Layout, Parameter
@@ -113,7 +114,8 @@ class LayoutMode(TorchDispatchMode):
                 output.coordinates = list(x.coordinates)
                 self.found.outputs.append(output)
             else:
-                pin(self.found.units, layout, "is an output of the model")
+                text = "is an output of the model"
+                pin(self.found.units, layout, text, kind=PinKind.OUTPUT)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -196,7 +198,8 @@ class LayoutMode(TorchDispatchMode):
         units = self.found.units
         if not self.storages.write(written, layout, before):
             for x in (before, layout):
-                pin(units, x, f"{op} writes where it cannot be followed")
+                text = f"{op} writes where it cannot be followed"
+                pin(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
             root = self.storages.root(written)
             whole = tuple(root.shape)
             self.storages.put(root, Layout(whole, tuple(positional(units, whole))))
@@ -210,7 +213,8 @@ class LayoutMode(TorchDispatchMode):
         units, shape = self.found.units, tuple(written.shape)
         for x in tree_leaves((args, kwargs)):
             if isinstance(x, Layout):
-                pin(units, x, f"{op} writes what it makes of it to another tensor")
+                text = f"{op} writes what it makes of it to another tensor"
+                pin(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
         self._write(written, before, Layout(shape, tuple(positional(units, shape))), op)
 
     def _pin_unused(self, written: torch.Tensor, before: Layout) -> None:
@@ -229,7 +233,7 @@ class LayoutMode(TorchDispatchMode):
         )
         for ids in overwritten:
             gone = ids[~np.isin(units.find(ids), left)]
-            units.pin(gone, "is overwritten before it is used")
+            units.pin(gone, "is overwritten before it is used", PinKind.UNUSED)
 
     def _apply(self, call: Call, rule: Rule | None, args: Any, kwargs: Any) -> list[Layout]:
         operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
@@ -238,11 +242,13 @@ class LayoutMode(TorchDispatchMode):
             if call.shapes:
                 self.found.unknown_ops[call.op] += 1
             for x in operands:
-                pin(self.found.units, x, f"{call.op} is not understood")
+                text = f"{call.op} is not understood"
+                pin(self.found.units, x, text, kind=PinKind.UNKNOWN_OP, op=call.op)
             return list(call.pinned())
         if self._runs_on_nothing(call, operands):
             for x in operands:
-                pin(self.found.units, x, "meets a tensor that is empty on the example inputs")
+                text = "meets a tensor that is empty on the example inputs"
+                pin(self.found.units, x, text, kind=PinKind.EMPTY, op=call.op)
             return list(call.pinned())
         try:
             found = rule(call, *args, **kwargs)

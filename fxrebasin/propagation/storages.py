@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import Shape, along, collapse, positional, varies_on
 from ..layouts.ids import NOWHERE, Ids, mix
 from ..layouts.layout import Layout
@@ -87,7 +88,8 @@ class Storages:
         if index is not None:
             return gather(layout, index, place[1])
         for c in layout.coordinates:
-            self._units.pin(c, "is seen through a view that cannot be followed")
+            text = "is seen through a view that cannot be followed"
+            self._units.pin(c, text, PinKind.UNFOLLOWED)
         return Layout(place[1], tuple(positional(self._units, place[1])))
 
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:

@@ -22,7 +22,6 @@ class RawBlock:
     size: int
     count: int
     parent: RawBlock | None
-    name: str = ""
 
     def ancestors(self) -> list[RawBlock]:
         """From the outermost to the block itself."""

@@ -14,12 +14,14 @@ the group, a permutation drawn at random lies outside of it with a probability o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..layouts.causes import PinKind
 from ..layouts.ids import Hashes, Ids, mix
 from ..layouts.layout import Parameter
 from ..layouts.units import Claim, Units
@@ -37,12 +39,18 @@ Failure = tuple[str, Ids]
 """The node at which it shows that a permutation is wrong, and units that it moves wrongly."""
 
 
-def refute(units: Units, classes: Classes, parameters: list[Parameter], symmetry: Symmetry) -> bool:
+def refute(
+    units: Units,
+    classes: Classes,
+    parameters: list[Parameter],
+    symmetry: Symmetry,
+    names: Mapping[RawBlock, str],
+) -> bool:
     """Try permutations of the blocks. If one is wrong, forbid the like of it and say so."""
-    trials = _Trials(units, classes, parameters, symmetry)
+    trials = _Trials(units, classes, parameters, symmetry, names)
     generator = torch.Generator().manual_seed(0)
     for k in range(SAMPLES if symmetry.blocks else 0):
-        permutation = symmetry.sample(generator)
+        permutation = Permutation.random(symmetry, generator)
         found = trials.failures(permutation, k < SAMPLES_OF_PARAMETERS)
         if found:
             _forbid(units, classes, trials, permutation, found)
@@ -63,12 +71,13 @@ def _forbid(
     wrong = np.concatenate([ids for _, ids in found])
     involved = [c for c in classes.classes if np.isin(c.units, wrong).any()]
     suspects = {b: None for c in involved for block, _ in c.atoms for b in block.ancestors()}
-    alone = permutation.symmetry.identity().indices
+    alone = Permutation.identity(permutation.symmetry).indices
     facts = units.pins + len(units.labels)
     for block in suspects:
-        if block.name not in alone:
+        name = trials.blocks.get(block)
+        if name is None:
             continue
-        only = {**alone, block.name: permutation.indices[block.name]}
+        only = {**alone, name: permutation.indices[name]}
         failures = trials.failures(Permutation(permutation.symmetry, only), True)
         if failures and block.parent:
             for c in classes.classes:
@@ -82,15 +91,21 @@ def _forbid(
 
 def _pin(units: Units, failures: list[Failure]) -> None:
     for units.site, ids in failures:
-        units.pin(ids, "would have to move otherwise than its neighbours allow")
+        units.pin(ids, "would have to move otherwise than its neighbours allow", PinKind.CLAIM)
 
 
 class _Trials:
     """Everything that a permutation is held against."""
 
     def __init__(
-        self, units: Units, classes: Classes, parameters: list[Parameter], symmetry: Symmetry
+        self,
+        units: Units,
+        classes: Classes,
+        parameters: list[Parameter],
+        symmetry: Symmetry,
+        blocks: Mapping[RawBlock, str],
     ) -> None:
+        self.blocks = blocks
         self.units = units
         self.classes = classes
         described = (*symmetry.parameters, *symmetry.outputs)
@@ -99,7 +114,7 @@ class _Trials:
         self.tables = [_Table(claim, self.names) for claim in units.claims]
 
     def failures(self, permutation: Permutation, with_parameters: bool) -> list[Failure]:
-        sources = source_units(self.units, self.classes, permutation)
+        sources = source_units(self.units, self.classes, permutation, self.blocks)
         names = _names(self.units, sources)
         found = [failure for table in self.tables for failure in table.failures(names)]
         if with_parameters:
@@ -119,16 +134,17 @@ class _Trials:
         return at_fault if at_fault.size else roots[~self.units.is_pinned(roots)]
 
 
-def source_units(units: Units, classes: Classes, permutation: Permutation) -> Ids:
+def source_units(
+    units: Units, classes: Classes, permutation: Permutation, names: Mapping[RawBlock, str]
+) -> Ids:
     """Per unit that stands for a class, the one that takes its place."""
     sources = np.arange(units.count, dtype=np.int64)
     flat: dict[RawBlock, Indices] = {}
     for found in classes.classes:
         for block, _ in found.atoms:
             if block not in flat:
-                named = block.name in permutation.indices
                 stay = np.arange(block.size * block.count)
-                flat[block] = permutation.flat(block.name) if named else stay
+                flat[block] = permutation.flat(names[block]) if block in names else stay
         if found.atoms:
             place = _places(found, [index for _, index in found.atoms])
             source = _places(found, [flat[block][index] for block, index in found.atoms])
@@ -215,8 +231,8 @@ def _misplaced(
 ) -> list[Failure]:
     """Units of entries that come to places of other units than they should."""
     found = []
-    symmetry, indices = permutation.symmetry, permutation.indices
-    taken = [(g.axes, source_of(symmetry, indices, described, g)) for g in described.groups]
+    blocks, indices = permutation.symmetry.blocks, permutation.indices
+    taken = [(g.axes, source_of(blocks, indices, described, g)) for g in described.groups]
     for coordinate in parameter.named():
         moved = coordinate
         for axes, source in taken:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..layouts.causes import PinKind
 from ..layouts.ids import mix
 from ..layouts.layout import Parameter
 from ..layouts.units import Units
@@ -33,7 +34,8 @@ def refine_units(units: Units, parameters: list[Parameter]) -> Classes:
         classes, ambiguous = build_classes(units, edges, colours)
         if ambiguous.size == 0:
             return classes
-        units.pin(ambiguous, "is exchangeable in a way that blocks cannot express")
+        text = "is exchangeable in a way that blocks cannot express"
+        units.pin(ambiguous, text, PinKind.INEXPRESSIBLE)
 
 
 def label_occurrences(units: Units, parameters: list[Parameter]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from ..layouts.causes import PinKind
 from ..layouts.ids import Hashes, Ids, mix
 from ..layouts.pairs import nest_pairs
 from ..layouts.units import Units
@@ -64,13 +65,14 @@ def _without_cycles(units: Units, edges: Edges) -> Edges:
     ones = np.ones(len(edges.child), dtype=np.int8)
     graph = coo_array((ones, (edges.child, edges.parent)), (units.count, units.count))
     _, component = connected_components(graph, connection="strong")
-    units.pin(edges.child[component[edges.child] == component[edges.parent]], "lies inside itself")
+    inside_itself = edges.child[component[edges.child] == component[edges.parent]]
+    units.pin(inside_itself, "lies inside itself", PinKind.NESTING)
     while True:
         still = units.is_pinned(edges.child)
         above = edges.parent[still & ~units.is_pinned(edges.parent)]
         if not above.size:
             return Edges(edges.child[~still], edges.parent[~still], edges.role[~still])
-        units.pin(above, "holds a unit that is pinned")
+        units.pin(above, "holds a unit that is pinned", PinKind.NESTING)
 
 
 def _relate_parents(units: Units, edges: Edges) -> None:
@@ -121,7 +123,8 @@ def _unite_twins(units: Units, edges: Edges) -> None:
         here = twins[(pairs[0] == r1) & (pairs[1] == r2)]
         a, b = units.find(parent[first[here]]), units.find(parent[here])
         pinned = units.is_pinned(a) | units.is_pinned(b)
-        units.pin(np.concatenate([a[pinned], b[pinned]]), "has the same units as a pinned unit")
+        same = np.concatenate([a[pinned], b[pinned]])
+        units.pin(same, "has the same units as a pinned unit", PinKind.NESTING)
         if len(np.unique(a)) == len(a) == len(np.unique(b)):
             units.equate(a[~pinned], b[~pinned])
 

@@ -15,6 +15,7 @@ import torch
 from ..errors import InvalidArgumentError, RuleError
 from ..layouts import primitives
 from ..layouts.adoption import resolve
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import Shape
 from ..layouts.layout import Layout
 from ..layouts.units import Units
@@ -91,13 +92,15 @@ class Call:
 
     def pin(self, x: Layout, reason: str, dims: Sequence[int] | None = None) -> Layout:
         dims = None if dims is None else tuple(d % x.ndim for d in dims)
-        return primitives.pin(self.units, x, reason, dims)
+        return primitives.pin(self.units, x, reason, dims, op=self.op)
 
     def pinned(self, *operands: Layout, reason: str | None = None) -> tuple[Layout, ...]:
         """The results of an op that is not understood."""
+        kind = PinKind.RULE if reason else PinKind.UNKNOWN_OP
         reason = reason or f"{self.op} is not understood"
         return tuple(
-            primitives.pinned(self.units, shape, *operands, reason=reason) for shape in self.shapes
+            primitives.pinned(self.units, shape, *operands, reason=reason, kind=kind, op=self.op)
+            for shape in self.shapes
         )
 
 

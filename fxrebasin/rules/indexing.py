@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..layouts.adoption import resolve
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import Shape, collapse, positional, varies_on
 from ..layouts.ids import Ids
 from ..layouts.layout import Layout
@@ -145,7 +146,8 @@ def _without_the_rest(call: Call, x: Layout, chosen: Layout) -> Layout:
         for c in resolve(units, x).coordinates:
             ids = np.unique(units.find(c))
             if np.isin(ids, used).any():
-                units.pin(ids[~np.isin(ids, used)], "is not used by the example inputs")
+                text = "is not used by the example inputs"
+                units.pin(ids[~np.isin(ids, used)], text, PinKind.UNUSED)
     return chosen
 
 

@@ -1,4 +1,8 @@
-"""How permutations act on axes of tensors."""
+"""How permutations act on axes of tensors: the one place where their indices are worked out.
+
+The indices of a block have one row per unit of its parent, as in
+:class:`~fxrebasin.Permutation`. All that is needed to read them are the blocks by name.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .group import Symmetry
-from .parts import AxisGroup, ParameterSymmetry, Segment
+from .parts import AxisGroup, Block, ParameterSymmetry, Segment
 
 Indices = NDArray[np.int64]
 
 
-def flat_indices(symmetry: Symmetry, indices: Mapping[str, Indices], name: str) -> Indices:
+def flat_indices(blocks: Mapping[str, Block], indices: Mapping[str, Indices], name: str) -> Indices:
     """Per unit of a block, counted over all parents, the unit that takes its place."""
-    block = symmetry.blocks[name]
+    block = blocks[name]
     above = np.zeros(1, dtype=np.int64)
     if block.parent is not None:
-        above = flat_indices(symmetry, indices, block.parent)
+        above = flat_indices(blocks, indices, block.parent)
     result: Indices = (above[:, None] * block.size + indices[name]).ravel()
     return result
 
@@ -36,7 +39,7 @@ def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.
 
 
 def source_of(
-    symmetry: Symmetry,
+    blocks: Mapping[str, Block],
     indices: Mapping[str, Indices],
     parameter: ParameterSymmetry,
     group: AxisGroup,
@@ -49,32 +52,33 @@ def source_of(
     source = np.arange(prod(parameter.shape[a] for a in group.axes), dtype=np.int64)
     for segment in group.segments:
         if segment.blocks:
-            place_units(symmetry, indices, segment, source, still)
+            place_units(blocks, indices, segment, source, still)
     return source
 
 
 def place_units(
-    symmetry: Symmetry,
+    blocks: Mapping[str, Block],
     indices: Mapping[str, Indices],
     segment: Segment,
     source: Indices,
     still: Collection[str] = (),
 ) -> None:
     """Write into ``source``, as in :func:`source_of`, what comes to the positions of a segment."""
-    source[segment.positions] = segment.positions[
-        _permuted_index(symmetry, indices, segment, still)
-    ]
+    source[segment.positions] = segment.positions[_permuted_index(blocks, indices, segment, still)]
 
 
 def _permuted_index(
-    symmetry: Symmetry, indices: Mapping[str, Indices], segment: Segment, still: Collection[str]
+    blocks: Mapping[str, Block],
+    indices: Mapping[str, Indices],
+    segment: Segment,
+    still: Collection[str],
 ) -> tuple[Indices, ...]:
     """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
     ndim = segment.positions.ndim
     rows: list[Indices] = []
     index: list[Indices] = []
     for d, name in enumerate(segment.blocks):
-        block = symmetry.blocks[name]
+        block = blocks[name]
         place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
         above = segment.parents[d]
         row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)

@@ -28,17 +28,16 @@ from the block that is named first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations, product
 
 import networkx as nx
 
 from .flows import Flow, ancestors, flows
-from .group import Symmetry
-from .parts import AxisGroup, ParameterSymmetry
+from .parts import AxisGroup, Block, Group, ParameterSymmetry
 
 
-def block_graph(symmetry: Symmetry) -> nx.MultiDiGraph:
+def block_graph(symmetry: Group) -> nx.MultiDiGraph:
     """The graph of a symmetry's blocks.
 
     >>> import torch, fxrebasin as fr
@@ -53,8 +52,8 @@ def block_graph(symmetry: Symmetry) -> nx.MultiDiGraph:
     ('3.weight',)
     """
     graph = nx.MultiDiGraph()
-    labels = short_labels(symmetry)
-    for block in symmetry:
+    labels = short_labels(symmetry.blocks)
+    for block in symmetry.blocks.values():
         graph.add_node(
             block.name,
             size=block.size,
@@ -69,40 +68,41 @@ def block_graph(symmetry: Symmetry) -> nx.MultiDiGraph:
             from_pinned=(),
             to_pinned=(),
         )
-    for block in symmetry:
+    for block in symmetry.blocks.values():
         if block.parent is not None:
             graph.add_edge(block.parent, block.name, "nested", kind="nested")
-    found = {flow.parameter: flow for flow in flows(symmetry)}
-    for flow in flows(symmetry):
+    directions = flows(symmetry)
+    for flow in directions:
         _name_pinned_ends(graph, flow)
+    found = {flow.parameter: flow for flow in directions}
     for parameter in symmetry.parameters:
-        _share(graph, symmetry, parameter, found.get(parameter.name))
+        _share(graph, symmetry.blocks, parameter, found.get(parameter.name))
     return graph
 
 
-def short_labels(symmetry: Symmetry) -> dict[str, str]:
+def short_labels(blocks: Mapping[str, Block]) -> dict[str, str]:
     """A readable name for every block, unique among those with the same parent.
 
     That is the first module that the block lies in; or else its first parameter, or the module
     with a number.
 
-    >>> from fxrebasin import Block, Symmetry
+    >>> from fxrebasin import Block
     >>> names = ["embed.weight[1]", "rnn.weight_ih_l0[0]", "rnn.weight_ih_l1[0]"]
     >>> names += ["conv.weight[0]", "conv.weight[0]#2"]
-    >>> [*short_labels(Symmetry({name: Block(name, 2) for name in names}, ())).values()]
+    >>> [*short_labels({name: Block(name, 2) for name in names}).values()]
     ['embed', 'rnn.weight_ih_l0', 'rnn.weight_ih_l1', 'conv#1', 'conv#2']
     """
     choices = {}
-    for block in symmetry:
-        axis, _, number = block.name.partition("#")
+    for full in blocks:
+        axis, _, number = full.partition("#")
         parameter = axis.rpartition("[")[0]
         module = parameter.rpartition(".")[0] or parameter
-        choices[block.name] = (module, parameter, f"{module}#{number or 1}", block.name)
+        choices[full] = (module, parameter, f"{module}#{number or 1}", full)
     result: dict[str, str] = {}
     for level in range(4):
-        taken = Counter((symmetry.blocks[name].parent, c[level]) for name, c in choices.items())
+        taken = Counter((blocks[name].parent, c[level]) for name, c in choices.items())
         for name, choice in choices.items():
-            if taken[symmetry.blocks[name].parent, choice[level]] == 1:
+            if taken[blocks[name].parent, choice[level]] == 1:
                 result.setdefault(name, choice[level])
     return result
 
@@ -115,7 +115,10 @@ def _name_pinned_ends(graph: nx.MultiDiGraph, flow: Flow) -> None:
 
 
 def _share(
-    graph: nx.MultiDiGraph, symmetry: Symmetry, parameter: ParameterSymmetry, flow: Flow | None
+    graph: nx.MultiDiGraph,
+    blocks: Mapping[str, Block],
+    parameter: ParameterSymmetry,
+    flow: Flow | None,
 ) -> None:
     """Count a parameter at the blocks that it only moves with, or on the edges between blocks."""
     if flow is None:
@@ -125,7 +128,7 @@ def _share(
     if parameter.is_buffer:
         return
     reads, writes = (flow.reads, flow.writes) if flow else ((), ())
-    for one, other in _moved_together(symmetry, parameter):
+    for one, other in _moved_together(blocks, parameter):
         directed = True
         if other in reads and one in writes:
             one, other = other, one
@@ -138,7 +141,9 @@ def _share(
         edge["directed"] |= directed
 
 
-def _moved_together(symmetry: Symmetry, parameter: ParameterSymmetry) -> Iterator[tuple[str, str]]:
+def _moved_together(
+    blocks: Mapping[str, Block], parameter: ParameterSymmetry
+) -> Iterator[tuple[str, str]]:
     """Pairs of blocks that some entry of a parameter moves with, the earlier axis first."""
     for group, further in combinations(parameter.groups, 2):
         yield from product(_names(group), _names(further))
@@ -146,7 +151,7 @@ def _moved_together(symmetry: Symmetry, parameter: ParameterSymmetry) -> Iterato
     for group in parameter.groups:
         for segment in group.segments:
             for one, other in combinations(segment.blocks, 2):
-                nested = one in ancestors(symmetry, other) or other in ancestors(symmetry, one)
+                nested = one in ancestors(blocks, other) or other in ancestors(blocks, one)
                 if not nested and (one, other) not in seen:
                     seen.add((one, other))
                     yield one, other

@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .group import Symmetry
-from .parts import AxisGroup, Block, ParameterSymmetry, Pinned, Segment
+from ..drawing.plot import svg_of_blocks
+from .as_graph import block_graph
+from .flows import flows
+from .parts import AxisGroup, Block, Group, ParameterSymmetry, Pinned, Segment, cost_of_op
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _FOLD = 4
@@ -48,7 +50,7 @@ p.note { color: var(--faint); }
 """.strip()
 
 
-def html_report(symmetry: Symmetry, *, title: str | None = None) -> str:
+def html_report(symmetry: Group, *, title: str | None = None) -> str:
     """A page about a symmetry, as HTML text.
 
     >>> import torch, fxrebasin as fr
@@ -84,7 +86,7 @@ def html_report(symmetry: Symmetry, *, title: str | None = None) -> str:
     )
 
 
-def _numbers(symmetry: Symmetry) -> str:
+def _numbers(symmetry: Group) -> str:
     entries = {
         "blocks": f"{symmetry.block_count:,}",
         "movable units": f"{symmetry.movable_units:,}",
@@ -104,11 +106,9 @@ def _power_of_ten(log_order: float) -> str:
     return f"about 10<sup>{log_order / math.log(10):,.0f}</sup>"
 
 
-def _drawing(symmetry: Symmetry) -> str:
-    from ..drawing.plot import svg_of_blocks
-
+def _drawing(symmetry: Group) -> str:
     try:
-        drawing = svg_of_blocks(symmetry)
+        drawing = svg_of_blocks(block_graph(symmetry), flows(symmetry))
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -116,8 +116,8 @@ def _drawing(symmetry: Symmetry) -> str:
     return f'<div class="drawing" role="img" aria-label="The blocks as a graph">{drawing}</div>'
 
 
-def _blocks(symmetry: Symmetry) -> str:
-    if not symmetry:
+def _blocks(symmetry: Group) -> str:
+    if not symmetry.blocks:
         return '<p class="note">No units can move.</p>'
 
     def row(block: Block) -> tuple[str, ...]:
@@ -132,16 +132,16 @@ def _blocks(symmetry: Symmetry) -> str:
         )
 
     head = ("block", "#size", "#times", "nested in", "#log order", "moves")
-    return _table(head, [row(block) for block in symmetry])
+    return _table(head, [row(block) for block in symmetry.blocks.values()])
 
 
-def _outputs(symmetry: Symmetry) -> str:
+def _outputs(symmetry: Group) -> str:
     if not any(output.groups for output in symmetry.outputs):
         return '<p class="note">They stay as they are.</p>'
     return _tensors(symmetry, symmetry.outputs)
 
 
-def _tensors(symmetry: Symmetry, tensors: Sequence[ParameterSymmetry]) -> str:
+def _tensors(symmetry: Group, tensors: Sequence[ParameterSymmetry]) -> str:
     def row(parameter: ParameterSymmetry) -> tuple[str, ...]:
         names = "<br>".join(f"<code>{escape(name)}</code>" for name in parameter.names)
         shape = f" {_TIMES} ".join(str(n) for n in parameter.shape) or "scalar"
@@ -152,14 +152,14 @@ def _tensors(symmetry: Symmetry, tensors: Sequence[ParameterSymmetry]) -> str:
     return _behind(table, f"{len(tensors):,} tensors", len(tensors))
 
 
-def _group(symmetry: Symmetry, group: AxisGroup) -> str:
+def _group(symmetry: Group, group: AxisGroup) -> str:
     axes = " and ".join(str(axis) for axis in group.axes)
     parts = [_segment(symmetry, segment) for segment in group.segments]
     start = f"axis {axes}: " if len(group.axes) == 1 else f"axes {axes}, jointly: "
     return start + (_folded(parts, "segments") if len(parts) > 1 else "".join(parts))
 
 
-def _segment(symmetry: Symmetry, segment: Segment) -> str:
+def _segment(symmetry: Group, segment: Segment) -> str:
     """The product of blocks that a segment is, with its copies."""
     if not segment.blocks:
         return f"{segment.positions.size:,} pinned"
@@ -185,12 +185,12 @@ def _pins(pinned: Sequence[Pinned]) -> str:
     return _table(("each of these", "#units", "#axes", "where"), rows)
 
 
-def _unknown_ops(symmetry: Symmetry) -> str:
+def _unknown_ops(symmetry: Group) -> str:
     if not symmetry.unknown_ops:
         return '<p class="note">None: every op has a rule.</p>'
     rows = []
     for op, times in symmetry.unknown_ops.items():
-        cost = sum(p.units for p in symmetry.pinned if p.reason.startswith(f"{op} "))
+        cost = cost_of_op(symmetry, op)
         rows.append((f"<code>{escape(op)}</code>", f"{times:,}", f"{cost:,}"))
     return _table(("op", "#times", "#units of parameters pinned by it"), rows)
 

@@ -1,28 +1,46 @@
-"""Symmetry groups as JSON text."""
+"""Symmetry groups as JSON text.
+
+The text has all of a group but the evidence that explanations are given from.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import FileFormatError
-from .group import Symmetry
-from .parts import AxisGroup, Block, ParameterSymmetry, Pinned, Segment
+from ..layouts.causes import PinKind
+from .parts import AxisGroup, Block, Group, ParameterSymmetry, Pinned, Segment
 
-FORMAT = "fxrebasin.symmetry.group/1"
+FORMAT = "fxrebasin.symmetry/2"
+_BEFORE_KINDS = "fxrebasin.symmetry/1"
+"""Says why units are pinned in a sentence only; still read."""
 
 
-def dumps(symmetry: Symmetry, *, indent: int | None = None) -> str:
-    """Everything but the evidence that explanations are given from."""
+class Content(NamedTuple):
+    """What a symmetry is made from; the names are those of its fields."""
+
+    blocks: Mapping[str, Block]
+    parameters: tuple[ParameterSymmetry, ...]
+    pinned: tuple[Pinned, ...]
+    unknown_ops: Mapping[str, int]
+    outputs: tuple[ParameterSymmetry, ...]
+    front_end: str
+    notes: tuple[str, ...]
+
+
+def dumps(symmetry: Group, *, indent: int | None = None) -> str:
+    """A group as text."""
     content = {
         "format": FORMAT,
         "log_order": symmetry.log_order,
-        "blocks": [vars(block) for block in symmetry],
+        "blocks": [vars(block) for block in symmetry.blocks.values()],
         "parameters": [_parameter_content(p) for p in symmetry.parameters],
         "outputs": [_parameter_content(p) for p in symmetry.outputs],
-        "pinned": [vars(p) for p in symmetry.pinned],
+        "pinned": [{**vars(pin), "kind": pin.kind.value} for pin in symmetry.pinned],
         "unknown_ops": dict(symmetry.unknown_ops),
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
@@ -30,48 +48,39 @@ def dumps(symmetry: Symmetry, *, indent: int | None = None) -> str:
     return json.dumps(content, indent=indent)
 
 
-def loads(text: str) -> Symmetry:
-    """Read what :func:`dumps` has written.
+def loads(text: str) -> Content:
+    """Read what :func:`dumps` has written; whether the parts fit together is not looked at.
 
     Raises:
-        FileFormatError: the text is not a symmetry.
+        FileFormatError: the text is in no format that is known.
+        AttributeError, KeyError, TypeError, ValueError: something is missing or not what it is
+            in this format.
     """
-    try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise FileFormatError(f"expected the format {FORMAT!r}, found {content['format']!r}")
-        symmetry = Symmetry(
-            {b["name"]: _block(b) for b in content["blocks"]},
-            tuple(_parameter(p) for p in content["parameters"]),
-            tuple(Pinned(**p) for p in content["pinned"]),
-            content["unknown_ops"],
-            tuple(_parameter(p) for p in content["outputs"]),
-            content["front_end"],
-            tuple(content["notes"]),
-        )
-    except FileFormatError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
-    _check_names(symmetry)
-    return symmetry
-
-
-def _check_names(symmetry: Symmetry) -> None:
-    """Every block that is named must be there."""
-    for parameter in (*symmetry.parameters, *symmetry.outputs):
-        for group in parameter.groups:
-            for segment in group.segments:
-                for name in segment.blocks:
-                    if name not in symmetry.blocks:
-                        raise FileFormatError(
-                            f"{parameter.name!r} is moved by block {name!r}, which is missing"
-                        )
+    content = json.loads(text)
+    found = content["format"]
+    if found not in (FORMAT, _BEFORE_KINDS):
+        raise FileFormatError(f"expected the format {FORMAT!r}, found {found!r}")
+    return Content(
+        {b["name"]: _block(b) for b in content["blocks"]},
+        tuple(_parameter(p) for p in content["parameters"]),
+        tuple(_pinned(p) for p in content["pinned"]),
+        content["unknown_ops"],
+        tuple(_parameter(p) for p in content["outputs"]),
+        content["front_end"],
+        tuple(content["notes"]),
+    )
 
 
 def _block(b: dict[str, Any]) -> Block:
     axes = tuple((name, dim) for name, dim in b["axes"])
     return Block(b["name"], b["size"], b["parent"], b["count"], axes)
+
+
+def _pinned(p: dict[str, Any]) -> Pinned:
+    if "reason" in p:
+        text = p.pop("reason")
+        return Pinned(**p, kind=PinKind.UNRECORDED, text=text)
+    return Pinned(**{**p, "kind": PinKind(p["kind"])})
 
 
 def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import UnsupportedSymmetryError
-from .group import Symmetry
-from .parts import AxisGroup, ParameterSymmetry
+from .parts import AxisGroup, Group, ParameterSymmetry
 
 Spec = dict[str, tuple[str | None, ...]]
 
 
-def permutation_spec(symmetry: Symmetry) -> Spec:
+def permutation_spec(symmetry: Group) -> Spec:
     """Per stored tensor, the block that permutes each of its axes, or None for one that stays.
 
     >>> import torch, fxrebasin as fr
@@ -50,7 +49,7 @@ def permutation_spec(symmetry: Symmetry) -> Spec:
     return result
 
 
-def _block_of(symmetry: Symmetry, parameter: ParameterSymmetry, group: AxisGroup) -> str | None:
+def _block_of(symmetry: Group, parameter: ParameterSymmetry, group: AxisGroup) -> str | None:
     """The one block that permutes an axis."""
     names = list(dict.fromkeys(name for s in group.segments for name in s.blocks))
     if not names:

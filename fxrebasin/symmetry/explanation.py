@@ -15,8 +15,7 @@ import networkx as nx
 
 from ..errors import InvalidArgumentError
 from .evidence import Axis, Evidence
-from .group import Symmetry
-from .parts import Block, ParameterSymmetry
+from .parts import Block, Group, ParameterSymmetry, Pinned
 
 SHOWN = 12
 
@@ -69,9 +68,9 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(symmetry: Symmetry, name: str, dim: int) -> Explanation:
-    """Explain one axis of a parameter; see :meth:`Symmetry.explain`."""
-    if symmetry.evidence is None:
+def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> Explanation:
+    """Explain one axis of a parameter; see :meth:`fxrebasin.Symmetry.explain`."""
+    if evidence is None:
         raise InvalidArgumentError(
             "this symmetry was read from JSON, which does not keep the constraint graph; "
             "explain one that fr.analyze has returned"
@@ -85,20 +84,20 @@ def explain(symmetry: Symmetry, name: str, dim: int) -> Explanation:
     axis = (parameter.name, dim % ndim)
     blocks = tuple(_blocks_on(symmetry, parameter, axis[1]))
     others = dict.fromkeys(a for block in blocks for a in block.axes if a != axis)
-    paths = _paths(symmetry.evidence, axis)
+    paths = _paths(evidence, axis)
     pin = next((p for p in symmetry.pinned if (p.parameter, p.dim) == axis), None)
     return Explanation(
         axis,
         parameter.shape[axis[1]],
         blocks,
-        {other: _steps(symmetry.evidence, paths.get(other, [])) for other in others},
+        {other: _steps(evidence, paths.get(other, [])) for other in others},
         pin.reason if pin else "",
         pin.units if pin else 0,
-        _path_to_pin(symmetry.evidence, paths, pin.reason) if pin else (),
+        _path_to_pin(evidence, paths, pin) if pin else (),
     )
 
 
-def _parameter(symmetry: Symmetry, name: str) -> ParameterSymmetry:
+def _parameter(symmetry: Group, name: str) -> ParameterSymmetry:
     for parameter in symmetry.parameters:
         if name in parameter.names:
             return parameter
@@ -107,7 +106,7 @@ def _parameter(symmetry: Symmetry, name: str) -> ParameterSymmetry:
     raise InvalidArgumentError(f"the model has no parameter {name!r}{hint}")
 
 
-def _blocks_on(symmetry: Symmetry, parameter: ParameterSymmetry, dim: int) -> Iterable[Block]:
+def _blocks_on(symmetry: Group, parameter: ParameterSymmetry, dim: int) -> Iterable[Block]:
     names = {
         block: None
         for group in parameter.groups
@@ -139,15 +138,15 @@ def _step(evidence: Evidence, axis: Axis, node: str, kind: str) -> Step:
 
 
 def _path_to_pin(
-    evidence: Evidence, paths: dict[Axis, list[Axis]], reason: str
+    evidence: Evidence, paths: dict[Axis, list[Axis]], pin: Pinned
 ) -> tuple[Step, ...]:
-    """The shortest way to an axis that was pinned for this reason, or else to any pinned one."""
+    """The shortest way to an axis that was pinned at the same node, or else to any pinned one."""
     loops = [
         (axis, edge["node"])
         for axis in paths
         for edge in evidence.graph[axis].get(axis, {}).values()
     ]
-    named = [(axis, node) for axis, node in loops if reason.endswith(f"(at {node})")]
+    named = [(axis, node) for axis, node in loops if pin.node and node == pin.node]
     if not loops:
         return ()
     axis, node = min(named or loops, key=lambda loop: len(paths[loop[0]]))

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .group import Symmetry
-from .parts import AxisGroup, ParameterSymmetry
+from ..layouts.causes import PinKind
+from .parts import AxisGroup, Block, Group, ParameterSymmetry
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Flow:
         return self.reads + self.writes
 
 
-def flows(symmetry: Symmetry) -> list[Flow]:
+def flows(symmetry: Group) -> list[Flow]:
     """Every parameter that leads from one axis to another, in the order of the parameters.
 
     Biases, norms and depthwise kernels, which act on a block where it is, are none; nor are
@@ -58,16 +58,16 @@ def flows(symmetry: Symmetry) -> list[Flow]:
     2.weight ('0.weight[0]',) ()
     """
     by_name = {name: p for p in symmetry.parameters for name in p.names}
-    reasons = {(p.parameter, p.dim): p.reason for p in symmetry.pinned}
+    pinned = {(p.parameter, p.dim): p.kind for p in symmetry.pinned}
     seen: set[str] = set()
     result: list[Flow] = []
     for parameter in symmetry.parameters:
         blocks = blocks_on(parameter)
         if not parameter.is_buffer and blocks:
-            batch = _batch_axes(symmetry, blocks)
+            batch = _batch_axes(symmetry.blocks, blocks)
             ends = {axis: names for axis, names in blocks.items() if axis not in batch}
             bias = _bias_of(parameter, by_name)
-            result += _flows_of(parameter, ends, batch, bias, reasons, seen)
+            result += _flows_of(parameter, ends, batch, bias, pinned, seen)
         seen.update(name for found in blocks.values() for name in found)
     if all(flow.writes for flow in result):
         result += _tied_ends(result, by_name)
@@ -110,22 +110,22 @@ def _bias_of(
     return None
 
 
-def ancestors(symmetry: Symmetry, name: str) -> list[str]:
+def ancestors(blocks: Mapping[str, Block], name: str) -> list[str]:
     """The blocks that a block is nested in, from its parent outwards."""
     result: list[str] = []
-    parent = symmetry.blocks[name].parent
+    parent = blocks[name].parent
     while parent is not None:
         result.append(parent)
-        parent = symmetry.blocks[parent].parent
+        parent = blocks[parent].parent
     return result
 
 
-def _batch_axes(symmetry: Symmetry, blocks: Mapping[int, tuple[str, ...]]) -> set[int]:
+def _batch_axes(blocks: Mapping[str, Block], named: Mapping[int, tuple[str, ...]]) -> set[int]:
     """Axes of which every unit has a matrix of its own, such as the experts of a mixture."""
     result = set()
-    for axis, names in blocks.items():
-        inner = {n for other, found in blocks.items() if other != axis for n in found}
-        above = {a for name in inner for a in ancestors(symmetry, name)}
+    for axis, names in named.items():
+        inner = {n for other, found in named.items() if other != axis for n in found}
+        above = {a for name in inner for a in ancestors(blocks, name)}
         if above.issuperset(names) and inner.isdisjoint(names):
             result.add(axis)
     return result
@@ -136,11 +136,11 @@ def _flows_of(
     blocks: Mapping[int, tuple[str, ...]],
     batch: set[int],
     bias: ParameterSymmetry | None,
-    reasons: Mapping[tuple[str, int], str],
+    pinned: Mapping[tuple[str, int], PinKind],
     seen: set[str],
 ) -> list[Flow]:
     if len(blocks) == 1:
-        return _with_pinned_end(parameter, blocks, batch, bias, reasons, seen)
+        return _with_pinned_end(parameter, blocks, batch, bias, pinned, seen)
     output = _output_axis(blocks, bias, seen, may_guess=not batch)
     reads = dict.fromkeys(n for a, names in blocks.items() if a != output for n in names)
     writes = () if output is None else blocks[output]
@@ -178,7 +178,7 @@ def _with_pinned_end(
     blocks: Mapping[int, tuple[str, ...]],
     batch: set[int],
     bias: ParameterSymmetry | None,
-    reasons: Mapping[tuple[str, int], str],
+    pinned: Mapping[tuple[str, int], PinKind],
     seen: set[str],
 ) -> list[Flow]:
     """The flow of a parameter of which one axis moves; none if it acts on it where it is."""
@@ -192,12 +192,12 @@ def _with_pinned_end(
         return []
     read = Flow(parameter.name, names, (), units)
     written = Flow(parameter.name, (), names, units)
-    why = next((reasons[parameter.name, a] for a in others if (parameter.name, a) in reasons), "")
+    kinds = [pinned[parameter.name, a] for a in others if (parameter.name, a) in pinned]
     if bias is not None:
         return [written if blocks_on(bias) else read]
-    if why.startswith("is an output"):
+    if kinds[:1] == [PinKind.OUTPUT]:
         return [read]
-    if new or why.startswith("is a fixed place"):
+    if new or kinds[:1] == [PinKind.FIXED_PLACE]:
         return [written]
     if not batch and axis < 2:
         return [written if axis == 0 else read]

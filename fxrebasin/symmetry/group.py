@@ -12,22 +12,24 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import networkx as nx
-import numpy as np
-import torch
 
+from ..drawing.plot import plot_blocks
+from ..errors import FileFormatError
 from ..files import replacing
+from .as_graph import block_graph
+from .as_html import html_report
+from .as_json import dumps, loads
+from .as_spec import permutation_spec
+from .contract import check
 from .evidence import Evidence
-from .parts import Block, ParameterSymmetry, Pinned
-
-if TYPE_CHECKING:
-    from .explanation import Explanation
-    from .permutation import Permutation
+from .explanation import Explanation, explain
+from .flows import flows
+from .parts import Block, ParameterSymmetry, Pinned, cost_of_op
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Symmetry:
     """Every permutation of hidden units that leaves the model's function unchanged."""
 
@@ -41,7 +43,7 @@ class Symmetry:
     """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
     notes: tuple[str, ...] = ()
     """What to know about the answer: the path that it holds for, what was pinned afterwards."""
-    evidence: Evidence | None = field(default=None, repr=False)
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 
     @property
@@ -73,32 +75,15 @@ class Symmetry:
 
     def children(self, name: str) -> list[str]:
         """The blocks nested directly inside a block."""
-        return [block.name for block in self if block.parent == name]
+        return list(self._children.get(name, ()))
 
-    def identity(self) -> Permutation:
-        """The permutation that moves nothing."""
-        from .permutation import Permutation
-
-        indices = {b.name: np.tile(np.arange(b.size, dtype=np.int64), (b.count, 1)) for b in self}
-        return Permutation(self, indices)
-
-    def sample(self, generator: torch.Generator | None = None) -> Permutation:
-        """A random valid permutation, uniform over the group.
-
-        >>> import torch, fxrebasin as fr
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> symmetry = fr.analyze(net, args=(torch.zeros(1, 2),))
-        >>> permutation = symmetry.sample(torch.Generator().manual_seed(0))
-        >>> permutation == permutation.inverse().inverse()
-        True
-        """
-        from .permutation import Permutation
-
-        indices = {}
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        result: dict[str, list[str]] = {}
         for block in self:
-            keys = torch.rand(block.count, block.size, generator=generator, dtype=torch.float64)
-            indices[block.name] = keys.argsort(dim=1).numpy()
-        return Permutation(self, indices)
+            if block.parent is not None:
+                result.setdefault(block.parent, []).append(block.name)
+        return result
 
     def explain(self, name: str, dim: int) -> Explanation:
         """Which block moves an axis of a parameter and what moves with it, or why it is pinned.
@@ -114,32 +99,30 @@ class Symmetry:
         Raises:
             InvalidArgumentError: there is no such axis, or the symmetry was read from JSON.
         """
-        from .explanation import explain
-
-        return explain(self, name, dim)
+        return explain(self, self.evidence, name, dim)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The blocks as a graph: nested ones, and the parameters that join them.
 
         See :func:`fxrebasin.symmetry.as_graph.block_graph` for the attributes of nodes and edges.
         """
-        from .as_graph import block_graph
-
         return block_graph(self)
 
     def plot(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Draw the blocks so that the architecture is seen; ``.png``, ``.svg`` or ``.pdf``.
 
-        Needs matplotlib, which the extra ``demo`` installs.
+        Needs matplotlib, which the extra ``plot`` installs. Without a title, the size of the group
+        stands above.
         """
-        from ..drawing.plot import plot_blocks
-
-        plot_blocks(self, path, title=title)
+        if title is None:
+            title = (
+                f"{self.block_count:,} blocks, {self.movable_units:,} movable units, "
+                f"log order {self.log_order:,.1f}"
+            )
+        plot_blocks(block_graph(self), flows(self), path, title=title)
 
     def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Write a report as one HTML page: tables, the drawing and the pins."""
-        from .as_html import html_report
-
         page = html_report(self, title=title)
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
@@ -150,8 +133,6 @@ class Symmetry:
         Raises:
             UnsupportedSymmetryError: an axis moves in a way that this form cannot express.
         """
-        from .as_spec import permutation_spec
-
         return permutation_spec(self)
 
     def summary(self) -> dict[str, float]:
@@ -191,16 +172,12 @@ class Symmetry:
         if len(pins) > 8:
             pins = [*pins[:8], f"  and {len(pins) - 8} more causes in symmetry.pinned"]
         remarks = [
-            f"not understood: {op} ({n} times), which pins {self._cost_of(op):,} units of "
+            f"not understood: {op} ({n} times), which pins {cost_of_op(self, op):,} units of "
             "parameters"
             for op, n in self.unknown_ops.items()
         ]
         remarks += [f"note: {note}" for note in self.notes]
         return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
-
-    def _cost_of(self, op: str) -> int:
-        """How many units on axes of parameters cannot move because an op is not understood."""
-        return sum(pin.units for pin in self.pinned if pin.reason.startswith(op))
 
     def __repr__(self) -> str:
         return (
@@ -217,8 +194,6 @@ class Symmetry:
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The whole group as JSON text; :meth:`from_json` reads it back."""
-        from .as_json import dumps
-
         return dumps(self, indent=indent)
 
     @classmethod
@@ -226,13 +201,16 @@ class Symmetry:
         """Read a group written by :meth:`to_json`.
 
         Raises:
-            FileFormatError: the text is not such a group.
+            FileFormatError: the text is not such a group, or one that contradicts itself.
         """
-        from .as_json import loads
+        try:
+            symmetry = cls(**loads(text)._asdict())
+            check(symmetry)
+        except FileFormatError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
+        return symmetry
 
-        return loads(text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Symmetry) and self.to_json() == other.to_json()
-
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return hash((tuple(self.blocks.values()), self.parameters))

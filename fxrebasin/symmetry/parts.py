@@ -1,12 +1,22 @@
-"""What a symmetry group is made of."""
+"""What a symmetry group is made of: plain data, by which its other forms are made.
+
+A :class:`Block` is a set of units that may be permuted freely. A :class:`Segment` says where such
+units lie on an axis of a tensor, an :class:`AxisGroup` is a sum of segments, and a
+:class:`ParameterSymmetry` has the groups of one tensor. What reads a whole group and needs no more
+than these, such as its tables and drawings, takes a :class:`Group`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..layouts.causes import PinKind
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,18 @@ class Segment:
     parents: tuple[int, ...]
     """Per block, which of the earlier dimensions is its parent; -1 for none."""
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Segment)
+            and (self.blocks, self.parents) == (other.blocks, other.parents)
+            and np.array_equal(self.positions, other.positions)
+        )
 
-@dataclass(frozen=True, eq=False)
+    def __hash__(self) -> int:
+        return hash((self.blocks, self.parents, self.positions.shape))
+
+
+@dataclass(frozen=True)
 class AxisGroup:
     """Axes of one parameter that move together, as a sum of segments."""
 
@@ -53,7 +73,7 @@ class AxisGroup:
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ParameterSymmetry:
     """How one stored tensor moves; axes in no group stay where they are."""
 
@@ -84,4 +104,47 @@ class Pinned:
     parameter: str
     dim: int
     units: int
-    reason: str
+    kind: PinKind
+    text: str
+    """What is said about each of these units: "is an output of the model"."""
+    op: str = ""
+    """The op that pinned them, if it was one."""
+    node: str = ""
+    """The node of the model's graph at which that happened."""
+
+    @property
+    def reason(self) -> str:
+        """What is said about them, and where that was found."""
+        return f"{self.text} (at {self.node})" if self.node else self.text
+
+
+class Group(Protocol):
+    """What the other forms of a symmetry are made from."""
+
+    @property
+    def blocks(self) -> Mapping[str, Block]: ...
+    @property
+    def parameters(self) -> tuple[ParameterSymmetry, ...]: ...
+    @property
+    def outputs(self) -> tuple[ParameterSymmetry, ...]: ...
+    @property
+    def pinned(self) -> tuple[Pinned, ...]: ...
+    @property
+    def unknown_ops(self) -> Mapping[str, int]: ...
+    @property
+    def front_end(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def block_count(self) -> int: ...
+    @property
+    def movable_units(self) -> int: ...
+    @property
+    def log_order(self) -> float: ...
+    @property
+    def coverage(self) -> float: ...
+
+
+def cost_of_op(group: Group, op: str) -> int:
+    """How many units on axes of parameters cannot move because of an op."""
+    return sum(pin.units for pin in group.pinned if pin.op == op)

@@ -38,7 +38,8 @@ class Permutation:
     >>> import torch, fxrebasin as fr
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> x = torch.randn(4, 2)
-    >>> permutation = fr.analyze(net, args=(x,)).sample(torch.Generator().manual_seed(1))
+    >>> symmetry = fr.analyze(net, args=(x,))
+    >>> permutation = Permutation.random(symmetry, torch.Generator().manual_seed(1))
     >>> moved = permutation.apply_to(net)
     >>> torch.allclose(moved(x), net(x), atol=1e-6)
     True
@@ -69,9 +70,40 @@ class Permutation:
                     f"found shape {found.shape} of {found.dtype}"
                 )
 
+    @classmethod
+    def identity(cls, symmetry: Symmetry) -> Permutation:
+        """The permutation that moves nothing.
+
+        >>> from fxrebasin import Block, Symmetry
+        >>> Permutation.identity(Symmetry({"hidden": Block("hidden", 8)}, ()))
+        Permutation(0 of 8 units moved)
+        """
+        rows = {b.name: np.arange(b.size, dtype=np.int64) for b in symmetry}
+        return cls(symmetry, {b.name: np.tile(rows[b.name], (b.count, 1)) for b in symmetry})
+
+    @classmethod
+    def random(cls, symmetry: Symmetry, generator: torch.Generator | None = None) -> Permutation:
+        """A random permutation of a symmetry, uniform over the group.
+
+        >>> from fxrebasin import Block, Symmetry
+        >>> symmetry = Symmetry({"hidden": Block("hidden", 8)}, ())
+        >>> drawn = Permutation.random(symmetry, torch.Generator().manual_seed(0))
+        >>> drawn == drawn.inverse().inverse()
+        True
+
+        Args:
+            symmetry: the group to draw from.
+            generator: the source of randomness; torch's own if not given.
+        """
+        indices = {}
+        for block in symmetry:
+            keys = torch.rand(block.count, block.size, generator=generator, dtype=torch.float64)
+            indices[block.name] = keys.argsort(dim=1).numpy()
+        return cls(symmetry, indices)
+
     def flat(self, name: str) -> Indices:
         """Per unit of a block, counted over all parents, the unit that takes its place."""
-        return flat_indices(self.symmetry, self.indices, name)
+        return flat_indices(self.symmetry.blocks, self.indices, name)
 
     def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
@@ -105,7 +137,7 @@ class Permutation:
         """One parameter's tensor with its entries moved; a new tensor."""
         tensor = tensor.detach()
         for group in parameter.groups:
-            source = source_of(self.symmetry, self.indices, parameter, group)
+            source = source_of(self.symmetry.blocks, self.indices, parameter, group)
             tensor = take(tensor, group.axes, source)
         return tensor
 
@@ -143,7 +175,7 @@ class Permutation:
 
     def compose(self, first: Permutation) -> Permutation:
         """``first``, and then this one: ``a.compose(b).apply(s) == a.apply(b.apply(s))``."""
-        if list(first.symmetry.blocks.values()) != list(self.symmetry.blocks.values()):
+        if first.symmetry.blocks != self.symmetry.blocks:
             raise InvalidArgumentError("only permutations of the same symmetry can be composed")
         return self._from_flat(
             {b.name: first.flat(b.name)[self.flat(b.name)] for b in self.symmetry}
@@ -166,11 +198,12 @@ class Permutation:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Permutation)
-            and self.indices.keys() == other.indices.keys()
+            and self.symmetry.blocks == other.symmetry.blocks
             and all(np.array_equal(self.indices[k], other.indices[k]) for k in self.indices)
         )
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return hash(tuple((name, self.indices[name].tobytes()) for name in sorted(self.indices)))
 
     def __repr__(self) -> str:
         total = self.symmetry.movable_units

@@ -73,7 +73,7 @@ def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
             found.parameters.append(
                 Parameter((order_of_result(name),), x.shape, False, (), [*x.coordinates])
             )
-    return Claim(build_symmetry(found), ids, orders)
+    return Claim(build_symmetry(found).symmetry, ids, orders)
 
 
 def order_of_result(result: str) -> str:

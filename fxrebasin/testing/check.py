@@ -221,9 +221,9 @@ def _elements(symmetry: Symmetry, generator: torch.Generator) -> Iterator[tuple[
     """
     for block in symmetry:
         for source in generators(block.size):
-            indices = dict(symmetry.identity().indices)
+            indices = dict(Permutation.identity(symmetry).indices)
             indices[block.name] = indices[block.name].copy()
             indices[block.name][0] = source
             yield block.name, Permutation(symmetry, indices)
     for _ in range(2):
-        yield "", symmetry.sample(generator)
+        yield "", Permutation.random(symmetry, generator)

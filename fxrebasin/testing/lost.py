@@ -177,7 +177,7 @@ def _element(
     symmetry: Symmetry, pieces: Pieces, permutation: Ids, names: Sequence[str]
 ) -> Permutation | None:
     """The only element of the group that can move the pieces like that, if there is one."""
-    indices = {name: index.copy() for name, index in symmetry.identity().indices.items()}
+    indices = {name: index.copy() for name, index in Permutation.identity(symmetry).indices.items()}
     for parameter in (p for p in symmetry.parameters if p.name in names):
         inside = [p for p in pieces if p.tensor == parameter.name]
         for group in parameter.groups:

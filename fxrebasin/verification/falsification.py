@@ -260,6 +260,6 @@ def _refuted(
     moves: Mapping[str, Indices],
     blocks: list[Block],
 ) -> bool:
-    indices = {**symmetry.identity().indices, **{b.name: moves[b.name] for b in blocks}}
+    indices = {**Permutation.identity(symmetry).indices, **{b.name: moves[b.name] for b in blocks}}
     permutation = Permutation(symmetry, indices)
     return all(trial.refutes(permutation) for trial in trials)

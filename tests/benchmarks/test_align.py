@@ -84,7 +84,7 @@ def test_one_permutation_per_axis_is_a_special_case_of_parts() -> None:
 )
 def test_a_tensor_is_permuted_as_the_symmetry_says(name: str) -> None:
     symmetry = symmetry_of(name)
-    permutation = symmetry.sample(torch.Generator().manual_seed(0))
+    permutation = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
     spec = plain_spec(symmetry)
     assert list(spec.sizes) == list(symmetry.blocks)
     taken = {block: permutation.indices[block][0] for block in spec.sizes}
@@ -145,7 +145,7 @@ def test_one_permutation_is_the_best_of_all() -> None:
 @pytest.mark.parametrize("method", ["plain", "ours"])
 def test_a_planted_permutation_is_found(pair: Pair, method: str) -> None:
     symmetry = fr.analyze(pair.a, args=(pair.inputs,))
-    planted = symmetry.sample(torch.Generator().manual_seed(1))
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1))
     found = METHODS[method](replace(pair, b=planted.apply_to(pair.a)), 0)
     assert found.permutation is not None
     assert found.permutation.compose(planted).is_identity

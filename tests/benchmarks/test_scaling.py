@@ -99,7 +99,7 @@ def test_demand_is_what_the_library_multiplies(family: str) -> None:
     a, b = pair.a.state_dict(), pair.b.state_dict()
     symmetry = fr.analyze(pair.b, args=(pair.inputs,), check=False)
     objective = weights(symmetry, b, a)
-    indices = symmetry.identity().indices
+    indices = fr.Permutation.identity(symmetry).indices
     sources = [objective.sources(indices, t) for t in range(len(objective.terms))]
     trees = trees_of(objective)
     with steps_timed() as steps:

@@ -31,7 +31,7 @@ def check(model: nn.Module, x: Tensor, log_order: float) -> fr.Symmetry:
     assert not symmetry.unknown_ops
     randomise(model)
     expected = evaluate(model, (x,))
-    moved = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(model)
     assert difference(evaluate(moved, (x,)), expected) < 1e-12
     originals = dict(model.named_parameters())
     changed = [n for n, t in moved.named_parameters() if not torch.equal(t, originals[n])]

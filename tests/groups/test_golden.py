@@ -185,6 +185,6 @@ def test_the_group_of_a_torchvision_model_is_the_one_worked_out_by_hand(golden: 
 def test_a_random_permutation_leaves_a_torchvision_model_unchanged(golden: Golden) -> None:
     model, x, symmetry = built(golden)
     randomise(model)
-    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(model)
     assert difference(evaluate(moved, (x,)), evaluate(model, (x,))) < 1e-10
     built.cache_clear()

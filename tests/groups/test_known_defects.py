@@ -32,7 +32,7 @@ def block_sizes(symmetry: Symmetry) -> list[tuple[int, int, int]]:
 def moving(symmetry: Symmetry) -> Permutation:
     """A permutation in which every block moves."""
     for seed in range(1000):
-        found = symmetry.sample(torch.Generator().manual_seed(seed))
+        found = Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         if all((found.flat(b.name) != range(b.units)).any() for b in symmetry):
             return found
     raise AssertionError("no such permutation")

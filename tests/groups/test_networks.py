@@ -97,7 +97,7 @@ def test_random_permutations_leave_the_function_unchanged(network: Network) -> N
     inputs = network.inputs(8)
     expected = evaluate(model, inputs)
     for seed in range(3):
-        permutation = symmetry.sample(torch.Generator().manual_seed(seed))
+        permutation = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         assert difference(evaluate(permutation.apply_to(model), inputs), expected) < 1e-10
 
 
@@ -115,7 +115,7 @@ def test_no_parameter_moves_without_need(network: Network) -> None:
     seeds = iter(range(100))
     permutation = next(
         p
-        for p in (symmetry.sample(torch.Generator().manual_seed(s)) for s in seeds)
+        for p in (fr.Permutation.random(symmetry, torch.Generator().manual_seed(s)) for s in seeds)
         if all((p.flat(b.name) != range(b.units)).any() for b in symmetry)
     )
     moved = permutation.apply_to(model)

@@ -37,7 +37,7 @@ def check(model: nn.Module, *inputs: Tensor, log_order: float) -> fr.Symmetry:
     assert not symmetry.unknown_ops
     randomise(model)
     expected = evaluate(model, inputs)
-    moved = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(model)
     assert difference(evaluate(moved, inputs), expected) < 1e-12
     originals = dict(model.named_parameters())
     for name, tensor in moved.named_parameters():
@@ -90,9 +90,9 @@ def test_all_gates_move_alike() -> None:
     (block,) = symmetry
     axes = {f"layer.{w}_{side}_l0": 0 for w in ("weight", "bias") for side in ("ih", "hh")}
     assert set(block.axes) == {*axes.items(), ("layer.weight_hh_l0", 1), ("head.weight", 1)}
-    order = symmetry.sample(torch.Generator().manual_seed(1)).flat(block.name)
+    order = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).flat(block.name)
     model = Reader(nn.LSTM(INPUTS, HIDDEN), HIDDEN)
-    moved = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(model)
     before = model.get_parameter("layer.weight_ih_l0").unflatten(0, (4, HIDDEN))
     after = moved.get_parameter("layer.weight_ih_l0").unflatten(0, (4, HIDDEN))
     assert torch.equal(after, before[:, order])

@@ -103,7 +103,7 @@ def test_complex_weights_are_matched_by_their_real_inner_product() -> None:
         for p in a.parameters():
             p.copy_(torch.complex(torch.ones_like(p.real), p.imag))
     symmetry = fr.analyze(a, args=(X,))
-    hidden = symmetry.sample(torch.Generator().manual_seed(1))
+    hidden = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1))
     b = hidden.apply_to(a)
     found = fr.match(symmetry, b.state_dict(), to=a.state_dict(), progress=False)
     restored = found.apply(b.state_dict())

@@ -264,7 +264,9 @@ def test_statistics_of_a_permuted_model_go_on_as_those_of_the_original() -> None
     """After three more batches the one is still the permuted other."""
     case = UPDATED["MovingAverage"]
     model = randomise(made(case, 0))
-    permutation = fr.analyze(made(case, 0), args=(X,)).sample(torch.Generator().manual_seed(1))
+    permutation = fr.Permutation.random(
+        fr.analyze(made(case, 0), args=(X,)), torch.Generator().manual_seed(1)
+    )
     moved = permutation.apply_to(model)
     for seed in range(3):
         batch = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed)).double()

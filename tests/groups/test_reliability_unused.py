@@ -142,7 +142,9 @@ def test_parameters_that_are_not_all_used(case: Case) -> None:
 def test_what_is_not_used_never_moves(flag: bool) -> None:
     torch.manual_seed(0)
     model = Unused(flag)
-    moved = fr.analyze(model, args=(X,)).sample(torch.Generator().manual_seed(1)).apply_to(model)
+    moved = fr.Permutation.random(
+        fr.analyze(model, args=(X,)), torch.Generator().manual_seed(1)
+    ).apply_to(model)
     kept = ["alone", "table", "norm.weight", "norm.running_mean", "norm.num_batches_tracked"]
     kept += [] if flag else ["extra.weight", "extra.bias"]
     before, after = model.state_dict(), moved.state_dict()

@@ -269,6 +269,8 @@ def test_what_forward_wrote_to_a_parameter_is_undone_on_errors_too() -> None:
 def test_a_model_that_writes_to_its_weights_still_does() -> None:
     """Only the analysis leaves them alone: a permuted copy is a model like the original."""
     model = made(IN_PLACE["NormalisesItsWeights"], 0)
-    moved = fr.analyze(model, args=(X,)).sample(torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(
+        fr.analyze(model, args=(X,)), torch.Generator().manual_seed(0)
+    ).apply_to(model)
     moved(X)
     assert torch.allclose(moved.get_parameter("head.weight").norm(dim=1), torch.ones(2))

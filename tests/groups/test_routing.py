@@ -30,7 +30,7 @@ def check(model: nn.Module, log_order: float) -> fr.Symmetry:
     model = randomise(copy.deepcopy(model))
     expected = evaluate(model, (X,))
     for seed in range(3):
-        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(model)
+        moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).apply_to(model)
         assert difference(evaluate(moved, (X,)), expected) < 1e-12
     return symmetry
 

@@ -78,7 +78,7 @@ def test_random_permutations_leave_the_function_unchanged(architecture: Architec
     model, inputs = prepared(model), architecture.inputs(3)
     expected = evaluate(model, inputs)
     for seed in range(2):
-        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(model)
+        moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).apply_to(model)
         assert difference(evaluate(moved, inputs), expected) < 1e-12
 
 
@@ -88,7 +88,7 @@ def test_no_weight_moves_without_need(architecture: Architecture) -> None:
     model, symmetry = analysed(architecture)
     model, inputs = prepared(model), architecture.inputs(3)
     expected = evaluate(model, inputs)
-    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(model)
     tensors, originals = dict(moved.named_parameters()), dict(model.named_parameters())
     changed = [n for n in tensors if not torch.equal(tensors[n], originals[n])]
     needed = [n for n in changed if not n.endswith((*INERT, *architecture.inert))]

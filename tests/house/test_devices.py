@@ -52,7 +52,7 @@ def test_a_model_on_the_accelerator() -> None:
 def test_solving_elsewhere_than_the_weights() -> None:
     a, b = net(1), net(2)
     symmetry = fr.analyze(b, args=(torch.randn(1, 3, 4, 4, device="cuda"),))
-    planted = symmetry.sample(torch.Generator().manual_seed(0))
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
     moved = planted.apply(a.state_dict())
     assert {t.device.type for t in moved.values()} == {"cuda"}
     for device in ("cpu", "cuda", None):

@@ -104,5 +104,5 @@ def test_what_is_found_leaves_the_function_unchanged(kind: type[nn.Module], orde
     randomise(model)
     expected = evaluate(model, (x,))
     for seed in range(3):
-        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(model)
+        moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).apply_to(model)
         assert difference(evaluate(moved, (x,)), expected) < 1e-12

@@ -23,7 +23,7 @@ repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
 
 def reason(units: Units, unit: int) -> str:
-    return units.causes[int(units.cause(np.array([unit]))[0])].reason
+    return units.causes[int(units.cause(np.array([unit]))[0])].text
 
 
 def parents_of(units: Units, ids: Ids) -> list[set[int]]:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fxrebasin.layouts.causes import Cause, PinKind
 from fxrebasin.layouts.ids import NOWHERE, Ids, mix, sorted_set
-from fxrebasin.layouts.units import Cause, Units
+from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -115,8 +116,8 @@ def test_what_is_equated_with_a_pinned_unit_is_pinned(swap: bool) -> None:
 
 
 def test_a_cause_names_the_node_if_there_is_one() -> None:
-    assert str(Cause("add_1", "because")) == "because (at add_1)"
-    assert str(Cause("", "because")) == "because"
+    assert str(Cause(PinKind.RULE, "because", "aten.add", "add_1")) == "because (at add_1)"
+    assert str(Cause(PinKind.RULE, "because")) == "because"
 
 
 def test_positions_are_pinned_and_the_same_for_every_tensor() -> None:
@@ -126,7 +127,7 @@ def test_positions_are_pinned_and_the_same_for_every_tensor() -> None:
     assert five[:3].tolist() == three.tolist()
     assert len({*five.tolist(), *other.tolist()}) == 10
     assert units.is_pinned(five).all() and units.is_pinned(other).all()
-    assert units.causes[int(units.cause(other)[0])].reason
+    assert units.causes[int(units.cause(other)[0])].text
 
 
 def test_nowhere_is_pinned_from_the_start() -> None:

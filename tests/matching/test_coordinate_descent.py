@@ -122,7 +122,7 @@ def random_state(factory: Factory, seed: int) -> State:
 
 
 def sample(symmetry: Symmetry, seed: int) -> Permutation:
-    return symmetry.sample(torch.Generator().manual_seed(seed))
+    return Permutation.random(symmetry, torch.Generator().manual_seed(seed))
 
 
 def match(symmetry: Symmetry, b: State, a: State, **options: Any) -> Alignment:
@@ -382,7 +382,7 @@ def test_a_second_sweep_over_settled_blocks_costs_nothing(
 ) -> None:
     symmetry = group(vision_transformer)
     a, b = random_state(vision_transformer, 1), random_state(vision_transformer, 2)
-    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    descent = Descent(weights(symmetry, b, a), Permutation.identity(symmetry).indices)
     order = range(len(descent.trees))
     while descent.sweep(order):
         pass
@@ -402,7 +402,7 @@ def test_only_neighbours_of_what_moved_are_solved_again(monkeypatch: pytest.Monk
     net = nn.Sequential(*layers)
     symmetry = fr.analyze(net, args=(torch.zeros(1, 4),))
     a, b = (dict(randomise(copy.deepcopy(net), seed).state_dict()) for seed in (1, 2))
-    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    descent = Descent(weights(symmetry, b, a), Permutation.identity(symmetry).indices)
     order = range(len(descent.trees))
     while descent.sweep(order):
         pass

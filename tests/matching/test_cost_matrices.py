@@ -36,7 +36,7 @@ def objective_of(name: str) -> InnerProducts:
 
 
 def sample(symmetry: Symmetry, seed: int) -> Permutation:
-    return symmetry.sample(torch.Generator().manual_seed(seed))
+    return Permutation.random(symmetry, torch.Generator().manual_seed(seed))
 
 
 def update(cost: CostMatrix, permutation: Permutation, terms: set[int]) -> bool:

@@ -49,7 +49,7 @@ class Grouped(nn.Module):
 def descent() -> Descent:
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a, b = (randomise(Dense(), seed).state_dict() for seed in (1, 2))
-    return Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    return Descent(weights(symmetry, b, a), fr.Permutation.identity(symmetry).indices)
 
 
 def term(found: Descent, name: str) -> int:
@@ -85,8 +85,10 @@ def test_others_on_the_own_axis_do_not_matter() -> None:
 def test_a_start_undoes_a_planted_permutation(seed: int) -> None:
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a = randomise(Dense(), 1).state_dict()
-    planted = symmetry.sample(torch.Generator().manual_seed(seed))
-    found = Descent(weights(symmetry, planted.apply(a), a), symmetry.identity().indices)
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed))
+    found = Descent(
+        weights(symmetry, planted.apply(a), a), fr.Permutation.identity(symmetry).indices
+    )
     found.rebuild(range(len(found.trees)))
     assert found.permutation == planted.inverse()
 
@@ -95,10 +97,10 @@ def grouped(seed: int) -> Descent:
     """With tables of a first step."""
     symmetry = fr.analyze(Grouped(), args=(torch.zeros(1, 2, 1, 1),))
     a, b = (randomise(Grouped(), n).state_dict() for n in (2 * seed, 2 * seed + 1))
-    found = Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    found = Descent(weights(symmetry, b, a), fr.Permutation.identity(symmetry).indices)
     assert len(found.trees) == 1
     list(found.solver.solve([0], found.indices, found.sources))
-    found.move_to(symmetry.sample(torch.Generator().manual_seed(seed)).indices)
+    found.move_to(fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).indices)
     return found
 
 
@@ -155,7 +157,7 @@ def is_taken(apparent_gain: float) -> bool:
     """Is a step that loses taken where the cost matrix makes it a gain of such a share?"""
     symmetry = fr.analyze(Dense(), args=(torch.zeros(1, 3),))
     a = randomise(Dense(), 1).state_dict()
-    found = Descent(weights(symmetry, a, a), symmetry.identity().indices)
+    found = Descent(weights(symmetry, a, a), fr.Permutation.identity(symmetry).indices)
     tree = found.trees[0]
     name, cost = tree.root, tree.costs[tree.root]
     swap = found.indices[name].copy()

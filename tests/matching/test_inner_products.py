@@ -59,7 +59,7 @@ def test_only_what_moved_blocks_move_is_placed_anew(name: str) -> None:
     symmetry, a, b = case(name)
     objective = weights(symmetry, b, a)
     before, after = (
-        symmetry.sample(torch.Generator().manual_seed(seed)).indices for seed in (1, 2)
+        Permutation.random(symmetry, torch.Generator().manual_seed(seed)).indices for seed in (1, 2)
     )
     terms = range(len(objective.terms))
     sources = [objective.sources(before, t) for t in terms]
@@ -112,7 +112,7 @@ def inner_product(permutation: Permutation, p: ParameterSymmetry, a: Tensor, b: 
 
 
 def sample(symmetry: Symmetry, seed: int) -> Permutation:
-    return symmetry.sample(torch.Generator().manual_seed(seed))
+    return Permutation.random(symmetry, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,7 +120,7 @@ def test_the_value_is_the_inner_product(name: str) -> None:
     symmetry, a, b = case(name)
     objective = weights(symmetry, b, a)
     assert objective.terms
-    for permutation in (symmetry.identity(), sample(symmetry, 0)):
+    for permutation in (Permutation.identity(symmetry), sample(symmetry, 0)):
         for t, term in enumerate(objective.terms):
             p = term.moves
             expected = inner_product(permutation, p, a[p.name], b[p.name])
@@ -183,7 +183,7 @@ def test_the_gains_of_a_nested_block_under_one_parent() -> None:
     symmetry, a, b = case("group_norm")
     (inner,) = (block for block in symmetry if block.parent)
     objective = weights(symmetry, b, a)
-    start = symmetry.identity()
+    start = Permutation.identity(symmetry)
     free = {inner.name}
     n = inner.units
     gains = np.zeros((n, n))
@@ -212,7 +212,9 @@ def test_low_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
         assert term.a.dtype == term.b.dtype == torch.float32
         name = term.moves.name
         expected = float((a[name].double() * b[name].double()).sum())
-        assert value(objective, symmetry.identity(), t) == pytest.approx(expected, rel=1e-4)
+        assert value(objective, Permutation.identity(symmetry), t) == pytest.approx(
+            expected, rel=1e-4
+        )
 
 
 def test_one_float64_model_is_enough_for_float64() -> None:

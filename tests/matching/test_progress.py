@@ -106,7 +106,7 @@ def test_what_is_known_is_not_left_for_the_sake_of_a_step() -> None:
     symmetry, a, b = chain()
     known = coordinate_descent(weights(symmetry, b, a), budget=Budget(rounds=8), progress=False)
     b = known.permutation.apply(b)
-    descent = Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    descent = Descent(weights(symmetry, b, a), fr.Permutation.identity(symmetry).indices)
     before, totals = descent.total, []
 
     def note() -> None:

@@ -58,7 +58,7 @@ def match(
 
 def descent_of(name: str) -> Descent:
     symmetry, a, b = random_pair(name)
-    return Descent(weights(symmetry, b, a), symmetry.identity().indices)
+    return Descent(weights(symmetry, b, a), fr.Permutation.identity(symmetry).indices)
 
 
 def value(objective: InnerProducts, indices: Any) -> float:
@@ -77,7 +77,9 @@ def test_a_budget_never_costs_anything(name: str) -> None:
     assert found.objective_after == pytest.approx(best, rel=1e-9)
     moved = found.permutation.apply(b)
     objective = weights(symmetry, moved, a)
-    assert value(objective, symmetry.identity().indices) == pytest.approx(found.objective_after)
+    assert value(objective, fr.Permutation.identity(symmetry).indices) == pytest.approx(
+        found.objective_after
+    )
 
 
 def test_a_budget_finds_better_optima() -> None:
@@ -138,7 +140,7 @@ def test_no_permutation_exceeds_the_bound(name: str) -> None:
     assert found.upper_bound == pytest.approx(limit)
     assert found.objective_after <= limit * (1 + 1e-9)
     for seed in range(20):
-        sample = symmetry.sample(torch.Generator().manual_seed(seed))
+        sample = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         assert value(objective, sample.indices) <= limit
     assert f"at most {limit:,.4f}" in str(found)
 
@@ -155,8 +157,10 @@ def test_the_bound_is_reached_where_one_block_alone_moves() -> None:
 def test_signatures_find_what_was_planted() -> None:
     """Without knowing where any neighbour is."""
     symmetry, a, _ = deep_case()
-    planted = symmetry.sample(torch.Generator().manual_seed(0))
-    descent = Descent(weights(symmetry, planted.apply(a), a), symmetry.identity().indices)
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
+    descent = Descent(
+        weights(symmetry, planted.apply(a), a), fr.Permutation.identity(symmetry).indices
+    )
     for tree in descent.trees:
         found = match_signatures(descent.objective, tree)[tree.root]
         assert np.array_equal(found, planted.inverse().indices[tree.root])
@@ -164,8 +168,10 @@ def test_signatures_find_what_was_planted() -> None:
 
 def test_frank_wolfe_undoes_a_planted_permutation_of_all_blocks_at_once() -> None:
     symmetry, a, _ = deep_case()
-    planted = symmetry.sample(torch.Generator().manual_seed(0))
-    descent = Descent(weights(symmetry, planted.apply(a), a), symmetry.identity().indices)
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
+    descent = Descent(
+        weights(symmetry, planted.apply(a), a), fr.Permutation.identity(symmetry).indices
+    )
     found = maximise_relaxed(descent.objective, descent.indices, descent.trees, spread=1.0)
     best = value(descent.objective, planted.inverse().indices)
     assert value(descent.objective, found) == pytest.approx(best, rel=1e-6)
@@ -184,7 +190,7 @@ def test_vectors_can_be_made_not_to_count() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.ReLU(), nn.Linear(5, 3))
     symmetry = fr.analyze(net, args=(torch.zeros(1, 6),))
     a = dict(randomise(net, 1).state_dict())
-    planted = symmetry.sample(torch.Generator().manual_seed(1))
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1))
     b = planted.apply(a)
     for name in ("1.weight", "0.bias", "1.bias"):
         a[name], b[name] = (1000.0 * torch.arange(5.0) for _ in range(2))
@@ -209,7 +215,7 @@ def test_the_gain_of_a_block_is_what_would_be_lost_without_it(
     symmetry, a, b = random_pair(name)
     found = match(symmetry, a, b, budget=budget)
     objective = weights(symmetry, b, a)
-    identity = symmetry.identity().indices
+    identity = fr.Permutation.identity(symmetry).indices
     roots = [block.name for block in symmetry if block.parent is None]
     assert list(found.gains) == roots
     for root in roots:

@@ -65,10 +65,10 @@ def test_it_can_be_stopped_at_the_first_step(name: str, solver: Solver) -> None:
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 def test_it_begins_where_it_is_told_to(solver: Solver) -> None:
     symmetry, a, _ = random_pair("residual_mlp")
-    planted = symmetry.sample(torch.Generator().manual_seed(4))
+    planted = fr.Permutation.random(symmetry, torch.Generator().manual_seed(4))
     objective = weights(symmetry, planted.inverse().apply(a), a)
     assert solver(objective, start=planted, progress=False).permutation == planted
-    other = random_pair("lstm")[0].identity()
+    other = fr.Permutation.identity(random_pair("lstm")[0])
     with pytest.raises(InvalidArgumentError, match="start: expected a permutation of the blocks"):
         solver(objective, start=other, progress=False)
 
@@ -93,7 +93,10 @@ def sampled(
     """The best of some random permutations: a solver in fifteen lines."""
     begin = time.perf_counter()
     symmetry, generator = objective.symmetry, torch.Generator().manual_seed(seed)
-    tried = [start or symmetry.identity(), *(symmetry.sample(generator) for _ in range(draws))]
+    tried = [
+        start or fr.Permutation.identity(symmetry),
+        *(fr.Permutation.random(symmetry, generator) for _ in range(draws)),
+    ]
     terms = range(len(objective.terms))
     values = [
         sum(objective.value_at(t, objective.sources(p.indices, t)) for t in terms) for p in tried

@@ -67,7 +67,7 @@ def descent_of(net: type[nn.Module], seed: int) -> Descent:
         }
         for _ in range(2)
     )
-    start = symmetry.sample(generator)
+    start = fr.Permutation.random(symmetry, generator)
     return Descent(weights(symmetry, b, a), start.indices)
 
 

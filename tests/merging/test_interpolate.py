@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fxrebasin.api import analyze
 from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError
 from fxrebasin.merging.interpolate import Path, interpolate
+from fxrebasin.symmetry.permutation import Permutation
 
 
 class _Net(nn.Module):
@@ -190,7 +191,7 @@ def test_with_a_symmetry_b_is_aligned_first() -> None:
     a, x = _Net(0).eval(), torch.randn(4, 3)
     symmetry = analyze(a, args=(x,))
     assert symmetry.movable_units
-    b = symmetry.sample(torch.Generator().manual_seed(2)).apply_to(a)
+    b = Permutation.random(symmetry, torch.Generator().manual_seed(2)).apply_to(a)
     kept = _snapshot(b)
 
     def evaluate(model: nn.Module) -> float:
@@ -399,5 +400,5 @@ def test_plotting_touches_nothing_global() -> None:
 
 def test_a_missing_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fxrebasin\[demo\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fxrebasin\[plot\]'"):
         _HILL.plot()

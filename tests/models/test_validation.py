@@ -387,8 +387,14 @@ def test_a_model_is_no_state_dict() -> None:
     for call, text in (
         (lambda: fr.weight_matching(symmetry, model, to=state), "state_dict: .*Sequential; give"),
         (lambda: fr.weight_matching(symmetry, state, to=model), r"give to\.state_dict\(\)"),
-        (lambda: symmetry.identity().apply(model), r"give state_dict\.state_dict\(\)"),
-        (lambda: symmetry.identity().apply(nothing), "found NoneType; give a state dict"),
+        (
+            lambda: fr.Permutation.identity(symmetry).apply(model),
+            r"give state_dict\.state_dict\(\)",
+        ),
+        (
+            lambda: fr.Permutation.identity(symmetry).apply(nothing),
+            "found NoneType; give a state dict",
+        ),
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             call()

@@ -81,7 +81,7 @@ def match(b: nn.Module, a: nn.Module, *args: Tensor, **options: Any) -> fr.Align
 def test_a_planted_permutation_is_found(name: str) -> None:
     a, inputs = case(name)
     symmetry = fr.analyze(a, args=(inputs,))
-    b = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(a)
+    b = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(a)
     found = match(b, a, inputs)
     assert found.converged
     assert found.objective_after > found.objective_before
@@ -95,14 +95,16 @@ def test_the_objective_counts_the_units_that_agree() -> None:
     found = match(a, a, inputs)
     watched = 12 + 12 + 8 + 8  # before and after each activation function
     assert found.objective_after == pytest.approx(watched)
-    assert found.permutation == found.permutation.symmetry.identity()
+    assert found.permutation == fr.Permutation.identity(found.permutation.symmetry)
 
 
 def test_units_that_do_not_react_count_for_nothing() -> None:
     a, inputs = case("mlp")
     with torch.no_grad():
         a.get_parameter("0.weight")[3].zero_()
-    b = fr.analyze(a, args=(inputs,)).sample(torch.Generator().manual_seed(1)).apply_to(a)
+    b = fr.Permutation.random(
+        fr.analyze(a, args=(inputs,)), torch.Generator().manual_seed(1)
+    ).apply_to(a)
     found = match(b, a, inputs)
     assert found.objective_after == pytest.approx(12 + 12 + 8 + 8 - 2)
     aligned = found.permutation.apply(b.state_dict())
@@ -122,7 +124,7 @@ def test_weight_matching_goes_on_from_there() -> None:
         symmetry, start.apply(b.state_dict()), to=a.state_dict(), progress=False
     ).objective_before
     assert found.objective_after >= at_start - 1e-9
-    assert found.objective_before < at_start or start == symmetry.identity()
+    assert found.objective_before < at_start or start == fr.Permutation.identity(symmetry)
     whole = fr.rebasin(b, to=a, args=(inputs,), start=start, progress=False)
     assert whole.report.objective_after >= at_start - 1e-9
 
@@ -130,7 +132,7 @@ def test_weight_matching_goes_on_from_there() -> None:
 def test_blocks_that_activations_do_not_have_stay_and_that_is_said() -> None:
     a, inputs = case("mlp")
     symmetry = fr.analyze(a, args=(inputs,))
-    moved = symmetry.sample(torch.Generator().manual_seed(1)).apply_to(a)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(a)
     pinned = [fr.pin("0.weight", 0)]
     with pytest.warns(UnmatchedBlocksWarning) as caught:
         found = match(moved, a, inputs, symmetry=symmetry, constraints=pinned)
@@ -140,8 +142,12 @@ def test_blocks_that_activations_do_not_have_stay_and_that_is_said() -> None:
         "found with"
     )
     indices = found.permutation.indices
-    assert (indices["0.weight[0]"] == symmetry.identity().indices["0.weight[0]"]).all()
-    assert (indices["2.weight[0]"] != symmetry.identity().indices["2.weight[0]"]).any()
+    assert (
+        indices["0.weight[0]"] == fr.Permutation.identity(symmetry).indices["0.weight[0]"]
+    ).all()
+    assert (
+        indices["2.weight[0]"] != fr.Permutation.identity(symmetry).indices["2.weight[0]"]
+    ).any()
 
 
 @pytest.mark.parametrize("kept", ["parent", "child"])
@@ -157,13 +163,13 @@ def test_a_block_is_matched_without_those_nested_in_it(kept: str) -> None:
     objective = fr.objectives.activations(part, a, a, (inputs,))
     assert {name for t in objective.terms for name in t.blocks} <= set(blocks)
     found = fr.solvers.coordinate_descent(objective, progress=False)
-    assert found.permutation == part.identity()
+    assert found.permutation == fr.Permutation.identity(part)
 
 
 def test_a_start_must_be_of_the_same_blocks() -> None:
     (a, inputs), (other, images) = case("mlp"), case("convolutions")
     symmetry = fr.analyze(a, args=(inputs,))
-    start = fr.analyze(other, args=(images,)).identity()
+    start = fr.Permutation.identity(fr.analyze(other, args=(images,)))
     states: dict[str, Any] = {"state_dict": a.state_dict(), "to": a.state_dict()}
     with pytest.raises(InvalidArgumentError, match="start: expected a permutation of the blocks"):
         fr.weight_matching(symmetry, **states, start=start)
@@ -185,7 +191,9 @@ def test_models_and_random_numbers_stay_as_they_are() -> None:
 def test_coarse_numbers() -> None:
     a, inputs = case("mlp")
     a, inputs = a.bfloat16(), inputs.bfloat16()
-    b = fr.analyze(a, args=(inputs,)).sample(torch.Generator().manual_seed(1)).apply_to(a)
+    b = fr.Permutation.random(
+        fr.analyze(a, args=(inputs,)), torch.Generator().manual_seed(1)
+    ).apply_to(a)
     aligned = match(b, a, inputs).permutation.apply(b.state_dict())
     assert all(torch.equal(aligned[k], v) for k, v in a.state_dict().items())
 
@@ -236,7 +244,7 @@ def test_a_poor_start_is_the_users_choice() -> None:
     symmetry = fr.analyze(a, args=(inputs,))
     lower = 0
     for seed in range(6):
-        start = symmetry.sample(torch.Generator().manual_seed(seed))
+        start = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         found = fr.rebasin(a, to=a, args=(inputs,), start=start, progress=False)
         assert torch.allclose(found(inputs), a(inputs))
         lower += found.report.objective_after < found.report.objective_before - 1

@@ -70,7 +70,7 @@ def test_a_tie_has_two_axes_move_together() -> None:
     (block,) = symmetry
     assert {("0.weight", 0), ("2.weight", 0), ("2.weight", 1), ("4.weight", 1)} <= set(block.axes)
     model = randomise(mlp())
-    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(model)
     assert difference(evaluate(moved, (X,)), evaluate(model, (X,))) < 1e-10
 
 
@@ -141,7 +141,7 @@ def test_free_outputs_move_and_say_how() -> None:
     assert [o.shape for o in free.outputs] == [(4, 4), (4, 5)]
     assert [[g.axes for g in o.groups] for o in free.outputs] == [[(1,)], [(1,)]]
     model = randomise(Encoder())
-    permutation = free.sample(torch.Generator().manual_seed(1))
+    permutation = fr.Permutation.random(free, torch.Generator().manual_seed(1))
     expected = [
         permutation.permute(o, t) for o, t in zip(free.outputs, evaluate(model, (X,)), strict=True)
     ]

@@ -16,6 +16,7 @@ from fxrebasin.layouts.settling import settle
 from fxrebasin.layouts.units import Units
 from fxrebasin.refinement.build import build_symmetry
 from fxrebasin.symmetry.group import Symmetry
+from fxrebasin.symmetry.permutation import Permutation
 
 REASON = "would have to move otherwise than its neighbours allow"
 
@@ -26,7 +27,7 @@ def symmetry_of(units: Units, **named: Ids) -> Symmetry:
         Parameter((name,), ids.shape, False, (units.fresh(len(ids)),), [ids])
         for name, ids in named.items()
     ]
-    return build_symmetry(Propagation(units, parameters, nx.MultiGraph()))
+    return build_symmetry(Propagation(units, parameters, nx.MultiGraph())).symmetry
 
 
 def sizes(symmetry: Symmetry) -> dict[str, int]:
@@ -46,7 +47,7 @@ def test_units_that_determine_a_position_stay_there() -> None:
     assert sizes(symmetry_of(units, a=a, b=b)) == {"b[0]": 4}
     causes = [units.causes[k] for k in units.cause(a).tolist() if k]
     assert causes
-    assert {(c.node, c.reason) for c in causes} == {("the_node", REASON)}
+    assert {(c.node, c.text) for c in causes} == {("the_node", REASON)}
 
 
 def test_blocks_that_are_right_are_not_blamed_for_those_that_they_meet() -> None:
@@ -70,7 +71,7 @@ def test_a_set_that_is_summed_over_is_kept() -> None:
     units.claim((), (a[:3],), (0,))
     symmetry = symmetry_of(units, a=a)
     for seed in range(20):
-        found = symmetry.sample(torch.Generator().manual_seed(seed))
+        found = Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         moved = found.permute(symmetry.parameters[0], torch.arange(6))
         assert sorted(moved[:3].tolist()) == [0, 1, 2]
 

@@ -40,7 +40,7 @@ def block_of(classes: Classes, units: Units, ids: Ids) -> RawBlock:
 
 
 def reason(units: Units, unit: int) -> str:
-    return units.causes[int(units.cause(np.array([unit]))[0])].reason
+    return units.causes[int(units.cause(np.array([unit]))[0])].text
 
 
 def test_the_units_of_one_axis_are_a_block() -> None:

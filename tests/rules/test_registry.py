@@ -104,7 +104,10 @@ def holds(model: nn.Module, symmetry: fr.Symmetry) -> bool:
     expected = evaluate(model, (X,))
     return all(
         difference(
-            evaluate(symmetry.sample(torch.Generator().manual_seed(s)).apply_to(model), (X,)),
+            evaluate(
+                fr.Permutation.random(symmetry, torch.Generator().manual_seed(s)).apply_to(model),
+                (X,),
+            ),
             expected,
         )
         < 1e-10

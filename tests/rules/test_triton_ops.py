@@ -65,14 +65,18 @@ def test_units_go_through_the_op() -> None:
     (block,) = symmetry
     through = {("enter.weight", 0), ("enter.bias", 0), ("shift", 0), ("leave.weight", 1)}
     assert set(block.axes) == through
-    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(randomise(model))
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(
+        randomise(model)
+    )
     assert difference(evaluate(moved, (x,)), evaluate(model, (x,))) < 1e-12
 
 
 def test_aligning_through_the_op() -> None:
     b, x = Net(), torch.randn(4, 3)
     op = torch.ops.fxrebasin_test_triton.shifted_relu
-    planted = fr.analyze(b, args=(x,), rules={op: RULE}).sample(torch.Generator().manual_seed(1))
+    planted = fr.Permutation.random(
+        fr.analyze(b, args=(x,), rules={op: RULE}), torch.Generator().manual_seed(1)
+    )
     a = planted.apply_to(b)
     symmetry = fr.analyze(b, args=(x,), rules={op: RULE})
     aligned = fr.rebasin(b, to=a, args=(x,), symmetry=symmetry, progress=False)

@@ -282,5 +282,7 @@ def test_permutations_that_a_rule_allows_leave_the_function_unchanged(
     randomised = randomise(copy.deepcopy(model))
     expected = evaluate(randomised, (x,))
     for seed in range(3):
-        moved = symmetry.sample(torch.Generator().manual_seed(seed)).apply_to(randomised)
+        moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).apply_to(
+            randomised
+        )
         assert difference(evaluate(moved, (x,)), expected) < 1e-10

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
+from fxrebasin.layouts.causes import PinKind
 from fxrebasin.symmetry.as_html import html_report
 from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry, Pinned
 
@@ -73,6 +74,7 @@ def odd() -> Symmetry:
     both = Segment(("<w>[0]", "<w>[0]#2"), np.arange(12).reshape(3, 2, 2), (-1, 0))
     some = Segment(("<w>[0]",), np.arange(3).reshape(3, 1), (-1,))
     rest = Segment((), np.arange(3, 8), ())
+    unknown = PinKind.UNKNOWN_OP
     return Symmetry(
         {b.name: b for b in (heads, inside)},
         (
@@ -81,9 +83,9 @@ def odd() -> Symmetry:
             ParameterSymmetry(("mean",), (), True),
         ),
         (
-            Pinned("<w>", 1, 5, "odd.op is not understood (at <x>)"),
-            Pinned("b&b", 0, 1005, "is an output & more"),
-            Pinned("z", 0, 7, "is an output & more"),
+            Pinned("<w>", 1, 5, unknown, "odd.op is not understood", "odd.op", "<x>"),
+            Pinned("b&b", 0, 1005, PinKind.OUTPUT, "is an output & more"),
+            Pinned("z", 0, 7, PinKind.OUTPUT, "is an output & more"),
         ),
         {"odd.op": 2, "other.op<T>": 1},
     )

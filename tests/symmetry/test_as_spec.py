@@ -41,7 +41,7 @@ def check(model: nn.Module, x: Tensor) -> Symmetry:
     model.eval()
     symmetry = fr.analyze(model, args=(x,))
     spec = permutation_spec(symmetry)
-    permutation = symmetry.sample(torch.Generator().manual_seed(0))
+    permutation = Permutation.random(symmetry, torch.Generator().manual_seed(0))
     state = model.state_dict()
     assert spec.keys() == state.keys()
     assert all(len(spec[name]) == tensor.ndim for name, tensor in state.items())

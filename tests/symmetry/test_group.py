@@ -6,9 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,8 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
 from fxrebasin.errors import FileFormatError
+from fxrebasin.layouts.causes import PinKind
+from fxrebasin.symmetry.evidence import Evidence
 from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry, Pinned
 
 torch.set_num_threads(1)
@@ -48,7 +53,10 @@ def by_hand() -> Symmetry:
             ParameterSymmetry(("still",), (7,), False),
             ParameterSymmetry(("mean",), (100,), True),
         ),
-        (Pinned("w", 1, 5, "is an output (at out)"), Pinned("still", 0, 7, "why <not>")),
+        (
+            Pinned("w", 1, 5, PinKind.OUTPUT, "is an output", node="out"),
+            Pinned("still", 0, 7, PinKind.RULE, "why <not>"),
+        ),
         {"aten.odd.default": 2},
     )
 
@@ -88,7 +96,7 @@ def test_nothing_moves_nothing() -> None:
     symmetry = fr.analyze(nn.Linear(3, 2), args=(torch.zeros(1, 3),))
     assert len(symmetry) == symmetry.movable_units == 0
     assert symmetry.log_order == symmetry.coverage == 0.0
-    assert symmetry.sample().is_identity
+    assert fr.Permutation.random(symmetry).is_identity
     assert Symmetry({}, ()).coverage == 0.0
 
 
@@ -109,7 +117,9 @@ def test_a_linear_layer_alone_says_why_nothing_moves() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_are_seeded(name: str) -> None:
     symmetry = group(name)
-    one, again, other = (symmetry.sample(torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    one, again, other = (
+        fr.Permutation.random(symmetry, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
     assert one == again
     assert one != other
 
@@ -117,9 +127,9 @@ def test_samples_are_seeded(name: str) -> None:
 def test_samples_take_torchs_own_generator_if_none_is_given() -> None:
     symmetry = group("mlp")
     torch.manual_seed(5)
-    one = symmetry.sample()
+    one = fr.Permutation.random(symmetry)
     torch.manual_seed(5)
-    assert symmetry.sample() == one
+    assert fr.Permutation.random(symmetry) == one
 
 
 def test_samples_are_uniform() -> None:
@@ -128,7 +138,8 @@ def test_samples_are_uniform() -> None:
     generator = torch.Generator().manual_seed(0)
     draws = 4800
     counts = Counter(
-        tuple(symmetry.sample(generator).flat("w[0]#2").tolist()) for _ in range(draws)
+        tuple(fr.Permutation.random(symmetry, generator).flat("w[0]#2").tolist())
+        for _ in range(draws)
     )
     expected = draws / 48
     chi2 = sum((n - expected) ** 2 for n in counts.values()) / expected
@@ -156,13 +167,17 @@ def test_the_table_says_what_is_pinned_and_why() -> None:
 
 
 def test_pins_with_one_reason_are_counted_together() -> None:
-    symmetry = Symmetry({}, (), (Pinned("a", 0, 1000, "same"), Pinned("b", 0, 234, "same")))
+    pins = (
+        Pinned("a", 0, 1000, PinKind.RULE, "same", "aten.one"),
+        Pinned("b", 0, 234, PinKind.RULE, "same", "aten.other"),
+    )
+    symmetry = Symmetry({}, (), pins)
     assert "1,234 units: same" in str(symmetry)
 
 
 def test_long_tables_are_cut() -> None:
     blocks = {f"b{k}": Block(f"b{k}", 2) for k in range(100)}
-    pins = tuple(Pinned(f"p{k}", 0, 1, f"reason {k}") for k in range(20))
+    pins = tuple(Pinned(f"p{k}", 0, 1, PinKind.RULE, f"reason {k}") for k in range(20))
     text = str(Symmetry(blocks, (), pins))
     assert "b0 " in text
     assert "b99 " in text
@@ -192,6 +207,49 @@ def test_the_summary() -> None:
     }
 
 
+def test_one_difference_anywhere_makes_two_symmetries_differ() -> None:
+    whole = by_hand()
+    weight, *others = whole.parameters
+    (axes,) = weight.groups
+    (segment,) = axes.segments
+    turned = replace(segment, positions=segment.positions[::-1])
+    moved = replace(weight, groups=(replace(axes, segments=(turned,)),))
+    for other in (
+        replace(whole, blocks={**whole.blocks, "w[0]": replace(whole.blocks["w[0]"], axes=())}),
+        replace(whole, parameters=(moved, *others)),
+        replace(whole, outputs=(weight,)),
+        replace(whole, pinned=whole.pinned[:1]),
+        replace(whole, unknown_ops={}),
+        replace(whole, front_end="export"),
+        replace(whole, notes=("a note",)),
+    ):
+        assert other != whole
+    graph = nx.MultiGraph()
+    assert replace(whole, evidence=Evidence(graph, {})) == whole
+
+
+def test_children_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for those of every block takes time in proportion to the blocks, not their square."""
+    blocks = {"parent": Block("parent", 2)}
+    blocks |= {f"b{k}": Block(f"b{k}", 2, "parent", 2) for k in range(50)}
+    symmetry = Symmetry(blocks, ())
+    looked: list[int] = []
+    monkeypatch.setattr(Symmetry, "__iter__", lambda s: looked.append(1) or iter(s.blocks.values()))
+    assert sum(len(symmetry.children(name)) for name in blocks) == 50
+    assert len(looked) == 1
+
+
+# drawings
+
+
+def test_a_drawing_has_the_size_of_the_group_above_it_or_what_is_asked_for(tmp_path: Path) -> None:
+    symmetry = group("mlp")
+    size = f"{len(symmetry)} blocks, {symmetry.movable_units} movable units, log order "
+    for title, expected in ((None, size), ("My network", "My network")):
+        symmetry.plot(tmp_path / "blocks.svg", title=title)
+        assert f"<!-- {expected}" in (tmp_path / "blocks.svg").read_text()
+
+
 # JSON
 
 
@@ -202,9 +260,11 @@ def test_json_round_trip(name: str) -> None:
     assert back == symmetry
     assert str(back) == str(symmetry)
     assert list(back) == list(symmetry)
-    permutation = back.sample(torch.Generator().manual_seed(3))
+    permutation = fr.Permutation.random(back, torch.Generator().manual_seed(3))
     model = NETWORKS[name].factory()
-    mine = symmetry.sample(torch.Generator().manual_seed(3)).apply(model.state_dict())
+    mine = fr.Permutation.random(symmetry, torch.Generator().manual_seed(3)).apply(
+        model.state_dict()
+    )
     theirs = permutation.apply(model.state_dict())
     assert all(torch.equal(mine[k], theirs[k]) for k in mine)
 
@@ -220,8 +280,21 @@ def test_json_is_json_and_can_be_indented() -> None:
 
 def test_symmetries_are_compared_by_value() -> None:
     assert by_hand() == by_hand()
+    assert hash(by_hand()) == hash(by_hand())
     assert by_hand() != group("mlp")
-    assert by_hand() != "something else"
+    assert by_hand() != object()
+
+
+def test_files_from_before_pins_had_kinds_are_still_read() -> None:
+    content = json.loads(by_hand().to_json())
+    content["format"] = "fxrebasin.symmetry/1"
+    content["pinned"] = [
+        {"parameter": p.parameter, "dim": p.dim, "units": p.units, "reason": p.reason}
+        for p in by_hand().pinned
+    ]
+    back = Symmetry.from_json(json.dumps(content))
+    assert str(back) == str(by_hand())
+    assert {p.kind for p in back.pinned} == {PinKind.UNRECORDED}
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", "null", "3", "{}", '"text"'])
@@ -232,8 +305,10 @@ def test_text_that_is_no_symmetry(text: str) -> None:
 
 def test_another_version_of_the_format() -> None:
     content = json.loads(by_hand().to_json())
-    content["format"] = "fxrebasin.symmetry.group/99"
-    with pytest.raises(FileFormatError, match=r"'fxrebasin.symmetry.group/1', found '.*/99'"):
+    content["format"] = "fxrebasin.symmetry/99"
+    with pytest.raises(
+        FileFormatError, match=r"'fxrebasin.symmetry/2', found 'fxrebasin.symmetry/99'"
+    ):
         Symmetry.from_json(json.dumps(content))
 
 
@@ -246,6 +321,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
         "positions"
     ].pop(),
     "a pin too many words": lambda c: c["pinned"][0].update(colour="red"),
+    "a pin of no known kind": lambda c: c["pinned"][0].update(kind="red"),
     "a list for a dict": lambda c: c["parameters"][0].update(groups=[[1]]),
 }
 
@@ -282,5 +358,45 @@ def test_unknown_ops_are_listed_counted_and_pinned() -> None:
     assert symmetry.unknown_ops == {op: 2}
     assert len(symmetry) == 0
     assert f"not understood: {op} (2 times), which pins 18 units of parameters" in str(symmetry)
-    reasons = {(p.parameter, p.dim): p.reason for p in symmetry.pinned}
-    assert f"{op} is not understood (at reverse_and_scale" in reasons["one.weight", 0]
+    pins = {(p.parameter, p.dim): p for p in symmetry.pinned}
+    pin = pins["one.weight", 0]
+    assert pin.reason == f"{op} is not understood (at reverse_and_scale_default)"
+    assert (pin.kind, pin.op, pin.node) == (PinKind.UNKNOWN_OP, op, "reverse_and_scale_default")
+
+
+def test_an_op_is_not_counted_for_one_whose_name_begins_like_its_own() -> None:
+    pins = (
+        Pinned("w", 0, 3, PinKind.UNKNOWN_OP, "odd.op is not understood", "odd.op"),
+        Pinned("w", 1, 4, PinKind.UNKNOWN_OP, "odd.op2 is not understood", "odd.op2"),
+    )
+    text = str(Symmetry({}, (), pins, {"odd.op": 1, "odd.op2": 1}))
+    assert "odd.op (1 times), which pins 3 units" in text
+    assert "odd.op2 (1 times), which pins 4 units" in text
+
+
+@pytest.mark.parametrize(
+    ("parameter", "dim", "kind"),
+    [
+        ("two.bias", 0, PinKind.OUTPUT),
+        ("one.weight", 1, PinKind.FIXED_PLACE),
+        ("beside.weight", 0, PinKind.CONSTRAINT),
+        ("unused", 0, PinKind.UNUSED),
+    ],
+)
+def test_pins_say_of_what_kind_they_are(parameter: str, dim: int, kind: PinKind) -> None:
+    symmetry = fr.analyze(
+        WithPins(), args=(torch.zeros(1, 3),), constraints=[fr.pin("beside.weight", 0)]
+    )
+    found = {(p.parameter, p.dim): p.kind for p in symmetry.pinned}
+    assert found[parameter, dim] is kind
+
+
+class WithPins(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.beside, self.two = nn.Linear(3, 4), nn.Linear(3, 5), nn.Linear(9, 2)
+        self.unused = nn.Parameter(torch.zeros(7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.two(torch.cat([self.one(x), self.beside(x)], 1).relu())
+        return result
