@@ -19,7 +19,7 @@ fxrebasin.analyze returned, please report the model
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import NoReturn
 
@@ -28,7 +28,7 @@ import numpy as np
 from ..errors import InvalidSymmetryError
 from .parts import AxisGroup, Block, Group, ParameterSymmetry, Segment
 
-Axis = tuple[str, int]
+Place = tuple[ParameterSymmetry, AxisGroup]
 
 
 def check(symmetry: Group) -> None:
@@ -43,13 +43,12 @@ def check(symmetry: Group) -> None:
     _check_blocks(symmetry.blocks)
     tensors = (*symmetry.parameters, *symmetry.outputs)
     _check_names(tensors)
-    moved: set[tuple[str, Axis]] = set()
     for tensor in tensors:
         _check_axes(tensor)
-        for group in tensor.groups:
-            names = _check_group(symmetry.blocks, tensor, group)
-            moved.update((name, (tensor.name, axis)) for name in names for axis in group.axes)
-    _check_use(symmetry.blocks, moved)
+    groups = [(tensor, group) for tensor in tensors for group in tensor.groups]
+    _check_segments(symmetry.blocks, groups)
+    _check_positions(groups)
+    _check_use(symmetry.blocks, groups)
 
 
 def _check_blocks(blocks: Mapping[str, Block]) -> None:
@@ -64,10 +63,9 @@ def _check_blocks(blocks: Mapping[str, Block]) -> None:
         expected = 1
         if block.parent is not None:
             if block.parent not in units:
-                known = ", ".join(map(repr, units)) or "none"
                 _refuse(
                     f"{where} is nested in {block.parent!r}: expected that among the blocks before "
-                    f"it, which are {known}"
+                    f"it, which are {_listed(units)}"
                 )
             expected = units[block.parent]
         if block.count != expected:
@@ -101,54 +99,36 @@ def _check_axes(tensor: ParameterSymmetry) -> None:
             known.add(axis)
 
 
-def _check_group(
-    blocks: Mapping[str, Block], tensor: ParameterSymmetry, group: AxisGroup
-) -> set[str]:
-    """The blocks that move these axes, if all is as it should be."""
-    names: set[str] = set()
-    for segment in group.segments:
-        problem = _problem_of(blocks, segment)
-        if problem:
-            _refuse(f"{_spelled(tensor, group)}: {problem}")
-        names.update(segment.blocks)
-    length = prod(tensor.shape[a] for a in group.axes)
-    none = np.empty(0, dtype=np.int64)
-    positions = np.concatenate([none, *(s.positions.ravel() for s in group.segments)])
-    outside = positions[(positions < 0) | (positions >= length)]
-    if outside.size:
-        _refuse(
-            f"{_spelled(tensor, group)}: expected positions from 0 to {length - 1}, found "
-            f"{outside[0]}"
-        )
-    times = np.bincount(positions, minlength=length)
-    if (times != 1).any():
-        first = int((times != 1).argmax())
-        _refuse(
-            f"{_spelled(tensor, group)}: expected position {first} in one segment, found it in "
-            f"{'none' if times[first] == 0 else times[first]}"
-        )
-    return names
+def _check_segments(blocks: Mapping[str, Block], groups: Sequence[Place]) -> None:
+    """Each by itself. Many are of the same blocks, about which the same can be said."""
+    known: dict[tuple[tuple[str, ...], tuple[int, ...]], str] = {}
+    sizes = {name: block.size for name, block in blocks.items()}
+    for tensor, group in groups:
+        for segment in group.segments:
+            kind = (segment.blocks, segment.parents)
+            if kind not in known:
+                known[kind] = _problem_of_blocks(blocks, segment)
+            problem = known[kind]
+            if not problem:
+                expected = tuple([sizes[name] for name in segment.blocks])
+                shape = segment.positions.shape
+                if shape[:-1] != expected or len(shape) != len(expected) + 1:
+                    problem = _problem_of_shape(segment, expected)
+                elif segment.positions.dtype != np.int64:
+                    problem = f"expected positions of int64, found {segment.positions.dtype}"
+            if problem:
+                _refuse(f"{_spelled(tensor, group)}: {problem}")
 
 
-def _problem_of(blocks: Mapping[str, Block], segment: Segment) -> str:
-    """What is wrong with a segment by itself; nothing if nothing is."""
+def _problem_of_blocks(blocks: Mapping[str, Block], segment: Segment) -> str:
+    """What is wrong with the blocks and parents of a segment; nothing if nothing is."""
     unknown = [name for name in segment.blocks if name not in blocks]
     if unknown:
         return f"moved by block {unknown[0]!r}: expected that among the blocks, found it missing"
-    if segment.positions.dtype.kind not in "iu":
-        return f"expected whole numbers as positions, found {segment.positions.dtype}"
-    found = segment.positions.shape
-    sizes = tuple(blocks[name].size for name in segment.blocks)
-    if len(found) != len(sizes) + 1 or found[:-1] != sizes:
-        shape = f"({', '.join([*map(str, sizes), 'copies'])})"
+    if len(segment.parents) != len(segment.blocks):
         return (
-            f"a segment of the blocks {', '.join(map(repr, segment.blocks)) or 'none'}: expected "
-            f"positions of shape {shape}, their sizes, found {found}"
-        )
-    if len(segment.parents) != len(sizes):
-        return (
-            f"a segment of the blocks {', '.join(map(repr, segment.blocks)) or 'none'}: expected "
-            f"the place of a parent for each, found {segment.parents}"
+            f"a segment of the blocks {_listed(segment.blocks)}: expected the place of a parent "
+            f"for each, found {segment.parents}"
         )
     for d, (name, place) in enumerate(zip(segment.blocks, segment.parents, strict=True)):
         parent = blocks[name].parent
@@ -163,8 +143,45 @@ def _problem_of(blocks: Mapping[str, Block], segment: Segment) -> str:
     return ""
 
 
-def _check_use(blocks: Mapping[str, Block], moved: set[tuple[str, Axis]]) -> None:
-    used = {name for name, _ in moved}
+def _problem_of_shape(segment: Segment, sizes: tuple[int, ...]) -> str:
+    return (
+        f"a segment of the blocks {_listed(segment.blocks)}: expected positions of shape "
+        f"({', '.join([*map(str, sizes), 'copies'])}), their sizes, found "
+        f"{segment.positions.shape}"
+    )
+
+
+def _check_positions(groups: Sequence[Place]) -> None:
+    """Those of a group are those of its axes, each once; all groups are looked at together."""
+    lengths = np.array([prod([t.shape[a] for a in g.axes]) for t, g in groups], dtype=np.int64)
+    positions = [s.positions.ravel() for _, g in groups for s in g.segments]
+    sizes = [sum([s.positions.size for s in g.segments]) for _, g in groups]
+    flat = np.concatenate([np.empty(0, dtype=np.int64), *positions])
+    is_outside = (flat < 0) | (flat >= np.repeat(lengths, sizes))
+    if is_outside.any():
+        first = int(is_outside.argmax())
+        k = int(np.searchsorted(np.cumsum(sizes), first, side="right"))
+        _refuse(
+            f"{_spelled(*groups[k])}: expected positions from 0 to {lengths[k] - 1}, found "
+            f"{flat[first]}"
+        )
+    begins = np.cumsum(lengths) - lengths
+    times = np.bincount(flat + np.repeat(begins, sizes), minlength=int(lengths.sum()))
+    if (times != 1).any():
+        first = int((times != 1).argmax())
+        k = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
+        _refuse(
+            f"{_spelled(*groups[k])}: expected position {first - begins[k]} in one segment, found "
+            f"it in {times[first] or 'none'}"
+        )
+
+
+def _check_use(blocks: Mapping[str, Block], groups: Sequence[Place]) -> None:
+    on_axis: dict[tuple[str, int], set[str]] = {}
+    for tensor, group in groups:
+        names = {name for segment in group.segments for name in segment.blocks}
+        on_axis |= {(tensor.name, axis): names for axis in group.axes}
+    used = set().union(*on_axis.values())
     for block in blocks.values():
         if block.name not in used:
             _refuse(
@@ -172,11 +189,15 @@ def _check_use(blocks: Mapping[str, Block], moved: set[tuple[str, Axis]]) -> Non
                 "it on none"
             )
         for name, dim in block.axes:
-            if (block.name, (name, dim)) not in moved:
+            if block.name not in on_axis.get((name, dim), ()):
                 _refuse(
                     f"block {block.name!r}: expected it on axis {dim} of {name!r}, which it names, "
                     "found no such axis that it moves"
                 )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 def _spelled(tensor: ParameterSymmetry, group: AxisGroup) -> str:

@@ -208,7 +208,7 @@ class Symmetry:
             check(symmetry)
         except FileFormatError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
         return symmetry
 

@@ -6,6 +6,7 @@ and verification all share it.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,14 +109,15 @@ class Permutation:
     def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
 
-        Tensors that do not move are the same objects; tied tensors stay tied.
+        Tensors that do not move are the same objects; tied tensors stay tied. A dict stays of its
+        type and keeps its attributes, such as the versions of modules that torch notes in one.
 
         Raises:
             ArchitectureMismatchError: a tensor has another shape than the symmetry says.
             InvalidArgumentError: it is no state dict.
         """
         check_state_dict(state_dict, "state_dict")
-        result = dict(state_dict)
+        result = copy.copy(state_dict) if isinstance(state_dict, dict) else dict(state_dict)
         for parameter in self.symmetry.parameters:
             names = [name for name in parameter.names if name in state_dict]
             moved: dict[int, torch.Tensor] = {}

@@ -16,6 +16,7 @@ import torch
 import torchvision
 from networks import NETWORKS
 from safetensors.numpy import save_file
+from torch import fx
 
 import fxrebasin as fr
 from fxrebasin import Block, Segment, Symmetry
@@ -120,7 +121,7 @@ BROKEN: dict[str, tuple[Symmetry, str]] = {
     ),
     "positions between entries": (
         on_w(np.arange(6.0).reshape(3, 2, 1)),
-        "'w', axis 0: expected whole numbers as positions, found float64",
+        "'w', axis 0: expected positions of int64, found float64",
     ),
     "the sizes of blocks exchanged": (
         on_w(np.arange(6).reshape(2, 3, 1)),
@@ -250,8 +251,11 @@ def test_a_large_group_is_checked_in_no_time(name: str, size: int) -> None:
 
 def test_refining_ends_with_the_check() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
-    module = Propagate((torch.zeros(1, 2),))(Trace()(net).graph_module).graph_module
-    module = Refine()(module).graph_module
+    module = fx.symbolic_trace(net)
+    for step in (Trace(), Propagate((torch.zeros(1, 2),)), Refine()):
+        result = step(module)
+        assert result is not None
+        module = result.graph_module
     state = state_of(module)
     assert state.symmetry is not None
     Refine().ensures(module)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -234,7 +234,12 @@ def test_children_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks |= {f"b{k}": Block(f"b{k}", 2, "parent", 2) for k in range(50)}
     symmetry = Symmetry(blocks, ())
     looked: list[int] = []
-    monkeypatch.setattr(Symmetry, "__iter__", lambda s: looked.append(1) or iter(s.blocks.values()))
+
+    def blocks_of(symmetry: Symmetry) -> Iterator[Block]:
+        looked.append(1)
+        return iter(symmetry.blocks.values())
+
+    monkeypatch.setattr(Symmetry, "__iter__", blocks_of)
     assert sum(len(symmetry.children(name)) for name in blocks) == 50
     assert len(looked) == 1
 
@@ -317,6 +322,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an unknown block": lambda c: c["blocks"].clear(),
     "axes that are no pairs": lambda c: c["blocks"][0].update(axes=[["w"]]),
     "no shape": lambda c: c["parameters"][0].update(shape=None),
+    "positions beyond all numbers": lambda c: c["parameters"][0]["groups"][0]["segments"][0][
+        "positions"
+    ].__setitem__(0, 10**30),
     "positions cut short": lambda c: c["parameters"][0]["groups"][0]["segments"][0][
         "positions"
     ].pop(),

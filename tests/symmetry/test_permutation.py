@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
-from fxrebasin import Permutation, Symmetry
+from fxrebasin import Block, Permutation, Symmetry
 from fxrebasin.errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 
 torch.set_num_threads(1)
@@ -157,6 +160,17 @@ def test_permutations_are_compared_by_value() -> None:
     assert sample(symmetry, 1) == sample(symmetry, 1)
     assert sample(symmetry, 1) != sample(symmetry, 2)
     assert sample(symmetry, 1) != 1
+    assert hash(sample(symmetry, 1)) == hash(sample(symmetry, 1))
+
+
+def test_equal_indices_of_other_blocks_are_another_permutation() -> None:
+    one = Symmetry({"a": Block("a", 3), "b": Block("b", 2)}, ())
+    nested = Symmetry({"a": Block("a", 3), "b": Block("b", 2, "a", 3)}, ())
+    alone = replace(one, blocks={"a": Block("a", 3), "b": Block("b", 2, axes=(("w", 0),))})
+    noted = replace(one, notes=("found elsewhere",))
+    assert Permutation.identity(one) != Permutation.identity(nested)
+    assert Permutation.identity(one) != Permutation.identity(alone)
+    assert Permutation.identity(one) == Permutation.identity(noted)
 
 
 def test_what_is_printed() -> None:
@@ -223,6 +237,36 @@ def test_a_state_dict_is_not_changed() -> None:
     changed = {k for k in moved if moved[k] is not state[k]}
     storages = {state[k].data_ptr() for k in changed}
     assert not storages & {moved[k].data_ptr() for k in changed}
+
+
+def test_a_state_dict_keeps_the_versions_of_its_modules() -> None:
+    """BatchNorm, like modules of torchvision, looks for them when it is loaded."""
+    model, symmetry = nested()
+    state = model.state_dict()
+    moved = sample(symmetry, 1).apply(state)
+    assert type(moved) is type(state)
+    assert vars(moved) == vars(state)
+    assert vars(moved)["_metadata"]["norm"] == {"version": 2}
+    assert vars(sample(symmetry, 1).apply(moved)) == vars(state)
+
+
+def test_a_module_that_asks_for_its_version_can_load_what_was_permuted() -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.mnasnet0_5(num_classes=4).eval()
+    symmetry = fr.analyze(model, args=(torch.zeros(1, 3, 32, 32),), check=False)
+    permutation = sample(symmetry, 1)
+    assert not permutation.is_identity
+    moved = permutation.apply(model.state_dict())
+    assert not model.load_state_dict(moved).missing_keys
+    assert same(dict(model.state_dict()), dict(moved))
+
+
+def test_any_mapping_of_tensors_is_permuted() -> None:
+    model, symmetry = nested()
+    state = dict(model.state_dict())
+    moved = sample(symmetry, 1).apply(MappingProxyType(state))
+    assert type(moved) is dict
+    assert same(moved, sample(symmetry, 1).apply(state))
 
 
 def test_the_order_of_a_state_dict_is_kept() -> None:
