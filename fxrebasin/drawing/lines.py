@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from .arrangement import Event, ancestors
+from .events import Event, ancestors
 from .scene import Box, Scene
 
 Point = tuple[float, float]

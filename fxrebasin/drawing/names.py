@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from .arrangement import Event, Layout
+from .arrangement import Layout
+from .events import Event
 
 
 class Names:

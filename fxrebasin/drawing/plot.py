@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from .arrangement import Flow, Layout, arrange, cut_rows
+from .arrangement import Layout, arrange, cut_rows
+from .events import Flow
 from .figures import figure_type, save_figure
 from .lines import Loop, lines, pinned_ends
 from .names import Names

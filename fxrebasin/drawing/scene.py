@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .arrangement import Event, Layout
+from .arrangement import Layout
+from .events import Event
 
 
 @dataclass(frozen=True)

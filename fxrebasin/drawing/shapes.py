@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .arrangement import ancestors
+from .events import ancestors
 from .lines import Line, Loop, PinnedEnd, Point
 from .names import Names
 from .scene import Box, Scene, Style

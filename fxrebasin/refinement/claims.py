@@ -35,6 +35,9 @@ SAMPLES = 8
 SAMPLES_OF_PARAMETERS = 2
 """Fewer, since segments are made from the very blocks that are sampled."""
 
+Described = list[tuple[Parameter, ParameterSymmetry]]
+"""Parameters, and what the group says of them."""
+
 Failure = tuple[str, Ids]
 """The node at which it shows that a permutation is wrong, and units that it moves wrongly."""
 
@@ -47,7 +50,8 @@ def refute(
     names: Mapping[RawBlock, str],
 ) -> bool:
     """Try permutations of the blocks. If one is wrong, forbid the like of it and say so."""
-    trials = _Trials(units, classes, parameters, symmetry, names)
+    described = zip(parameters, (*symmetry.parameters, *symmetry.outputs), strict=True)
+    trials = _Trials(units, classes, list(described), names)
     generator = torch.Generator().manual_seed(0)
     for k in range(SAMPLES if symmetry.blocks else 0):
         permutation = Permutation.random(symmetry, generator)
@@ -98,18 +102,12 @@ class _Trials:
     """Everything that a permutation is held against."""
 
     def __init__(
-        self,
-        units: Units,
-        classes: Classes,
-        parameters: list[Parameter],
-        symmetry: Symmetry,
-        blocks: Mapping[RawBlock, str],
+        self, units: Units, classes: Classes, parameters: Described, blocks: Mapping[RawBlock, str]
     ) -> None:
-        self.blocks = blocks
         self.units = units
         self.classes = classes
-        described = (*symmetry.parameters, *symmetry.outputs)
-        self.parameters = list(zip(parameters, described, strict=True))
+        self.parameters = parameters
+        self.blocks = blocks
         self.names = _names(units)
         self.tables = [_Table(claim, self.names) for claim in units.claims]
 
