@@ -1,12 +1,11 @@
-"""Parameters: which units lie on their axes is decided by what they meet first.
+"""Which units a parameter has is decided when an op first uses it.
 
-A parameter starts out *unnamed*: every entry might move on its own. Its layout then only says
-which position of the parameter each entry is. When an op brings it together with a tensor whose
-units are known, it adopts those units along the dimensions they share, and gets fresh units for
-the rest. That is how the weight of a grouped convolution takes its input units group by group,
-and how every expert of a batched weight gets hidden units of its own. Where there is nothing to
-adopt, every axis gets units of its own, by groups where it turns out later that it has some
-(``grouped_axes``).
+A parameter starts out *unnamed*: it has no units, and its layout only says which position of the
+parameter each entry is. When an op brings it together with a tensor whose units are known, it
+*adopts* those units along the dims that they share, and gets fresh units along the others. That is
+how the weight of a grouped convolution takes its input units group by group, and how every expert
+of a batched weight gets hidden units of its own. Where there is nothing to adopt, every axis gets
+units of its own; if they later turn out to differ by group, see ``grouped_axes``.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from .coordinates import Shape, along, collapse, tell_apart, varies_on
+from .coordinates import Shape, all_distinct, along, collapse, varies_on
 from .ids import NOWHERE, Ids, sorted_set
 from .layout import UNNAMED, Layout, Parameter
 from .units import Units
@@ -24,10 +23,10 @@ from .units import Units
 def resolve(
     units: Units, layout: Layout, against: Layout | None = None, reduced: tuple[int, ...] = ()
 ) -> Layout:
-    """The units of an unnamed parameter's layout, adopted from ``against`` where that is possible.
+    """A layout with units: those of an unnamed parameter are adopted from ``against`` if possible.
 
-    ``against`` has as many dimensions as ``layout``; ``reduced`` are the dimensions that the op
-    at hand is going to sum over.
+    ``against`` has as many dims as ``layout``; ``reduced`` are the dims that the op is going to sum
+    over: if there are any, units are adopted along these, and are fresh along the others.
     """
     parameter = layout.parameter
     if parameter is None:
@@ -90,12 +89,12 @@ def _adopt(
     ]
     if summed:
         candidates = [c for c in candidates if summed & set(varies_on(c))]
-    told_apart = summed or dims
+    distinguished = summed or dims
     if not candidates or not _is_injective(index, spans, layout.shape):
         return False
-    if not tell_apart(candidates, tuple(sorted(told_apart))):
+    if not all_distinct(candidates, tuple(sorted(distinguished))):
         return False
-    kept = sorted(dims - told_apart)
+    kept = sorted(dims - distinguished)
     if kept:
         shape = [n if d in kept else 1 for d, n in enumerate(layout.shape)]
         candidates.append(units.fresh(prod(shape)).reshape(shape))
@@ -112,7 +111,7 @@ def _adopt(
 
 
 def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shape) -> bool:
-    """Does every entry come from a position of its own?"""
+    """Do all entries come from different positions of the parameter?"""
     remaining = dict(spans)
     while remaining:
         axis, dims = remaining.popitem()
@@ -121,6 +120,6 @@ def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shap
             for a in joined:
                 dims = dims | remaining.pop(a)
             group += joined
-        if not tell_apart([index[a] for a in group], tuple(sorted(dims))):
+        if not all_distinct([index[a] for a in group], tuple(sorted(dims))):
             return False
     return True

@@ -1,4 +1,8 @@
-"""Concatenation: coordinates are paired up across the operands and concatenated."""
+"""Concatenation of layouts.
+
+The result needs coordinates that have units for the entries of every operand, so each coordinate
+of one operand is put in a *column* with one of every other operand, and columns are concatenated.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     xs = [resolve(units, x) for x in operands if x.shape != (0,)]
     columns = _columns(units, xs, dim)
     for column in columns:
-        tell_operands_apart(units, column)
+        label_by_operand(units, column)
     if _ambiguous(columns):
         places = units.positions(-1, len(xs))
         columns.append([places[k].reshape([1] * x.ndim) for k, x in enumerate(xs)])
@@ -38,8 +42,8 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     return Layout(tuple(shape), tuple(_concatenate(column, lengths, dim) for column in columns))
 
 
-def tell_operands_apart(units: Units, column: Sequence[Ids]) -> None:
-    """Units that come from different operands were made differently, and are not exchangeable."""
+def label_by_operand(units: Units, column: Sequence[Ids]) -> None:
+    """Say that units which come from different operands cannot be exchanged."""
     sets = [sorted_set(c) for c in column]
     operand = np.repeat(np.arange(len(sets)), [len(s) for s in sets])
     ids, inverse = np.unique(np.concatenate(sets), return_inverse=True)
@@ -69,7 +73,7 @@ def _columns(units: Units, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
 
 
 def _ambiguous(columns: list[list[Ids]]) -> bool:
-    """Could entries of two operands have the same units everywhere?"""
+    """Could an entry of one operand have the same units as one of another?"""
     if not columns:
         return True
     sets = [[sorted_set(c) for c in column] for column in columns]
@@ -87,7 +91,7 @@ def _disjoint(sets: Sequence[Ids]) -> bool:
 
 
 def _claim_operands(units: Units, columns: list[list[Ids]], lengths: list[int], dim: int) -> None:
-    """Claim that the units of an entry say which operand it comes from."""
+    """Claim that the units of an entry determine which operand it comes from."""
     operands = units.positions(-1, len(lengths))
     for column in columns:
         sets = [sorted_set(c) for c in column]

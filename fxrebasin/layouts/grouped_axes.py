@@ -1,9 +1,10 @@
-"""Axes of parameters that turn out to be in groups after they were named.
+"""Axes of parameters that turn out to be in groups after they got units.
 
-A weight that is normalised before it is used has named its axes by itself when it meets the op
-that says in which groups they are: the input channels of a grouped convolution then bear the same
-names in every group. That is noted here, and the model is run on units once more, with names of
-their own for every group.
+The weight of a grouped convolution, of shape ``(g o) i``, has ``g`` groups along its first axis,
+and the ``i`` input channels of each group are other ones. If the weight is normalised before it is
+used, it has units already when the convolution says so, and one set of ``i`` units for all groups:
+fewer permutations than there are. :func:`note_groups` takes note of that, and :func:`find_groups`
+says which axes need units per group; the model is then run once more, with these.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from .layout import Layout, Parameter
 from .units import Meeting, Units
 
 Groups = dict[str, dict[int, tuple[int, Ids]]]
-"""Per parameter and axis that is in groups, the axis they lie on, and the group of each of its
-positions."""
+"""Per parameter and axis whose units differ by group: the axis that the groups lie on, and the
+group of each position of that axis."""
 
 
 def note_groups(
     units: Units, operands: Sequence[Layout], products: Iterable[tuple[int, ...]]
 ) -> None:
-    """Note the units along one dim of an operand that could be others in each of its groups.
+    """Note where an operand has the same units in all groups, but could have others in each.
 
-    They meet such units in another operand, or ``products``, the dims that the result multiplies
-    out, tell them apart by group. The operands have a dim per letter of a signature.
+    The operands have a dim per letter of a signature. Groups lie along one dim and the units of
+    each group along another: two dims which one coordinate of a different operand varies on, or
+    which are multiplied on an axis of the result (``products``).
     """
     of_result = {dims for dims in products if len(dims) == 2}
     for weight in operands:
@@ -57,10 +59,11 @@ def _numbers(coordinate: Ids, dim: int) -> Ids:
     return np.broadcast_to(number, coordinate.shape).ravel()
 
 
-def found_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
-    """The axes that were named by themselves, and whose units are in groups of another one's.
+def find_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
+    """The axes of parameters that adopted no units, and for which groups were noted.
 
-    Where each position of that one is a group, as with a weight per expert, all other axes are.
+    Where every position of the axis of the groups is a group of its own, as the expert in a weight
+    per expert, all other axes of the parameter have units per group.
     """
     found: Groups = {}
     named = {p.name: _own_units(units, p) for p in parameters} if units.meetings else {}
@@ -79,7 +82,7 @@ def found_groups(units: Units, parameters: Iterable[Parameter]) -> Groups:
 
 
 def _own_units(units: Units, parameter: Parameter) -> dict[int, Ids]:
-    """The axes whose positions became their units."""
+    """Per axis that adopted no units, its own."""
     ndim = len(parameter.shape)
     return {
         axis: units.find(ids)
@@ -89,7 +92,7 @@ def _own_units(units: Units, parameter: Parameter) -> dict[int, Ids]:
 
 
 def name_in_groups(units: Units, parameter: Parameter, groups: Groups) -> None:
-    """Keep names per group ready for the axes that are in groups."""
+    """Give a parameter units per group, which it gets on the axes where it adopts none."""
     for axis, (outer, group) in groups.get(parameter.name, {}).items():
         n, ndim = parameter.shape[axis], len(parameter.shape)
         ids = units.fresh((int(group.max()) + 1) * n)

@@ -1,24 +1,27 @@
-"""Layouts: what a tensor looks like when it holds units instead of numbers.
+"""Layouts: what a tensor looks like when it holds units in the place of numbers.
 
-A *coordinate* is an integer array of unit ids, as many dimensions as the tensor, size 1 along
-every dimension that it does not vary on. The output ``(B, T, C)`` of a linear layer has one of
-shape ``(1, 1, C)`` for its features, and ``(B, 1, 1)`` and ``(1, T, 1)`` for the pinned positions.
+A *coordinate* is an integer array of unit ids with as many dims as the tensor, of size 1 along
+every dim that it does not vary on. The output ``(b, t, c)`` of a linear layer has one of shape
+``(1, 1, c)`` for its features, and two of shapes ``(b, 1, 1)`` and ``(1, t, 1)`` whose units, the
+positions in batch and sequence, are pinned.
 
-A *layout* is a shape and a list of coordinates, and its meaning is one sentence: entries with the
-same units in every coordinate hold the same value, whatever the weights are.
+A *layout* is a shape and a list of coordinates. Its meaning is one sentence: entries with the same
+units in every coordinate hold the same value, whatever the weights are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from .coordinates import Shape, along, regroup, reshape_coordinate
+from .coordinates import Shape, along, pad_dims, regroup, reshape_coordinate
 from .ids import NOWHERE, Ids
 
 UNNAMED = -1
+"""In the place of the unit of an entry of a parameter that has none yet."""
 
 
 @dataclass(eq=False)
@@ -29,11 +32,11 @@ class Parameter:
     shape: Shape
     is_buffer: bool
     positions: tuple[Ids, ...]
-    """Per axis, the units that name its positions and become its units if none are adopted."""
+    """Per axis, an id for each position; they become its units if it adopts none."""
     coordinates: list[Ids] = field(default_factory=list)
-    """The units of its entries; ``UNNAMED`` where not decided yet."""
+    """The units of its entries; ``UNNAMED`` where they are not decided yet."""
     in_groups: dict[int, Ids] = field(default_factory=dict)
-    """Coordinates for axes whose own units differ by the group of a second axis."""
+    """Per axis whose units differ by group, a coordinate of them (see ``grouped_axes``)."""
 
     @property
     def name(self) -> str:
@@ -45,7 +48,7 @@ class Parameter:
         return Layout(self.shape, tuple(coordinates), self if coordinates else None)
 
     def named(self) -> list[Ids]:
-        """Its coordinates, with the entries that nothing has named made explicit."""
+        """Its coordinates, with ``NOWHERE`` for entries that no coordinate has given a unit."""
         return [np.where(c == UNNAMED, NOWHERE, c) for c in self.coordinates]
 
     def index(self, layout: Layout) -> dict[int, Ids]:
@@ -61,22 +64,30 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The abstract value of a tensor."""
+    """Which units a tensor is made of: in a rule, what stands for each tensor.
+
+    The methods of :class:`~fxrebasin.Call` make layouts of layouts. A new one is written down only
+    for a tensor that no unit reaches, ``Layout(shape)``, such as a constant.
+
+    >>> x = Layout((2, 6), (np.arange(6).reshape(1, 6),))
+    >>> x.ndim, x.reshape((2, 3, 2)).coordinates[0].shape
+    (2, (1, 3, 2))
+    """
 
     shape: Shape
     coordinates: tuple[Ids, ...] = ()
+    """Arrays of unit ids with a dim per dim of the tensor, of size 1 where they do not vary."""
     parameter: Parameter | None = field(default=None, repr=False)
-    """Set while the coordinates only name positions of this parameter (see ``parameters``)."""
+    """Set while this parameter has no units yet: the coordinates are positions of it only."""
     value: torch.Tensor | None = field(default=None, repr=False)
     """The numbers themselves, where they depend on neither inputs nor parameters."""
-
     order_of: Layout | None = field(default=None, repr=False)
-    """Set where the entries are positions of that tensor's units: reading them pins those."""
+    """Set where the numbers are indices of that tensor's units: reading them pins these units."""
     buffer: Parameter | None = field(default=None, repr=False)
     """The buffer of the model that a constant is."""
 
     def __post_init__(self) -> None:
-        if 0 in self.shape:  # there are no entries that coordinates could tell apart
+        if 0 in self.shape:  # there are no entries that coordinates could give units
             kept = tuple(c for c in self.coordinates if c.size)
             object.__setattr__(self, "coordinates", kept)
             object.__setattr__(self, "parameter", None)
@@ -88,21 +99,25 @@ class Layout:
         return len(self.shape)
 
     def as_parameter(self) -> Layout:
-        """For a buffer that holds statistics of units: its layout as a parameter's."""
+        """The layout of a buffer that holds statistics of units, as if it were a parameter."""
         return self if self.buffer is None else self.buffer.layout()
 
+    def permute(self, dims: Sequence[int]) -> Layout:
+        """The layout of ``tensor.permute(dims)``."""
+        shape = tuple(self.shape[d] for d in dims)
+        moved = tuple(c.transpose(dims) for c in self.coordinates)
+        return Layout(shape, moved, self.parameter)
 
-def permute_dims(layout: Layout, order: tuple[int, ...]) -> Layout:
-    shape = tuple(layout.shape[d] for d in order)
-    moved = tuple(c.transpose(order) for c in layout.coordinates)
-    return Layout(shape, moved, layout.parameter)
+    def reshape(self, shape: Shape) -> Layout:
+        """The layout of ``tensor.reshape(shape)``, in C order.
 
+        A coordinate is expanded only along the dims that are merged with those it varies on.
+        """
+        regrouped = regroup(self.shape, shape)
+        moved = (reshape_coordinate(c, self.shape, shape, regrouped) for c in self.coordinates)
+        return Layout(shape, tuple(moved), self.parameter)
 
-def reshape(layout: Layout, shape: Shape) -> Layout:
-    """Reshape in C order; a coordinate is expanded only inside the groups of dims it varies on."""
-    groups = regroup(layout.shape, shape)
-    return Layout(
-        shape,
-        tuple(reshape_coordinate(c, layout.shape, shape, groups) for c in layout.coordinates),
-        layout.parameter,
-    )
+    def expand(self, shape: Shape) -> Layout:
+        """The layout of ``tensor.expand(shape)``, which may add dims in front."""
+        moved = tuple(pad_dims(c, len(shape)) for c in self.coordinates)
+        return Layout(shape, moved, self.parameter)

@@ -1,4 +1,21 @@
-"""Ids that occur together: equal, nested, or parts of something coarser."""
+"""What follows from which units of two coordinates occur together.
+
+Two coordinates that vary along a common dim were brought together by an op. The distinct pairs of
+movable units that occur at one entry decide what follows:
+
+* one to one: the units are equal;
+* many to one: the one is the parent of the many;
+* every connected component of the pairs a full product: a new, coarser unit per component is the
+  parent of both;
+* all with all: nothing follows;
+* anything else is not understood, and pinned.
+
+>>> units = Units()
+>>> heads, features = units.fresh(2), units.fresh(6)
+>>> relate_pairs(units, *find_pairs(units, features.reshape(2, 3), heads.reshape(2, 1)))
+>>> [(child.tolist(), parent.tolist()) for child, parent, _ in units.parents]
+[([3, 4, 5, 6, 7, 8], [1, 1, 1, 2, 2, 2])]
+"""
 
 from __future__ import annotations
 
@@ -16,23 +33,10 @@ MANY = 2**18
 """Entries from which on it pays to look for indices that repeat others before they are sorted."""
 
 
-def without_repeats(coordinates: list[Ids], inside: set[int]) -> list[Ids]:
-    """Without indices, along all other dims, at which every coordinate repeats itself."""
-    for d in set(range(coordinates[0].ndim)) - inside:
-        varying = [c for c in coordinates if c.shape[d] > 1]
-        if varying:
-            n = varying[0].shape[d]
-            flat = np.concatenate([np.moveaxis(c, d, 0).reshape(n, -1) for c in varying], axis=1)
-            hashes = (mix(flat) * mix(np.arange(flat.shape[1]), 41)).sum(axis=1, dtype=np.uint64)
-            kept = np.sort(np.unique(hashes, return_index=True)[1])
-            coordinates = [c.take(kept, axis=d) if c.shape[d] > 1 else c for c in coordinates]
-    return coordinates
-
-
-def pairs(units: Units, x: Ids, y: Ids) -> tuple[Ids, Ids]:
+def find_pairs(units: Units, x: Ids, y: Ids) -> tuple[Ids, Ids]:
     """The distinct pairs of ids that occur together in two coordinates."""
     if prod(np.broadcast_shapes(x.shape, y.shape)) > MANY:
-        x, y = without_repeats([x, y], set())
+        x, y = drop_repeats([x, y], set())
     keys = sorted_set(x * np.int64(units.count) + y)
     return keys // units.count, keys % units.count
 
@@ -43,7 +47,7 @@ def relate_pairs(units: Units, a: Ids, b: Ids) -> None:
     a, b = a[movable], b[movable]
     if not a.size:
         return
-    na, nb = units.distinct(a), units.distinct(b)
+    na, nb = units.count_distinct(a), units.count_distinct(b)
     if len(a) == na * nb:
         if na == nb == 1:
             units.equate(a, b)
@@ -61,7 +65,7 @@ def nest_pairs(units: Units, a: Ids, b: Ids) -> bool:
     Where every connected component of the pairs is a full product, a new unit per component is
     the parent of both.
     """
-    na, nb = units.distinct(a), units.distinct(b)
+    na, nb = units.count_distinct(a), units.count_distinct(b)
     if len(a) in (na, nb):
         if na != nb:
             units.contain(a, b) if len(a) == na else units.contain(b, a)
@@ -81,3 +85,19 @@ def nest_pairs(units: Units, a: Ids, b: Ids) -> bool:
         units.contain(ua, parents[of_a])
         units.contain(ub, parents[of_b])
     return True
+
+
+def drop_repeats(coordinates: list[Ids], inside: set[int]) -> list[Ids]:
+    """Leave out indices at which every coordinate is as at another index of the same dim.
+
+    The dims ``inside`` keep all their indices.
+    """
+    for d in set(range(coordinates[0].ndim)) - inside:
+        varying = [c for c in coordinates if c.shape[d] > 1]
+        if varying:
+            n = varying[0].shape[d]
+            flat = np.concatenate([np.moveaxis(c, d, 0).reshape(n, -1) for c in varying], axis=1)
+            hashes = (mix(flat) * mix(np.arange(flat.shape[1]), 41)).sum(axis=1, dtype=np.uint64)
+            kept = np.sort(np.unique(hashes, return_index=True)[1])
+            coordinates = [c.take(kept, axis=d) if c.shape[d] > 1 else c for c in coordinates]
+    return coordinates

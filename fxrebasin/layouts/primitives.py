@@ -1,4 +1,18 @@
-"""The four primitives of which every rule is made: ``merge``, ``reduce``, ``move`` and ``pin``."""
+"""The primitives of which every rule is made: ``merge``, ``reduce``, ``move`` and ``pin``.
+
+A product of matrices merges its operands along the dim that they share, and reduces over it:
+
+>>> from fxrebasin.layouts.coordinates import along
+>>> units = Units()
+>>> k, other_k, m = units.fresh(4), units.fresh(4), units.fresh(5)
+>>> x, y = Layout((1, 4), (along(k, 1, 2),)), Layout((4, 5), (along(other_k, 0, 2), along(m, 1, 2)))
+>>> (left,), (right,) = move(x, lambda t: t.unsqueeze(2)), move(y, lambda t: t.unsqueeze(0))
+>>> product = reduce(units, merge(units, left, right, reduced=(1,)), (1,))
+>>> product.shape, [c.ravel().tolist() == m.tolist() for c in product.coordinates]
+((1, 5), [True])
+>>> units.find(other_k).tolist() == k.tolist()
+True
+"""
 
 from __future__ import annotations
 
@@ -10,30 +24,23 @@ import torch
 
 from .adoption import resolve
 from .causes import PinKind
-from .coordinates import Shape, collapse, pad_dims, positional, varies_on
+from .coordinates import Shape, as_tensor, collapse, positional, varies_on
 from .ids import Hashes, Ids, mix
 from .layout import Layout
-from .pairs import without_repeats
+from .pairs import drop_repeats
 from .rows import settle_rows
 from .settling import settle
 from .units import Units
 
 Movement = Callable[[torch.Tensor], torch.Tensor | Sequence[torch.Tensor]]
-
-
-def broadcast_to_ndim(layout: Layout, ndim: int) -> Layout:
-    if layout.ndim == ndim:
-        return layout
-    shape = (1,) * (ndim - layout.ndim) + layout.shape
-    moved = tuple(pad_dims(c, ndim) for c in layout.coordinates)
-    return Layout(shape, moved, layout.parameter)
+"""A function that only moves the entries of a tensor, into one result or several."""
 
 
 def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Layout:
-    """Entries meet at one position, as in every pointwise op.
+    """Operands broadcast and meet entry by entry, as in every pointwise op.
 
-    ``reduced`` names dimensions that the caller is going to sum over next; a parameter that has
-    no units yet then adopts those it meets there and gets fresh ones along the others.
+    ``reduced`` names dims that are reduced next; a parameter that has no units yet then adopts
+    those that it meets there, and gets fresh ones along the others.
 
     >>> from fxrebasin.layouts.coordinates import along
     >>> units = Units()
@@ -43,7 +50,7 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     True
     """
     ndim = max(x.ndim for x in operands)
-    layouts = [broadcast_to_ndim(x, ndim) for x in operands]
+    layouts = [x.expand((1,) * (ndim - x.ndim) + x.shape) for x in operands]
     shape = np.broadcast_shapes(*(x.shape for x in layouts))
     unnamed = [x for x in layouts if x.parameter is not None]
     unnamed.sort(key=lambda x: not any(x.shape[d] > 1 for d in reduced))
@@ -58,10 +65,11 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
 
 
 def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = False) -> Layout:
-    """A symmetric reduction over ``dims``: sum, mean, max, the add half of a contraction.
+    """A reduction over ``dims`` that does not depend on the order: sum, mean, maximum.
 
-    A coordinate wholly inside ``dims`` vanishes and leaves the demand that its set of units is
-    kept; one partly inside becomes a fresh parent unit per remaining index; one outside stays.
+    A coordinate that varies on none of ``dims`` stays. One that varies on these alone vanishes;
+    what is left of it is that the set of its units has to be kept. One that varies on others as
+    well becomes a coordinate of fresh units along these, the parents of those summed over.
     """
     x = settle(units, resolve(units, x))
     inside = {d % x.ndim for d in dims} if x.ndim else set()
@@ -78,11 +86,52 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
             _keep_set(units, coordinate)
     kept += _claim_sums(units, x, kept, inside)
     result = settle(units, Layout(shape, tuple(kept)))
-    return result if keepdim else drop_dims(result, inside)
+    return result if keepdim else _drop_dims(result, inside)
+
+
+def move(x: Layout, movement: Movement) -> list[Layout]:
+    """Run a view-like op on the coordinates themselves; a layout per result of the op.
+
+    They are expanded with stride 0, which views preserve, so the cost does not depend on the dims
+    along which a coordinate does not vary.
+    """
+    shapes = [tuple(t.shape) for t in _results(movement(torch.empty(()).expand(x.shape)))]
+    moved = [[_shrink(t) for t in _results(movement(_expand(c, x.shape)))] for c in x.coordinates]
+    return [
+        Layout(shape, tuple(row[k] for row in moved), x.parameter) for k, shape in enumerate(shapes)
+    ]
+
+
+def pin(
+    units: Units,
+    x: Layout,
+    reason: str,
+    dims: tuple[int, ...] | None = None,
+    *,
+    kind: PinKind = PinKind.RULE,
+    op: str = "",
+) -> Layout:
+    """Forbid every unit that varies on ``dims`` (default: every unit) to move."""
+    x = resolve(units, x)
+    for coordinate in x.coordinates:
+        if dims is None or set(varies_on(coordinate)) & set(dims):
+            units.pin(coordinate, reason, kind, op)
+    return x
+
+
+def pin_unused(units: Units, x: Layout, used: Layout, reason: str) -> None:
+    """Pin the units of ``x`` that are not in ``used``, along the axes where others are."""
+    kept = [units.find(c).ravel() for c in used.coordinates]
+    ids_used = np.concatenate([*kept, np.empty(0, np.int64)])
+    for c in resolve(units, x).coordinates:
+        ids = np.unique(units.find(c))
+        is_used = np.isin(ids, ids_used)
+        if is_used.any():
+            units.pin(ids[~is_used], reason, PinKind.UNUSED)
 
 
 def _claim_sums(units: Units, x: Layout, kept: list[Ids], inside: set[int]) -> list[Ids]:
-    """Claim that what is kept determines the sums; pinned positions of those that it does not."""
+    """Claim that what is kept determines the sums; else, pinned coordinates to keep as well."""
     more: list[Ids] = []
     for group in _joined_within(x.coordinates, inside):
         outer = {d for c in group for d in varies_on(c)} - inside
@@ -97,7 +146,7 @@ def _claim_sums(units: Units, x: Layout, kept: list[Ids], inside: set[int]) -> l
 
 
 def _joined_within(coordinates: Sequence[Ids], inside: set[int]) -> list[list[Ids]]:
-    """The coordinates that are reduced, those together that share a reduced dim."""
+    """The coordinates that are reduced, in groups that have no reduced dim in common."""
     groups: list[tuple[set[int], list[Ids]]] = []
     for c in coordinates:
         dims = set(varies_on(c)) & inside
@@ -110,8 +159,8 @@ def _joined_within(coordinates: Sequence[Ids], inside: set[int]) -> list[list[Id
 
 
 def _determine_sums(keys: list[Ids], group: list[Ids], inside: set[int]) -> bool:
-    """Do equal keys go with equal multisets of what is reduced?"""
-    distinct = without_repeats([*keys, *group], inside)
+    """Is what is reduced the same multiset of units wherever the keys are the same?"""
+    distinct = drop_repeats([*keys, *group], inside)
     keys, group = distinct[: len(keys)], distinct[len(keys) :]
     key, value = (_hash(c) for c in (keys, group))
     value = mix(value).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
@@ -127,8 +176,8 @@ def _hash(coordinates: list[Ids]) -> Hashes:
     return total
 
 
-def drop_dims(x: Layout, dims: set[int]) -> Layout:
-    """Remove dimensions of size 1."""
+def _drop_dims(x: Layout, dims: set[int]) -> Layout:
+    """Remove dims of size 1."""
     shape = tuple(n for d, n in enumerate(x.shape) if d not in dims)
     axis = tuple(dims)
     return Layout(shape, tuple(c.squeeze(axis) for c in x.coordinates), x.parameter)
@@ -176,26 +225,8 @@ def _parents(units: Units, rows: Ids) -> Ids | None:
     return parents
 
 
-def move(x: Layout, movement: Movement) -> list[Layout]:
-    """Run a view-like op on the coordinates themselves; a layout per result of the op.
-
-    They are expanded with stride 0, which views preserve, so the cost does not depend on the
-    dimensions along which a coordinate does not vary.
-    """
-    shapes = [tuple(t.shape) for t in _results(movement(torch.empty(()).expand(x.shape)))]
-    moved = [[_shrink(t) for t in _results(movement(_expand(c, x.shape)))] for c in x.coordinates]
-    return [
-        Layout(shape, tuple(row[k] for row in moved), x.parameter) for k, shape in enumerate(shapes)
-    ]
-
-
 def _expand(coordinate: Ids, shape: Shape) -> torch.Tensor:
     return as_tensor(coordinate).expand(shape)
-
-
-def as_tensor(coordinate: Ids) -> torch.Tensor:
-    """A coordinate as a tensor; views that numpy made read-only are copied."""
-    return torch.from_numpy(coordinate if coordinate.flags.writeable else coordinate.copy())
 
 
 def _results(moved: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
@@ -207,34 +238,3 @@ def _shrink(moved: torch.Tensor) -> Ids:
         if n > 1 and stride == 0:
             moved = moved.narrow(d, 0, 1)
     return moved.contiguous().numpy()
-
-
-def pin(
-    units: Units,
-    x: Layout,
-    reason: str,
-    dims: tuple[int, ...] | None = None,
-    *,
-    kind: PinKind = PinKind.RULE,
-    op: str = "",
-) -> Layout:
-    """Forbid every unit that varies on ``dims`` (default: every unit) to move."""
-    x = resolve(units, x)
-    for coordinate in x.coordinates:
-        if dims is None or set(varies_on(coordinate)) & set(dims):
-            units.pin(coordinate, reason, kind, op)
-    return x
-
-
-def pinned(
-    units: Units,
-    shape: Shape,
-    *operands: Layout,
-    reason: str,
-    kind: PinKind = PinKind.RULE,
-    op: str = "",
-) -> Layout:
-    """The result of an op that is not understood: operands pinned, every position told apart."""
-    for x in operands:
-        pin(units, x, reason, kind=kind, op=op)
-    return Layout(shape, tuple(positional(units, shape)))

@@ -1,4 +1,9 @@
-"""What keeps sums, row by row."""
+"""What follows for units that are summed over, from the rows that they lie in.
+
+A *row* is all that is summed into one entry of the result. A permutation that moves units of two
+coordinates inside a sum has to keep the pairs in every row. What ``pairs`` and ``partition`` say
+about a tensor as a whole does not always hold in each row of it.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,16 @@ from math import prod
 import numpy as np
 
 from .causes import PinKind
-from .coordinates import along, positional, varies_on
+from .coordinates import along, overlap, positional, varies_on
 from .ids import Ids, mix, sorted_set
 from .layout import Layout
-from .pairs import without_repeats
-from .settling import overlap, partition_by_pinned
+from .pairs import drop_repeats
+from .partition import partition_by_pinned
 from .units import Units
 
 
 def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
-    """Record what it takes for sums over the dims ``inside`` to be kept, row by row.
-
-    What two coordinates say about each other over a whole tensor need not hold in each row.
-    """
+    """Record what keeps the sums over the dims ``inside``, in each row."""
     coordinates = [c for c in layout.coordinates if inside & set(varies_on(c))]
     pinned = [c for c in coordinates if units.is_pinned(c).all()]
     moving = [c for c in coordinates if not units.is_pinned(c).all()]
@@ -33,10 +35,10 @@ def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
             )
     for x, y in combinations(moving, 2):
         if overlap(x, y):
-            beside = [p for p in pinned if overlap(p, x) or overlap(p, y)]
-            if not is_closed_in_rows(units, x, y, beside, inside):
-                text = "meets other units in some of the sums that it lies in, not in all"
-                units.pin(np.concatenate([x.ravel(), y.ravel()]), text, PinKind.MEETING)
+            places = [p for p in pinned if overlap(p, x) or overlap(p, y)]
+            if not is_closed_in_rows(units, x, y, places, inside):
+                reason = "meets other units in some of the sums that it lies in, not in all"
+                units.pin(np.concatenate([x.ravel(), y.ravel()]), reason, PinKind.MEETING)
 
 
 def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:
@@ -45,7 +47,7 @@ def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: s
     Entries at different pinned positions count as different rows.
     """
     pinned = [_by_first_place(p, inside) for p in pinned]
-    x, y, *pinned = without_repeats([x, y, *pinned], inside)
+    x, y, *pinned = drop_repeats([x, y, *pinned], inside)
     keys = x * np.int64(units.count) + y
     every = sorted_set(keys)
     a, b = every // units.count, every % units.count
@@ -72,8 +74,10 @@ def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: s
 
 
 def _by_first_place(coordinate: Ids, inside: set[int]) -> Ids:
-    """In place of its ids the first places, within each row, that have the same one: rows in which
-    the same places are alike become equal."""
+    """Replace every id by the first position in its row that has the same id.
+
+    Rows then are equal if the same positions of them have equal ids, whichever ids these are.
+    """
     dims = tuple(d for d in varies_on(coordinate) if d in inside)
     front = np.moveaxis(coordinate, dims, range(-len(dims), 0))
     rows = front.reshape(-1, prod(coordinate.shape[d] for d in dims))

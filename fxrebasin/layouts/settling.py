@@ -1,17 +1,17 @@
-"""What two coordinates of one tensor say about each other's units.
+"""What the coordinates of a layout say about each other's units.
 
-Two coordinates that vary on a common dimension were brought together by an op. Which ids occur
-together decides what follows:
+:func:`settle` draws these conclusions for one layout, from each two coordinates that vary along a
+common dim (``pairs``) and from each one with all pinned ones (``partition``). Then it drops the
+coordinates that follow from the others, which keeps layouts small.
 
-* one to one: the units are equal;
-* many to one: the one is the parent of the many;
-* every connected component a full product: a new, coarser unit per component is parent of both;
-* anything else is not understood, and pinned.
+A feature map of 3 channels by 2 positions meets a bias of one unit per channel:
 
-Movable units that meet pinned ones are partitioned by the pinned units they meet.
-
-:func:`settle` draws these conclusions for one layout and then drops the coordinates that follow
-from the others, which is what keeps layouts small.
+>>> from fxrebasin.layouts.coordinates import along
+>>> units = Units()
+>>> channels, bias = units.fresh(3), units.fresh(3)
+>>> met = Layout((3, 2), (along(channels, 0, 2), along(bias, 0, 2)))
+>>> len(settle(units, met).coordinates), units.find(bias).tolist() == channels.tolist()
+(1, True)
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from itertools import combinations
 
 import numpy as np
 
-from .causes import PinKind
-from .coordinates import collapse, tell_apart, varies_on
-from .ids import Hashes, Ids, mix, sorted_set
+from .coordinates import all_distinct, collapse, overlap, varies_on
+from .ids import Ids, sorted_set
 from .layout import Layout
-from .pairs import pairs, relate_pairs
+from .pairs import find_pairs, relate_pairs
+from .partition import partition_by_pinned
 from .units import Units
 
 
@@ -42,11 +42,7 @@ def settle(units: Units, layout: Layout) -> Layout:
                 _relate(units, x, y)
         if units.version != known[0]:
             coordinates = canonical(units, coordinates)
-    return Layout(layout.shape, tuple(_without_redundant(units, coordinates)))
-
-
-def overlap(x: Ids, y: Ids) -> bool:
-    return any(n > 1 and m > 1 for n, m in zip(x.shape, y.shape, strict=True))
+    return Layout(layout.shape, tuple(_drop_redundant(units, coordinates)))
 
 
 def canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[Ids]:
@@ -72,7 +68,7 @@ def canonical(units: Units, coordinates: tuple[Ids, ...] | list[Ids]) -> list[Id
 
 
 def _copies(units: Units, coordinate: Ids) -> list[Ids]:
-    """What else it takes to tell apart the members of one class that lie in one coordinate."""
+    """A pinned coordinate that keeps the members of one class in one coordinate distinct."""
     ids = sorted_set(coordinate)
     members = units.member(ids)
     joined = (members != 0) | ~units.is_pinned(ids)
@@ -80,7 +76,7 @@ def _copies(units: Units, coordinate: Ids) -> list[Ids]:
     roots = units.find(ids)
     if not ids.size or (members == members[0]).all():
         return []
-    if units.distinct(roots) < len(ids):
+    if units.count_distinct(roots) < len(ids):
         copies = units.copies(ids)
         units.claim((roots, copies), (ids,))
         return [collapse(units.copies(coordinate))]
@@ -89,76 +85,13 @@ def _copies(units: Units, coordinate: Ids) -> list[Ids]:
     return []
 
 
-def partition_by_pinned(units: Units, coordinate: Ids, others: list[Ids]) -> None:
-    """Label the movable units of a coordinate by the pinned units they occur with."""
-    dims = varies_on(coordinate)
-    if not any(overlap(coordinate, c) for c in others):
-        return
-    movable = ~units.is_pinned(coordinate)
-    if not movable.any():
-        return
-    masks = [units.is_pinned(c) for c in others]
-    pinned = [np.where(m, c, -1) for c, m in zip(others, masks, strict=True) if m.any()]
-    pinned = _joined(pinned, set(dims))
-    if not pinned:
-        return
-    met = np.broadcast_to(_pinned_hash(pinned, dims), coordinate.shape)[movable]
-    ids, inverse = np.unique(coordinate[movable], return_inverse=True)
-    labels = np.zeros(len(ids), dtype=np.uint64)
-    np.add.at(labels, inverse.ravel(), mix(met, 2))
-    _, first, same = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(same) == 1:
-        return
-    alone = same[first.ravel()] == 1
-    if alone.any():
-        text = "meets a pinned position that no other unit meets"
-        units.pin(ids[alone], text, PinKind.MEETING)
-    units.label(ids, labels)
-
-
-def _joined(coordinates: list[Ids], dims: set[int]) -> list[Ids]:
-    """The coordinates that vary on ``dims``, and all that share other dims with one of those."""
-    chosen = [bool(set(varies_on(c)) & dims) for c in coordinates]
-    while True:
-        beyond = {d for c, k in zip(coordinates, chosen, strict=True) if k for d in varies_on(c)}
-        grown = [bool(set(varies_on(c)) & (dims | beyond)) for c in coordinates]
-        if grown == chosen:
-            return [c for c, k in zip(coordinates, chosen, strict=True) if k]
-        chosen = grown
-
-
-def _pinned_hash(pinned: list[Ids], dims: tuple[int, ...]) -> Hashes:
-    """One hash per index along ``dims`` of all the pinned units that are met there, jointly."""
-    total: Hashes = np.zeros((1,) * pinned[0].ndim, dtype=np.uint64)
-    remaining = list(enumerate(pinned))
-    while remaining:
-        k, c = remaining.pop(0)
-        joint = mix(c, k + 1)
-        outside = set(varies_on(c)) - set(dims)
-        while sharing := [p for p in remaining if outside & set(varies_on(p[1]))]:
-            for p in sharing:
-                remaining.remove(p)
-                joint = mix(joint) + mix(p[1], p[0] + 1)
-                outside |= set(varies_on(p[1])) - set(dims)
-        if outside:
-            joint = mix(joint).sum(axis=tuple(outside), keepdims=True, dtype=np.uint64)
-        total = mix(total) + joint
-    return total
-
-
 def _relate(units: Units, x: Ids, y: Ids) -> None:
     if units.is_pinned(x).all() or units.is_pinned(y).all():
         return
-    relate_pairs(units, *pairs(units, units.find(x), units.find(y)))
+    relate_pairs(units, *find_pairs(units, units.find(x), units.find(y)))
 
 
-def _determines(units: Units, x: Ids, y: Ids) -> bool:
-    """Does the id in ``x`` determine the id in ``y``?"""
-    a, _ = pairs(units, x, y)
-    return len(a) == units.distinct(a)
-
-
-def _without_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
+def _drop_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
     kept = list(coordinates)
     for c in sorted(coordinates, key=lambda c: -len(varies_on(c))):
         rest = [r for r in kept if r is not c]
@@ -168,37 +101,44 @@ def _without_redundant(units: Units, coordinates: list[Ids]) -> list[Ids]:
 
 
 def _follows(units: Units, c: Ids, rest: list[Ids]) -> bool:
-    """Is the coordinate a function of the others, one for each of its dims?"""
+    """Is the coordinate a function of the others, of at most one for each of its dims?"""
     dims = set(varies_on(c))
     if not dims:
         return any(np.array_equal(c, r) for r in rest)
     flat = [r for r in rest if len(varies_on(r)) == 1 and dims.issuperset(varies_on(r))]
-    still = [r for r in flat if units.is_pinned(r).all()]
-    places = {d for d in dims if _tell_places_apart([r for r in still if varies_on(r) == (d,)])}
+    pinned = [r for r in flat if units.is_pinned(r).all()]
+    placed = {d for d in dims if _has_all_positions(d, pinned)}
     if units.is_pinned(c).all():
-        counted = {varies_on(r)[0]: r for r in flat if _is_injective(r)}
-        if not dims <= places | set(counted):
+        named = {varies_on(r)[0]: r for r in flat if _is_injective(r)}
+        if not dims <= placed | set(named):
             return False
-        units.claim((*still, *(counted[d] for d in sorted(dims - places))), (c,))
+        units.claim((*pinned, *(named[d] for d in sorted(dims - placed))), (c,))
         return True
     for r in rest:
         if not overlap(r, c):
             continue
         inside = set(varies_on(r))
         if inside < dims:
-            if _is_injective(r) and dims - inside <= places:
-                units.claim((r, *still), (c,))
+            if _is_injective(r) and dims - inside <= placed:
+                units.claim((r, *pinned), (c,))
                 return True
         elif not units.is_pinned(r).all() and _determines(units, r, c):
-            from_r, to_c = pairs(units, r, c)
+            from_r, to_c = find_pairs(units, r, c)
             units.claim((from_r,), (to_c,))
             return True
     return False
 
 
-def _tell_places_apart(pinned: list[Ids]) -> bool:
-    """Do pinned coordinates along one dim, together, name each of its places differently?"""
-    return bool(pinned) and tell_apart(pinned, varies_on(pinned[0]))
+def _has_all_positions(dim: int, pinned: list[Ids]) -> bool:
+    """Do the pinned coordinates along one dim, together, differ at each of its positions?"""
+    along_dim = [c for c in pinned if varies_on(c) == (dim,)]
+    return bool(along_dim) and all_distinct(along_dim, (dim,))
+
+
+def _determines(units: Units, x: Ids, y: Ids) -> bool:
+    """Does the id in ``x`` determine the id in ``y``?"""
+    a, _ = find_pairs(units, x, y)
+    return len(a) == units.count_distinct(a)
 
 
 def _is_injective(coordinate: Ids) -> bool:

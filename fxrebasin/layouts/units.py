@@ -8,9 +8,9 @@ what is known about units while a model is being analysed, and nothing about ten
 * ``label``: only units with the same labels can be exchanged;
 * ``pin``: the unit may not move, and why.
 
-Two units that were equated are *members* of one class. Where both lie on one axis (the query and
-key features in a packed projection) the members are told apart by the side of each equation that
-they were on, which :meth:`Units.member` remembers.
+Two units that were equated are *members* of one class. Both may lie on one axis, as the query and
+key features of a packed projection. What keeps such members distinct is on which side of each
+equation they were, which :meth:`Units.member` remembers.
 
 >>> units = Units()
 >>> a, b = units.fresh(3), units.fresh(3)
@@ -36,8 +36,8 @@ from .ids import Hashes, Ids, mix, sorted_set
 class Claim:
     """That the units in ``keys`` determine those in ``values``, in every permutation.
 
-    All are coordinates of one tensor. Along the dimensions ``summed``, which no key varies on,
-    only the multiset of the values counts.
+    All are coordinates of one tensor. Along the dims ``summed``, which no key varies on, only the
+    multiset of the values counts.
     """
 
     keys: tuple[Ids, ...]
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Meeting:
-    """That the units in ``shared`` met others once in every group of those in ``grouped``."""
+    """That an axis with units ``shared`` by all groups meets an axis whose units have a group."""
 
     shared: Ids
     grouped: Ids
@@ -113,7 +113,7 @@ class Units:
         return len(self.causes) - 1
 
     def fact(self) -> int:
-        """A number that names one constraint, to keep what it says apart from all others."""
+        """A new number for one constraint, mixed into its labels to make them unlike all others."""
         self._facts += 1
         return self._facts
 
@@ -132,12 +132,12 @@ class Units:
         return found
 
     def member(self, ids: Ids) -> Hashes:
-        """What tells the members of one class apart; equal across corresponding classes."""
+        """A hash that differs among the members of one class, and agrees across like classes."""
         found: Hashes = self._member[ids]
         return found
 
     def copies(self, ids: Ids) -> Ids:
-        """Pinned units that tell apart the members of one class, for use as a coordinate."""
+        """Pinned units that differ among the members of one class, for use as a coordinate."""
         values, inverse = np.unique(self.member(ids), return_inverse=True)
         for value in values.tolist():
             if value not in self._copies:
@@ -146,7 +146,7 @@ class Units:
         table = np.array([self._copies[value] for value in values.tolist()], dtype=np.int64)
         return table[inverse].reshape(ids.shape)
 
-    def distinct(self, ids: Ids) -> int:
+    def count_distinct(self, ids: Ids) -> int:
         """How many different ids there are."""
         return len(sorted_set(ids))
 

@@ -25,7 +25,7 @@ from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin
 from ..models.outputs import output_tensors
 from ..rules.call import Call, Rule
-from ..rules.ordering import READ, Orderly
+from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
 from .constraint_graph import AxisUnits, axes_of
@@ -282,7 +282,7 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
-            if x.order_of is not None and not isinstance(rule, Orderly):
+            if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin(self.found.units, x.order_of, READ)
 
     def _root_before(self, written: torch.Tensor) -> Layout:

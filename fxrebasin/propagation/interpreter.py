@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..errors import FxrebasinError, InvalidInputError
 from ..layouts.coordinates import positional
 from ..layouts.facts import Propagation
-from ..layouts.grouped_axes import Groups, found_groups
+from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout
 from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
@@ -62,7 +62,7 @@ def propagate(
     groups: Groups = {}
     while True:
         found = _run(module, names, args, kwargs, rules, groups, free_outputs)
-        more = found_groups(found.units, found.parameters)
+        more = find_groups(found.units, found.parameters)
         if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
             break
         groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}

@@ -1,24 +1,21 @@
-"""Convolution and attention: contractions that a plain signature cannot say alone."""
+"""Contractions that a plain signature cannot say alone: convolution, attention, ``nn.Bilinear``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
-from ..layouts.adoption import resolve
-from ..layouts.coordinates import positional
 from ..layouts.layout import Layout
-from ..layouts.primitives import merge, move, reduce
-from ..signature import apply as signature
 from .call import Call, Rule
 
 
-def added(text: str) -> Rule:
-    """The rule of an op that adds its first argument to a contraction of the others.
+def add_contraction(text: str) -> Rule:
+    """The rule of an op that adds a contraction to its first argument, as ``addmm`` does.
 
-    The first argument broadcasts against the result, which a signature would not say: its ``...``
-    are axes of their own.
+    ``text`` is the signature of the contraction. The first argument broadcasts against the result,
+    which a signature cannot say: the axes of its ``...`` cannot be those of other letters.
     """
 
     def rule(call: Call, x: Layout, *operands: Any, **kwargs: Any) -> Layout:
@@ -56,33 +53,29 @@ def attention(
     **kwargs: Any,
 ) -> list[Layout]:
     """Scaled dot products, a softmax over the keys, and the mean of the values."""
-    units = call.units
-    key, value = (_as_many_heads(call, x, query) for x in (key, value))
-    batch = query.shape[:-2]
-    shape = (*batch, query.shape[-2], key.shape[-2])
-    scores = signature.apply(units, "... q d, ... k d -> ... q k", [query, key], shape)
-    told_apart = [] if attn_mask is None else [attn_mask]
+    key, value = (_repeat_heads(call, x, query) for x in (key, value))
+    shape = (*query.shape[:-1], key.shape[-2])
+    scores = call.with_shapes(shape).signature("... q d, ... k d -> ... q k", query, key)
+    masks = [] if attn_mask is None else [attn_mask]
     if is_causal:
-        last = (len(shape) - 2, len(shape) - 1)
-        told_apart.append(Layout(shape, tuple(positional(units, shape, last))))
-    scores = merge(units, scores, *told_apart)
-    total = reduce(units, scores, (-1,), keepdim=True)
-    weights = merge(units, scores, total)
-    result = signature.apply(units, "... q k, ... k d -> ... q d", [weights, value], call.shape)
-    sums = Layout(total.shape[:-1], tuple(c[..., 0] for c in total.coordinates))
-    return [result, *(_beside(call, sums, k) for k in range(1, len(call.shapes)))]
+        masks.append(call.positions(shape, (-2, -1)))
+    scores = call.merge(scores, *masks)
+    total = call.reduce(scores, [-1], keepdim=True)
+    weights = call.merge(scores, total)
+    result = call.signature("... q k, ... k d -> ... q d", weights, value)
+    (sums,) = call.move(total, lambda t: t.squeeze(-1))
+    return [result, *(_auxiliary(call, sums, k) for k in range(1, len(call.shapes)))]
 
 
-def _beside(call: Call, sums: Layout, k: int) -> Layout:
-    """What kernels return beside the result, for its gradient: first the sums over the keys, in
+def _auxiliary(call: Call, sums: Layout, k: int) -> Layout:
+    """What kernels return after the result, for its gradient: first the sums over the keys, in
     other shapes on some devices, then states of random numbers, which are constants."""
     shape = call.shapes[k]
     if k == 1 and shape == sums.shape:
         return sums
     if prod(shape) < 2:
         return Layout(shape)
-    order_of = sums if k == 1 else None
-    return Layout(shape, tuple(positional(call.units, shape)), order_of=order_of)
+    return replace(call.positions(shape), order_of=sums if k == 1 else None)
 
 
 def biased_attention(
@@ -101,6 +94,15 @@ def biased_attention(
     return attention(call, query, key, value, dropout, is_causal, attn_mask=bias)
 
 
+def _repeat_heads(call: Call, x: Layout, query: Layout) -> Layout:
+    """Grouped-query attention: every key and value head serves several query heads."""
+    x = call.resolve(x)
+    if x.ndim < 3 or x.shape[-3] == query.shape[-3]:
+        return x
+    times = query.shape[-3] // x.shape[-3]
+    return call.move(x, lambda t: t.repeat_interleave(times, -3))[0]
+
+
 def trilinear(
     call: Call,
     first: Layout,
@@ -112,20 +114,10 @@ def trilinear(
     summed: Sequence[int],
     *args: Any,
 ) -> Layout:
-    """The product of three tensors with new axes at the given places, summed: ``nn.Bilinear``."""
+    """The product of three tensors with new axes at the given dims, summed: ``nn.Bilinear``."""
     operands = []
-    for x, places in ((first, expand_first), (second, expand_second), (third, expand_third)):
-        for place in places:
-            x = move(x, lambda t, place=place: t.unsqueeze(place))[0]  # type: ignore[misc]
+    for x, dims in ((first, expand_first), (second, expand_second), (third, expand_third)):
+        for dim in dims:
+            x = call.view(x, lambda t, dim=dim: t.unsqueeze(dim))[0]  # type: ignore[misc]
         operands.append(x)
-    merged = merge(call.units, *operands, reduced=tuple(summed))
-    return call.reduce(merged, summed)
-
-
-def _as_many_heads(call: Call, x: Layout, query: Layout) -> Layout:
-    """Grouped-query attention: every key and value head serves several query heads."""
-    x = resolve(call.units, x)
-    if x.ndim < 3 or x.shape[-3] == query.shape[-3]:
-        return x
-    times = query.shape[-3] // x.shape[-3]
-    return move(x, lambda t: t.repeat_interleave(times, -3))[0]
+    return call.reduce(call.merge(*operands, reduced=summed), summed)

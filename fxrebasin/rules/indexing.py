@@ -1,8 +1,8 @@
-"""Reading at places that the input decides.
+"""Reading at positions that the input decides.
 
-What such a place holds depends on the order along the axes it is chosen on, so units there are
-pinned, unless the numbers that choose name the units themselves (see ``order``); along all other
-axes the units go through as they are.
+What such a position holds depends on the order along the axes that are indexed, so units there are
+pinned, unless the numbers of the index stand for the units themselves (see ``ordering``). Along
+all other axes the units go through as they are.
 """
 
 from __future__ import annotations
@@ -11,93 +11,101 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from ..layouts.adoption import resolve
-from ..layouts.causes import PinKind
-from ..layouts.coordinates import Shape, collapse, positional, varies_on
-from ..layouts.ids import Ids
+from ..layouts.coordinates import Shape, varies_on
 from ..layouts.layout import Layout
-from ..layouts.primitives import as_tensor
 from . import movement
 from .call import Call
-from .ordering import names_along, read
+from .ordering import pin_indexed, units_along
+from .reduction import reduce_in_order
 
-CHOSEN = "is indexed by values that depend on the input"
+BY_VALUES = "is indexed by values that depend on the input"
+UNUSED = "is not used by the example inputs"
 
 
 def gather(call: Call, x: Layout, dim: int, index: Layout, **kwargs: Any) -> Layout:
-    """``x[..., index[..., j, ...], ...]``, at the other dimensions' own places."""
+    """``x[..., index[..., j, ...], ...]``, at the other dims' own positions."""
     dim = dim % max(x.ndim, 1)
-    read(call, x)
-    parameter, x = x, resolve(call.units, x)
-    places = index.value
-    if places is not None and _is_constant(index) and x.value is None and x.ndim:
-        moved = [
-            collapse(as_tensor(c).expand(x.shape).gather(dim, places.cpu()).numpy())
-            if dim in varies_on(c)
-            else _narrowed(c, call.shape)
-            for c in x.coordinates
-        ]
-        return _without_the_rest(call, parameter, Layout(call.shape, tuple(moved)))
-    rest = _picked(call, x, (dim,), index)
-    kept = [_narrowed(c, call.shape) for c in rest.coordinates]
-    chosen = Layout(call.shape, resolve(call.units, index).coordinates)
-    return call.merge(Layout(call.shape, tuple(kept)), chosen)
+    pin_indexed(call, x)
+    constant = _constant_index(index)
+    if constant is not None and x.value is None and x.ndim:
+        return _pin_unused(call, x, movement.gather(call, x, dim, constant))
+    rest = _pick(call, x, (dim,), index)
+    (kept,) = call.move(rest, lambda t: t[tuple(slice(max(n, 1)) for n in call.shape)])
+    return call.merge(kept, call.resolve(index))
 
 
 def index(call: Call, x: Layout, indices: Sequence[Layout | None]) -> Layout:
     given = [i for i in indices if i is not None]
-    read(call, x, *(given if len(given) > 1 else ()))
-    if x.value is None and all(map(_is_constant, given)):
-        return _without_the_rest(call, x, movement.index(call, x, indices))
-    dims, at, width = _indexed(x.shape, indices, call.shape)
-    return _chosen(call, x, dims, given, at, width)
+    pin_indexed(call, x, *(given if len(given) > 1 else ()))
+    constants = [None if i is None else _constant_index(i) for i in indices]
+    if x.value is None and sum(c is not None for c in constants) == len(given):
+        return _pin_unused(call, x, movement.index(call, x, constants))
+    dims, at, width = _places_of(x.shape, indices, call.shape)
+    return _pick_to(call, x, dims, given, range(at, at + width))
 
 
 def index_select(call: Call, x: Layout, dim: int, index: Layout) -> Layout:
-    read(call, x)
-    if x.value is None and _is_constant(index):
-        return _without_the_rest(call, x, movement.index_select(call, x, dim, index))
-    return _chosen(call, x, [dim % x.ndim], [index], dim % x.ndim, 1)
+    pin_indexed(call, x)
+    dim = dim % x.ndim
+    constant = _constant_index(index)
+    if x.value is None and constant is not None:
+        return _pin_unused(call, x, movement.index_select(call, x, dim, constant))
+    return _pick_to(call, x, [dim], [index], [dim])
 
 
 def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: Any) -> Layout:
-    """A row per number; rows stay, unless the numbers were found among the very units they are."""
+    """A row per number. Rows cannot move, except where the numbers stand for units of theirs."""
     if index.order_of is None:
         return call.signature("_ d, ... -> ... d", weight, index)
-    return _chosen(call, weight, [0], [index], 0, index.ndim)
+    return _pick_to(call, weight, [0], [index], range(index.ndim))
 
 
 def embedding_bag(
     call: Call, weight: Layout, index: Layout, offsets: Layout, *args: Any, **kwargs: Any
 ) -> list[Layout]:
-    """Rows that are chosen, and summed bag by bag; what is returned beside them counts rows."""
+    """Rows that are chosen and summed, bag by bag; the other results count rows."""
     others = [x for x in (*args, *kwargs.values()) if isinstance(x, Layout)]
-    bags = _chosen(call, weight, [0], [index, offsets, *others], 0, 1)
+    bags = _pick_to(call, weight, [0], [index, offsets, *others], [0])
     return [
         Layout(shape, bags.coordinates)
         if shape == call.shape  # also the rows that are the largest, feature by feature
-        else Layout(shape, tuple(positional(call.units, shape)))
+        else call.positions(shape)
         for shape in call.shapes
     ]
 
 
-def _chosen(
-    call: Call, x: Layout, dims: Sequence[int], given: list[Layout], at: int, width: int
+def _pick_to(
+    call: Call, x: Layout, dims: Sequence[int], indices: list[Layout], to: Sequence[int]
 ) -> Layout:
-    """The entries of ``x`` at chosen places, which are ``width`` dims of the result from ``at``."""
-    for i in given:
-        call.pin(i, CHOSEN)
-    rest = _picked(call, resolve(call.units, x), tuple(dims), given[0])
-    new = range(at, at + width)
-    kept = [spread(c.squeeze(tuple(dims)), new) for c in rest.coordinates]
-    return Layout(call.shape, (*kept, *positional(call.units, call.shape, tuple(new))))
+    """The entries of ``x`` at indices of ``dims``, which become the dims ``to`` of the result."""
+    for i in indices:
+        call.pin(i, BY_VALUES)
+    rest = _pick(call, x, tuple(dims), indices[0])
+    (kept,) = call.move(rest, lambda t: insert_dims(t.squeeze(tuple(dims)), to))
+    return call.merge(kept, call.positions(call.shape, to))
 
 
-def _indexed(
+def _pick(call: Call, x: Layout, dims: tuple[int, ...], index: Layout) -> Layout:
+    """What ``x`` is along its other dims, wherever it is indexed along ``dims``, here of size 1.
+
+    Where the numbers of ``index`` stand for units, what is picked belongs to just these units.
+    """
+    x = call.resolve(x)
+    named = units_along(call, index, x.ndim, dims[0], x.shape[dims[0]]) if len(dims) == 1 else None
+    if named is None:
+        pin_indexed(call, index)
+        return reduce_in_order(call, x, dims)
+    met = call.merge(x, named)
+    others = tuple(c for c in met.coordinates if varies_on(c) != dims)
+    return reduce_in_order(call, Layout(met.shape, others), dims)
+
+
+def _places_of(
     shape: Shape, indices: Sequence[Layout | None], result: Shape
 ) -> tuple[list[int], int, int]:
-    """The dims that are indexed, where the chosen places lie in the result, and on how many dims.
+    """The dims that are indexed, and those that the result has in their place: first and number.
 
     A mask stands for as many dims as it has; what tells it from a tensor of integers is how many
     dims the result has.
@@ -116,52 +124,20 @@ def _indexed(
     return dims, dims[0] if adjacent else 0, len(result) - len(shape) + len(dims)
 
 
-def _picked(call: Call, x: Layout, dims: tuple[int, ...], index: Layout) -> Layout:
-    """What is the same wherever along ``dims`` the entries of ``x`` are picked.
-
-    Where the numbers of ``index`` name units, the entries that are picked are those units' own.
-    """
-    named = names_along(call, index, x.ndim, dims[0], x.shape[dims[0]]) if len(dims) == 1 else None
-    if named is None:
-        read(call, index)
-        return beside(call, x, dims)
-    met = call.merge(x, named)
-    alone = [c for c in met.coordinates if varies_on(c) != dims]
-    return beside(call, Layout(met.shape, tuple(alone)), dims)
+def _constant_index(index: Layout) -> torch.Tensor | None:
+    """An index that is the same whatever the input; an empty one is only empty for this input."""
+    return None if 0 in index.shape else index.value
 
 
-def beside(call: Call, x: Layout, dims: tuple[int, ...]) -> Layout:
-    """What a layout says along all dims but ``dims``, where every place is its own."""
-    x = resolve(call.units, x)
-    told_apart = call.merge(x, Layout(x.shape, tuple(positional(call.units, x.shape, dims))))
-    return Layout(x.shape, call.reduce(told_apart, dims, keepdim=True).coordinates)
-
-
-def _without_the_rest(call: Call, x: Layout, chosen: Layout) -> Layout:
-    """Entries of a parameter that the example inputs leave out stay in place: others need not."""
+def _pin_unused(call: Call, x: Layout, chosen: Layout) -> Layout:
+    """Other inputs may use the entries of a parameter that the example inputs leave out."""
     if x.parameter is not None:
-        units = call.units
-        kept = [units.find(c).ravel() for c in chosen.coordinates]
-        used = np.concatenate([*kept, np.empty(0, np.int64)])
-        for c in resolve(units, x).coordinates:
-            ids = np.unique(units.find(c))
-            if np.isin(ids, used).any():
-                text = "is not used by the example inputs"
-                units.pin(ids[~np.isin(ids, used)], text, PinKind.UNUSED)
+        call.pin_unused(x, chosen, UNUSED)
     return chosen
 
 
-def _is_constant(index: Layout) -> bool:
-    """Is an index the same whatever the input? An empty one is only empty for this input."""
-    return index.value is not None and 0 not in index.shape
-
-
-def _narrowed(coordinate: Ids, shape: Shape) -> Ids:
-    return coordinate[tuple(slice(max(n, 1)) for n in shape)]
-
-
-def spread(coordinate: Ids, dims: Sequence[int]) -> Ids:
-    """Insert dims of size 1, at their places in the result."""
+def insert_dims(t: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+    """Insert dims of size 1, named by where they lie in the result."""
     for d in sorted(dims):
-        coordinate = np.expand_dims(coordinate, d)
-    return coordinate
+        t = t.unsqueeze(d)
+    return t

@@ -1,13 +1,11 @@
-"""Norms, softmax and reductions."""
+"""Norms: entries meet the statistics of a part of their tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..layouts.adoption import resolve
-from ..layouts.layout import Layout, reshape
-from ..layouts.primitives import drop_dims, reduce
+from ..layouts.layout import Layout
 from .call import Call
 
 
@@ -21,14 +19,14 @@ def batch_norm(
     training: bool = False,
     *args: Any,
 ) -> list[Layout]:
-    """Running statistics are units of the channels, as weight and bias are."""
-    x = resolve(call.units, x)
+    """Running statistics have the units of the channels, as weight and bias do."""
+    x = call.resolve(x)
     statistics = [s.as_parameter() if s is not None else None for s in (mean, variance)]
+    others = [d for d in range(x.ndim) if d != 1]
     if training or mean is None:
-        others = tuple(d for d in range(x.ndim) if d != 1)
         x = call.merge(x, call.reduce(x, others, keepdim=True))
     out = call.signature("n c ..., c, c, c, c -> n c ...", x, weight, bias, *statistics)
-    channels = reduce(call.units, out, tuple(d for d in range(x.ndim) if d != 1))
+    channels = call.reduce(out, others)
     return [out, *(channels if s == channels.shape else Layout(s) for s in call.shapes[1:])]
 
 
@@ -40,9 +38,8 @@ def layer_norm(
     bias: Layout | None = None,
     *args: Any,
 ) -> list[Layout]:
-    x = resolve(call.units, x)
-    dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    statistics = call.reduce(x, dims, keepdim=True)
+    x = call.resolve(x)
+    statistics = call.reduce(x, range(x.ndim - len(normalized_shape), x.ndim), keepdim=True)
     affine = [p for p in (weight, bias) if p is not None]
     out = call.merge(x, statistics, *affine)
     return [out, statistics, statistics][: len(call.shapes)]
@@ -59,12 +56,11 @@ def group_norm(
     groups: int,
     eps: float,
 ) -> list[Layout]:
-    shape = x.shape
-    grouped = reshape(resolve(call.units, x), (n, groups, channels // groups, *shape[2:]))
+    grouped = call.resolve(x).reshape((n, groups, channels // groups, *x.shape[2:]))
     statistics = call.reduce(grouped, range(2, grouped.ndim), keepdim=True)
-    out = reshape(call.merge(grouped, statistics), shape)
+    out = call.merge(grouped, statistics).reshape(x.shape)
     out = call.signature("n c ..., c, c -> n c ...", out, weight, bias)
-    flat = drop_dims(statistics, set(range(2, grouped.ndim)))
+    flat = statistics.reshape((n, groups))
     return [out, flat, flat]
 
 
@@ -82,6 +78,6 @@ def weight_norm(
     call: Call, direction: Layout, magnitude: Layout, dim: int = 0
 ) -> tuple[Layout, Layout]:
     others = [d for d in range(direction.ndim) if d != dim % direction.ndim]
-    direction = resolve(call.units, direction)
+    direction = call.resolve(direction)
     norms = call.reduce(direction, others, keepdim=True)
     return call.merge(direction, norms, magnitude), norms

@@ -1,4 +1,4 @@
-"""Ops in which every place along an axis counts for itself: running totals, masks, transforms."""
+"""Ops in which every position along an axis plays a part of its own: running totals, masks ..."""
 
 from __future__ import annotations
 
@@ -7,70 +7,64 @@ from typing import Any
 
 from torch.utils._pytree import tree_leaves
 
-from ..layouts.adoption import resolve
-from ..layouts.coordinates import positional
 from ..layouts.layout import Layout
 from .call import Call
-from .indexing import beside
+from .reduction import reduce_in_order
 
-COUNTED = "is counted along: what comes before it matters"
+IN_ORDER = "is counted along: what comes before it matters"
 
 
 def scan(call: Call, x: Layout, dim: int, *args: Any, **kwargs: Any) -> list[Layout]:
-    """cumsum, cumprod, cummax ..."""
-    dim = dim % max(x.ndim, 1)
-    x = call.pin(x, COUNTED, [dim]) if x.ndim else resolve(call.units, x)
-    places = positional(call.units, x.shape, (dim,) if x.ndim else ())
-    return [Layout(x.shape, (*x.coordinates, *places))] * len(call.shapes)
+    """``cumsum``, ``cumprod``, ``cummax`` and others."""
+    dims = [dim] if x.ndim else []
+    x = call.pin(x, IN_ORDER, dims)
+    return [call.merge(x, call.positions(x.shape, dims))] * len(call.shapes)
 
 
 def triangle(call: Call, x: Layout, *args: Any) -> Layout:
-    """tril and triu: a constant mask over the last two axes."""
-    places = positional(call.units, x.shape, (x.ndim - 2, x.ndim - 1))
-    return call.merge(x, Layout(x.shape, tuple(places)))
+    """``tril`` and ``triu``: a constant mask over the last two axes."""
+    return call.merge(x, call.positions(x.shape, (-2, -1)))
 
 
-def spectrum(call: Call, x: Layout, dim: Sequence[int], *args: Any) -> Layout:
-    """Fourier transforms: along ``dim`` every place depends on every other, each in its way."""
-    dims = tuple(d % x.ndim for d in dim)
-    rest = beside(call, resolve(call.units, x), dims)
-    return Layout(call.shape, (*rest.coordinates, *positional(call.units, call.shape, dims)))
+def fft(call: Call, x: Layout, dim: Sequence[int], *args: Any) -> Layout:
+    """Along ``dim`` every position depends on every other, each in its way."""
+    return call.merge(reduce_in_order(call, x, dim), call.positions(call.shape, dim))
 
 
-def counted(call: Call, *args: Any, **kwargs: Any) -> Layout:
-    """Histograms: how often a value occurs, or the sum of weights there, whatever the order."""
+def histogram(call: Call, *args: Any, **kwargs: Any) -> Layout:
+    """How often a value occurs, or the sum of weights there, whatever the order."""
     met = call.merge(*(x for x in args if isinstance(x, Layout)))
     call.reduce(met, range(met.ndim))
-    return Layout(call.shape, tuple(positional(call.units, call.shape)))
+    return call.positions(call.shape)
 
 
-def sorted_into(call: Call, bounds: Layout, x: Any, *args: Any, **kwargs: Any) -> Layout:
-    """``searchsorted``: each value's place among bounds that stay where they are."""
+def searchsorted(call: Call, bounds: Layout, x: Any, *args: Any, **kwargs: Any) -> Layout:
+    """Each value's place among bounds, which cannot move."""
     call.pin(bounds, "holds the bounds that values are sorted into")
     if not isinstance(x, Layout) or bounds.ndim > 1:
         return call.pinned(*(o for o in (x, bounds) if isinstance(o, Layout)))[0]
-    return Layout(call.shape, resolve(call.units, x).coordinates)
+    return Layout(call.shape, call.resolve(x).coordinates)
 
 
-def bucketed(call: Call, x: Any, bounds: Layout, *args: Any, **kwargs: Any) -> Layout:
-    return sorted_into(call, bounds, x)
+def bucketize(call: Call, x: Any, bounds: Layout, *args: Any, **kwargs: Any) -> Layout:
+    return searchsorted(call, bounds, x)
 
 
-def restrided(
+def as_strided(
     call: Call, x: Layout, size: Sequence[int], stride: Sequence[int], offset: int | None = None
 ) -> Layout:
-    """``as_strided``, where it leaves everything in place: pooling to one value ends in one."""
+    """Understood where it leaves everything in place: pooling to one value ends in one."""
     expected, step = [], 1
     for n in reversed(x.shape):
         expected.append(step)
         step *= n
-    told = zip(x.shape, stride, reversed(expected), strict=False)
-    if tuple(size) != x.shape or offset or any(n > 1 and a != b for n, a, b in told):
+    strides = zip(x.shape, stride, reversed(expected), strict=False)
+    if tuple(size) != x.shape or offset or any(n > 1 and a != b for n, a, b in strides):
         return call.pinned(x)[0]
     return Layout(x.shape, x.coordinates, x.parameter)
 
 
-def unfollowed(call: Call, *args: Any, **kwargs: Any) -> Sequence[Layout]:
+def select_by_values(call: Call, *args: Any, **kwargs: Any) -> Sequence[Layout]:
     """Ops that have as many results as the values decide."""
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]
     return call.pinned(*operands, reason=f"{call.op} chooses places by their values")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ..layouts.layout import Layout
@@ -14,11 +13,11 @@ def fused_cell(*, gates: int, kept: int) -> Rule:
     wide, stored = (f"({' + '.join('h' * count)})" for count in (gates, kept))
 
     def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
-        entered, hidden, state, *biases = call.tensors(args, kwargs)
-        sums = call.merge(*(x for x in (entered, hidden, *biases) if x is not None))
+        of_input, of_hidden, state, *biases = call.tensors(args, kwargs)
+        sums = call.merge(*(x for x in (of_input, of_hidden, *biases) if x is not None))
         *states, workspace = call.shapes
         state = call.signature(f"b {wide}, b h -> b h", sums, state)
-        values = replace(call, shapes=(workspace,)).signature(f"b h -> b {stored}", state)
+        values = call.with_shapes(workspace).signature(f"b h -> b {stored}", state)
         return [*[state] * len(states), values]
 
     return rule

@@ -1,4 +1,4 @@
-"""Rules of the user's own, and where they come before the built-in ones.
+"""Where rules are looked up: those of the user's own, and then the built-in ones.
 
 A rule can be given for an op, a Python function, a method of ``torch.Tensor`` or a type of module.
 :func:`register_rule` keeps it for the whole process; ``rules={...}`` of one call does not.
@@ -17,8 +17,9 @@ from torch._library.custom_ops import CustomOpDef
 
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
-from .call import Rule, spelled, spelled_for_module
-from .table import find_rule
+from .call import Rule, of_module_signature, of_signature
+from .pointwise import merge
+from .table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 
 Target = Any
 """An op, a ``torch.library`` custom op, a function, a method of ``torch.Tensor``, a module type."""
@@ -113,7 +114,27 @@ def as_rule(target: Target, rule: str | Rule) -> Rule:
             )
         return rule
     parse(rule)
-    return spelled_for_module(rule) if inspect.isclass(target) else spelled(rule)
+    return of_module_signature(rule) if inspect.isclass(target) else of_signature(rule)
+
+
+def find_rule(op: torch._ops.OpOverload) -> Rule | None:
+    """The built-in rule of an op, or of the op that it is the in-place variant of."""
+    packet = op.overloadpacket
+    name = packet.__name__
+    if packet not in RULES and name.endswith("_") and not name.endswith("__"):
+        packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
+    if packet in RULES:
+        return RULES[packet]
+    if packet._qualified_op_name in OTHER_LIBRARIES:
+        return OTHER_LIBRARIES[packet._qualified_op_name]
+    if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
+        return merge
+    return None
+
+
+def _is_pointwise(op: torch._ops.OpOverload, packet: torch._ops.OpOverloadPacket) -> bool:
+    functional = getattr(packet, op._overloadname, op)
+    return torch.Tag.pointwise in op.tags or torch.Tag.pointwise in functional.tags
 
 
 @dataclass(frozen=True)
@@ -121,9 +142,16 @@ class RuleBook:
     """All rules of one analysis: those of the call, then the registered ones, then the table."""
 
     own: Mapping[Target, Rule] = field(default_factory=dict)
+    _of_op: dict[torch._ops.OpOverload, Rule | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The rules of the ops that were looked up so far."""
 
     def of_op(self, op: torch._ops.OpOverload) -> Rule | None:
-        return self.own.get(op) or self.own.get(op.overloadpacket) or find_rule(op)
+        if op not in self._of_op:
+            own = self.own.get(op) or self.own.get(op.overloadpacket)
+            self._of_op[op] = own or find_rule(op)
+        return self._of_op[op]
 
     def of_function(self, function: Callable[..., Any]) -> Rule | None:
         return self.own.get(function) if self.own else None

@@ -1,7 +1,10 @@
 """The rules of the ATen ops, a line each.
 
 Ops with the pointwise tag need no line: their operands are merged. An in-place op has the rule
-of the op it is named after. What is not here and not pointwise is not understood, and pinned.
+of the op that it is named after. An op that is neither here nor pointwise is not understood, and
+pins its operands.
+
+The table is in families, in alphabetical order inside each; what several ops share is named once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from typing import Any
 
 import torch
 
-from ..layouts.layout import Layout
 from . import (
     complex_numbers,
     contraction,
@@ -18,124 +20,117 @@ from . import (
     movement,
     normalisation,
     ordering,
+    pointwise,
     positional,
     recurrent,
     reduction,
     spatial,
     writing,
 )
-from .call import Call, Rule, spelled
+from .call import Rule, of_signature
+from .ordering import IndexRule, keep_indices
 
 aten = torch.ops.aten
 
-
-def pointwise(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
-    operands = [x for x in [*args, *kwargs.values()] if isinstance(x, Layout)]
-    found = movement.same(call, *operands) if len(operands) == 1 else call.merge(*operands)
-    return [found] * len(call.shapes)
-
-
-def randomised_leaky_relu(
-    call: Call,
-    x: Layout,
-    noise: Any,
-    lower: float = 0.0,
-    upper: float = 0.0,
-    training: bool = False,
-    *args: Any,
-) -> Layout:
-    """Outside of training there is one slope for all entries."""
-    return call.pinned(x)[0] if training else movement.same(call, x)
+SAME = keep_indices(movement.keep_entries)
+RESHAPE = keep_indices(movement.reshape)
+POOL_1D, POOL_2D, POOL_3D = (
+    of_signature(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _")
+)
 
 
-POOL_1D, POOL_2D, POOL_3D = (spelled(f"... {axes} -> ... {axes}") for axes in ("_", "_ _", "_ _ _"))
+def view(op: Any) -> Rule:
+    return keep_indices(movement.view(op))
+
 
 RULES: dict[Any, Rule] = {
     # contractions
-    aten.addbmm: contraction.added("b n k, b k m -> n m"),
-    aten.addmm: contraction.added("n k, k m -> n m"),
-    aten.addmv: contraction.added("n k, k -> n"),
-    aten.baddbmm: contraction.added("b n k, b k m -> b n m"),
-    aten.bmm: spelled("b n k, b k m -> b n m"),
-    aten.dot: spelled("k, k ->"),
-    aten.linear: spelled("... i, o i, o -> ... o"),
-    aten.mm: spelled("n k, k m -> n m"),
-    aten.mv: spelled("n k, k -> n"),
-    aten.vdot: spelled("k, k ->"),
-    aten.convolution: contraction.convolution,
-    aten.embedding: ordering.Orderly(indexing.embedding),
-    aten._embedding_bag: indexing.embedding_bag,
-    aten._embedding_bag_forward_only: indexing.embedding_bag,
+    aten._cdist_forward: of_signature("... n d, ... m d -> ... n m"),
     aten._trilinear: contraction.trilinear,
-    aten._cdist_forward: spelled("... n d, ... m d -> ... n m"),
+    aten.addbmm: contraction.add_contraction("b n k, b k m -> n m"),
+    aten.addmm: contraction.add_contraction("n k, k m -> n m"),
+    aten.addmv: contraction.add_contraction("n k, k -> n"),
+    aten.baddbmm: contraction.add_contraction("b n k, b k m -> b n m"),
+    aten.bmm: of_signature("b n k, b k m -> b n m"),
+    aten.dot: of_signature("k, k ->"),
+    aten.linear: of_signature("... i, o i, o -> ... o"),
+    aten.mm: of_signature("n k, k m -> n m"),
+    aten.mv: of_signature("n k, k -> n"),
+    aten.vdot: of_signature("k, k ->"),
+    # convolution
+    aten.convolution: contraction.convolution,
+    # attention
     aten._scaled_dot_product_cudnn_attention: contraction.biased_attention,
     aten._scaled_dot_product_efficient_attention: contraction.biased_attention,
     aten._scaled_dot_product_flash_attention: contraction.attention,
     aten._scaled_dot_product_flash_attention_for_cpu: contraction.attention,
-    # random in training only
-    aten.rrelu_with_noise: randomised_leaky_relu,
     # steps of recurrent layers
     aten._thnn_fused_gru_cell: recurrent.fused_cell(gates=3, kept=5),
     aten._thnn_fused_lstm_cell: recurrent.fused_cell(gates=4, kept=4),
+    # pointwise outside of training only
+    aten.rrelu_with_noise: pointwise.rrelu,
     # norms
     aten._batch_norm_no_update: normalisation.batch_norm,
     aten._fused_rms_norm: normalisation.rms_norm,
-    aten._log_softmax: reduction.softmax,
     aten._native_batch_norm_legit_no_training: normalisation.batch_norm,
-    aten._safe_softmax: reduction.softmax,
-    aten._softmax: reduction.softmax,
+    aten._weight_norm_interface: normalisation.weight_norm,
     aten.cudnn_batch_norm: normalisation.batch_norm,
     aten.miopen_batch_norm: normalisation.batch_norm,
     aten.native_batch_norm: normalisation.batch_norm,
     aten.native_group_norm: normalisation.group_norm,
     aten.native_layer_norm: normalisation.layer_norm,
-    aten._weight_norm_interface: normalisation.weight_norm,
+    # softmax
+    aten._log_softmax: reduction.softmax,
+    aten._safe_softmax: reduction.softmax,
+    aten._softmax: reduction.softmax,
     # reductions
-    aten.all: reduction.reduction,
-    aten.amax: reduction.reduction,
-    aten.amin: reduction.reduction,
-    aten.aminmax: reduction.moments,
-    aten.any: reduction.reduction,
-    aten.equal: reduction.comparison,
-    aten.kthvalue: ordering.ranked,
-    aten.logsumexp: reduction.reduction,
+    aten.all: reduction.reduce,
+    aten.amax: reduction.reduce,
+    aten.amin: reduction.reduce,
+    aten.aminmax: reduction.reduce_twice,
+    aten.any: reduction.reduce,
+    aten.equal: reduction.equal,
+    aten.linalg_vector_norm: reduction.norm,
+    aten.logsumexp: reduction.reduce,
+    aten.mean: reduction.reduce,
+    aten.norm: reduction.norm,
+    aten.prod: reduction.reduce,
+    aten.std: reduction.reduce,
+    aten.std_mean: reduction.reduce_twice,
+    aten.sum: reduction.reduce,
+    aten.var: reduction.reduce,
+    aten.var_mean: reduction.reduce_twice,
+    # extrema, sorting and the indices they find, whose units are pinned when they are read
+    aten.argmax: ordering.argmax,
+    aten.argmin: ordering.argmax,
+    aten.argsort: ordering.argsort,
+    aten.kthvalue: ordering.kthvalue,
     aten.max: ordering.extremum,
-    aten.min: ordering.extremum,
-    aten.mean: reduction.reduction,
     aten.median: ordering.extremum,
-    aten.prod: reduction.reduction,
-    aten.std: reduction.reduction,
-    aten.std_mean: reduction.moments,
-    aten.sum: reduction.reduction,
-    aten.var: reduction.reduction,
-    aten.var_mean: reduction.moments,
-    aten.linalg_vector_norm: reduction.with_argument,
-    aten.norm: reduction.with_argument,
-    # order: positions of units, which pin them when they are read
-    aten.argmax: ordering.position,
-    aten.argmin: ordering.position,
-    aten.argsort: ordering.order_along,
-    aten.sort: ordering.ordered,
-    aten.topk: ordering.with_count,
-    # running totals, transforms, and places that the values decide: order matters along them
-    aten._fft_c2c: positional.spectrum,
-    aten._fft_c2r: positional.spectrum,
-    aten._fft_r2c: positional.spectrum,
-    aten._unique2: positional.unfollowed,
-    aten.bincount: positional.counted,
-    aten.bucketize: positional.bucketed,
+    aten.min: ordering.extremum,
+    aten.sort: ordering.sort,
+    aten.topk: ordering.topk,
+    # running totals, masks and transforms: every position along an axis counts for itself
+    aten._fft_c2c: positional.fft,
+    aten._fft_c2r: positional.fft,
+    aten._fft_r2c: positional.fft,
     aten.cummax: positional.scan,
     aten.cummin: positional.scan,
     aten.cumprod: positional.scan,
     aten.cumsum: positional.scan,
-    aten.histc: positional.counted,
     aten.logcumsumexp: positional.scan,
-    aten.masked_select: positional.unfollowed,
-    aten.nonzero: positional.unfollowed,
-    aten.searchsorted: positional.sorted_into,
     aten.tril: positional.triangle,
     aten.triu: positional.triangle,
-    # pooling and resampling
+    # histograms and places among bounds
+    aten.bincount: positional.histogram,
+    aten.bucketize: positional.bucketize,
+    aten.histc: positional.histogram,
+    aten.searchsorted: positional.searchsorted,
+    # as many results as the values decide
+    aten._unique2: positional.select_by_values,
+    aten.masked_select: positional.select_by_values,
+    aten.nonzero: positional.select_by_values,
+    # pooling, padding and resampling of feature maps
     aten._adaptive_avg_pool2d: POOL_2D,
     aten._adaptive_avg_pool3d: POOL_3D,
     aten._upsample_bicubic2d_aa: POOL_2D,
@@ -148,13 +143,14 @@ RULES: dict[Any, Rule] = {
     aten.avg_pool1d: POOL_1D,
     aten.avg_pool2d: POOL_2D,
     aten.avg_pool3d: POOL_3D,
-    aten.col2im: spatial.folded,
-    aten.cudnn_grid_sampler: spelled("n c _ _, n h w _ -> n c h w"),
-    aten.grid_sampler_2d: spelled("n c _ _, n h w _ -> n c h w"),
-    aten.grid_sampler_3d: spelled("n c _ _ _, n d h w _ -> n c d h w"),
+    aten.col2im: spatial.col2im,
+    aten.cudnn_grid_sampler: of_signature("n c _ _, n h w _ -> n c h w"),
+    aten.grid_sampler_2d: of_signature("n c _ _, n h w _ -> n c h w"),
+    aten.grid_sampler_3d: of_signature("n c _ _ _, n d h w _ -> n c d h w"),
+    aten.im2col: spatial.im2col,
     aten.max_pool2d_with_indices: POOL_2D,
     aten.max_pool3d_with_indices: POOL_3D,
-    aten.max_unpool2d: spelled("... _ _, ... _ _ -> ... _ _"),
+    aten.max_unpool2d: of_signature("... _ _, ... _ _ -> ... _ _"),
     aten.reflection_pad1d: POOL_1D,
     aten.reflection_pad2d: POOL_2D,
     aten.reflection_pad3d: POOL_3D,
@@ -168,85 +164,82 @@ RULES: dict[Any, Rule] = {
     aten.upsample_nearest2d: POOL_2D,
     aten.upsample_nearest3d: POOL_3D,
     aten.upsample_trilinear3d: POOL_3D,
-    # movement
-    **{
-        op: ordering.keeping(movement.view(op))
-        for op in (
-            aten.diagonal,
-            aten.permute,
-            aten.select,
-            aten.slice,
-            aten.split,
-            aten.split_with_sizes,
-            aten.squeeze,
-            aten.t,
-            aten.transpose,
-            aten.unbind,
-            aten.unfold,
-            aten.unsafe_split,
-            aten.unsafe_split_with_sizes,
-            aten.unsqueeze,
-        )
-    },
-    **dict.fromkeys(
-        (
-            aten._to_copy,
-            aten.alias,
-            aten.clone,
-            aten.contiguous,
-            aten.detach,
-            aten.lift_fresh,
-            aten.to,
-        ),
-        ordering.keeping(movement.same),
-    ),
-    **dict.fromkeys(
-        (aten._reshape_alias, aten._unsafe_view, aten.reshape, aten.view),
-        ordering.keeping(movement.reshaped),
-    ),
-    aten.as_strided: positional.restrided,
+    # views
+    aten._reshape_alias: RESHAPE,
+    aten._unsafe_view: RESHAPE,
+    aten.as_strided: positional.as_strided,
+    aten.diagonal: view(aten.diagonal),
+    aten.expand: keep_indices(movement.expand),
+    aten.permute: view(aten.permute),
+    aten.reshape: RESHAPE,
+    aten.select: view(aten.select),
+    aten.slice: view(aten.slice),
+    aten.split: view(aten.split),
+    aten.split_with_sizes: view(aten.split_with_sizes),
+    aten.squeeze: view(aten.squeeze),
+    aten.t: view(aten.t),
+    aten.transpose: view(aten.transpose),
+    aten.unbind: view(aten.unbind),
+    aten.unfold: view(aten.unfold),
+    aten.unsafe_split: view(aten.unsafe_split),
+    aten.unsafe_split_with_sizes: view(aten.unsafe_split_with_sizes),
+    aten.unsqueeze: view(aten.unsqueeze),
+    aten.view: RESHAPE,
+    # copies and casts
+    aten._conj: movement.keep_entries,
+    aten._neg_view: movement.keep_entries,
+    aten._to_copy: SAME,
+    aten.alias: SAME,
+    aten.clone: SAME,
+    aten.contiguous: SAME,
+    aten.copy: movement.copy,
+    aten.detach: SAME,
+    aten.fill: movement.fill,
+    aten.lift_fresh: SAME,
+    aten.resolve_conj: movement.keep_entries,
+    aten.resolve_neg: movement.keep_entries,
+    aten.to: SAME,
+    aten.zero: movement.fill,
+    # complex numbers
+    aten.view_as_complex: complex_numbers.view_as_complex,
+    aten.view_as_real: complex_numbers.view_as_real,
+    # concatenation, repetition and reordering
     aten.cat: movement.cat,
     aten.channel_shuffle: movement.channel_shuffle,
     aten.constant_pad_nd: movement.pad,
-    aten.copy: movement.copied,
-    aten.expand: ordering.keeping(movement.expanded),
-    aten.fill: movement.filled,
-    aten.flip: movement.shifted(aten.flip),
-    aten.gather: ordering.Orderly(indexing.gather),
+    aten.flip: movement.flip_or_roll(aten.flip),
     aten.glu: movement.glu,
-    aten.im2col: spatial.unfolded,
-    aten.index: ordering.Orderly(indexing.index),
+    aten.native_channel_shuffle: movement.channel_shuffle,
+    aten.pixel_shuffle: movement.pixel_shuffle,
+    aten.pixel_unshuffle: movement.pixel_unshuffle,
+    aten.repeat: movement.repeat,
+    aten.roll: movement.flip_or_roll(aten.roll),
+    aten.stack: movement.stack,
+    # reading at indices
+    aten._embedding_bag: indexing.embedding_bag,
+    aten._embedding_bag_forward_only: indexing.embedding_bag,
+    aten.embedding: IndexRule(indexing.embedding),
+    aten.gather: IndexRule(indexing.gather),
+    aten.index: IndexRule(indexing.index),
+    aten.index_select: IndexRule(indexing.index_select),
+    # writing
     aten.index_add: writing.index_add,
     aten.index_copy: writing.index_add,
     aten.index_fill: writing.index_add,
     aten.index_put: writing.index_put,
-    aten.index_select: ordering.Orderly(indexing.index_select),
-    aten.native_channel_shuffle: movement.channel_shuffle,
-    aten.pixel_shuffle: movement.pixel_shuffle,
-    aten.pixel_unshuffle: movement.pixel_unshuffle,
-    aten._conj: movement.same,
-    aten._neg_view: movement.same,
-    aten.resolve_conj: movement.same,
-    aten.resolve_neg: movement.same,
-    aten.view_as_complex: complex_numbers.of_pairs,
-    aten.view_as_real: complex_numbers.as_pairs,
-    aten.repeat: movement.repeat,
-    aten.roll: movement.shifted(aten.roll),
-    aten.scatter: ordering.Orderly(writing.scatter),
+    aten.scatter: IndexRule(writing.scatter),
     aten.scatter_add: writing.scatter,
     aten.scatter_reduce: writing.scatter,
     aten.select_scatter: writing.select_scatter,
     aten.slice_scatter: writing.slice_scatter,
-    aten.stack: movement.stack,
-    aten.zero: movement.filled,
 }
-"""From op to rule, sorted within each family."""
+"""From op to rule."""
 
 OTHER_LIBRARIES: dict[str, Rule] = {
-    "torchvision::deform_conv2d": spatial.deformed_convolution,
-    "torchvision::nms": positional.unfollowed,
-    "torchvision::roi_align": spatial.pooled_regions,
-    "torchvision::roi_pool": spatial.pooled_regions,
+    "torchvision::deform_conv2d": spatial.deform_conv2d,
+    "torchvision::nms": positional.select_by_values,
+    "torchvision::roi_align": spatial.roi_pool,
+    "torchvision::roi_pool": spatial.roi_pool,
 }
 """The ops of libraries that may not be installed, by name."""
 
@@ -280,23 +273,3 @@ CONSTANTS = frozenset(
 
 CHECKS = frozenset((aten._assert_async, aten._assert_scalar, aten._assert_tensor_metadata))
 """Ops that return nothing and only raise."""
-
-
-def find_rule(op: torch._ops.OpOverload) -> Rule | None:
-    """The rule of an op, or of the op that it is the in-place variant of."""
-    packet = op.overloadpacket
-    name = packet.__name__
-    if packet not in RULES and name.endswith("_") and not name.endswith("__"):
-        packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
-    if packet in RULES:
-        return RULES[packet]
-    if packet._qualified_op_name in OTHER_LIBRARIES:
-        return OTHER_LIBRARIES[packet._qualified_op_name]
-    if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
-        return pointwise
-    return None
-
-
-def _is_pointwise(op: torch._ops.OpOverload, packet: torch._ops.OpOverloadPacket) -> bool:
-    functional = getattr(packet, op._overloadname, op)
-    return torch.Tag.pointwise in op.tags or torch.Tag.pointwise in functional.tags

@@ -1,7 +1,7 @@
-"""Writing at places that the input decides: what is written meets what is there.
+"""Writing at positions that the input decides: what is written meets what is there.
 
-Along the axes that are written at, units are pinned, unless the numbers that choose name the units
-themselves (see ``order``).
+Along the axes that are written at, units are pinned, unless the numbers of the index stand for the
+units themselves (see ``ordering``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..layouts.adoption import resolve
-from ..layouts.coordinates import Shape, pad_dims, positional
 from ..layouts.layout import Layout
-from . import movement
 from .call import Call
-from .indexing import CHOSEN, beside, spread
-from .ordering import names_along, read
+from .indexing import BY_VALUES, insert_dims
+from .ordering import pin_indexed, units_along
+from .reduction import reduce_in_order
 
 
 def index_put(
@@ -31,50 +29,45 @@ def index_put(
     """What is written meets what is there, except along the axes it is written at."""
     given = [i for i in indices if i is not None]
     for i in given:
-        call.pin(i, CHOSEN)
+        call.pin(i, BY_VALUES)
     shape = np.broadcast_shapes(*(i.shape for i in given))
     dims = [d for d, i in enumerate(indices) if i is not None]
     if any(i.ndim > 1 for i in given) and len(given) == 1:  # perhaps a mask
-        return call.pinned(x, values, reason=CHOSEN)[0]
+        return call.pinned(x, values, reason=BY_VALUES)[0]
     at = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
     full = (*(n for d, n in enumerate(x.shape) if d not in dims),)
     full = (*full[:at], *shape, *full[at:])
-    values = resolve(call.units, values)
-    written = Layout(full, tuple(pad_dims(c, len(full)) for c in values.coordinates))
     across = tuple(range(at, at + len(shape)))
-    rest = beside(call, written, across)
-    placed = [spread(c.squeeze(across), dims) for c in rest.coordinates]
-    there = beside(call, resolve(call.units, x), tuple(dims))
-    places = positional(call.units, x.shape, tuple(dims))
-    return call.merge(
-        Layout(x.shape, (*there.coordinates, *places)), Layout(x.shape, tuple(placed))
-    )
+    written = reduce_in_order(call, call.resolve(values).expand(full), across)
+    (placed,) = call.move(written, lambda t: insert_dims(t.squeeze(across), dims))
+    kept = reduce_in_order(call, x, dims)
+    return call.merge(kept, call.positions(x.shape, dims), placed)
 
 
 def scatter(
     call: Call, x: Layout, dim: int, index: Layout, source: Any = None, *args: Any, **kwargs: Any
 ) -> Layout:
-    """What is written meets what is there at the same place, except along ``dim``."""
+    """What is written meets what is there at the same position, except along ``dim``."""
     operands = [o for o in (x, index, source) if isinstance(o, Layout)]
     dim = dim % max(x.ndim, 1)
-    read(call, x, source)
+    pin_indexed(call, x, source)
     others = [tuple(n for d, n in enumerate(o.shape) if d != dim) for o in operands if o.ndim]
     if not x.ndim or len(set(others)) > 1:
-        read(call, index)
-        return call.pinned(*operands, reason=CHOSEN)[0]
-    named = names_along(call, index, x.ndim, dim, x.shape[dim])
+        pin_indexed(call, index)
+        return call.pinned(*operands, reason=BY_VALUES)[0]
+    named = units_along(call, index, x.ndim, dim, x.shape[dim])
     if named is None:
-        return _met(call, x.shape, dim, operands)
-    there = call.merge(x, named)
-    return call.merge(there, *_without(call, dim, operands[1:]))
+        return _write_along(call, call.positions(x.shape, [dim]), dim, operands)
+    return _write_along(call, call.merge(x, named), dim, operands[1:])
 
 
 def index_add(
     call: Call, x: Layout, dim: int, index: Layout, source: Any, *args: Any, **kwargs: Any
 ) -> Layout:
-    call.pin(index, CHOSEN)
+    call.pin(index, BY_VALUES)
+    dim = dim % max(x.ndim, 1)
     operands = [o for o in (x, source) if isinstance(o, Layout)]
-    return _met(call, x.shape, dim % max(x.ndim, 1), operands)
+    return _write_along(call, call.positions(x.shape, [dim] if x.ndim else []), dim, operands)
 
 
 def slice_scatter(
@@ -88,39 +81,30 @@ def slice_scatter(
 ) -> Layout:
     dim, n = dim % x.ndim, x.shape[dim % x.ndim]
     if step != 1:
-        return call.pinned(x, source, reason=CHOSEN)[0]
+        return call.pinned(x, source, reason=BY_VALUES)[0]
     first, last, _ = slice(start, end).indices(n)
-    return _with_part(call, x, source, dim, first, max(last, first))
+    return _replace_part(call, x, source, dim, first, max(last, first))
 
 
 def select_scatter(call: Call, x: Layout, source: Layout, dim: int, index: int) -> Layout:
     dim = dim % x.ndim
     index = index % x.shape[dim]
     part = call.move(source, lambda t: t.unsqueeze(dim))[0]
-    return _with_part(call, x, part, dim, index, index + 1)
+    return _replace_part(call, x, part, dim, index, index + 1)
 
 
-def _with_part(call: Call, x: Layout, part: Layout, dim: int, first: int, last: int) -> Layout:
-    """``x`` with the places from ``first`` to ``last`` along ``dim`` replaced."""
+def _replace_part(call: Call, x: Layout, part: Layout, dim: int, first: int, last: int) -> Layout:
+    """``x`` with the positions from ``first`` to ``last`` along ``dim`` replaced."""
     n = x.shape[dim]
     pieces = [call.move(x, lambda t: t.narrow(dim, 0, first))[0]] if first else []
     pieces.append(part)
     if last < n:
         pieces.append(call.move(x, lambda t: t.narrow(dim, last, n - last))[0])
-    return movement.cat(call, pieces, dim)
+    return call.concatenate(pieces, dim)
 
 
-def _met(call: Call, shape: Shape, dim: int, operands: Sequence[Layout]) -> Layout:
-    """Operands that meet at every place but along ``dim``, where order matters."""
-    places = Layout(shape, tuple(positional(call.units, shape, (dim,))))
-    return call.merge(places, *_without(call, dim, operands))
-
-
-def _without(call: Call, dim: int, operands: Sequence[Layout]) -> list[Layout]:
-    """What the operands are along all dims but one, where they are pinned."""
-    kept = []
-    for x in operands:
-        rest = beside(call, resolve(call.units, x), (dim,)) if x.ndim else x
-        sizes = tuple(1 if d == dim else n for d, n in enumerate(rest.shape))
-        kept.append(Layout(sizes, rest.coordinates))
-    return kept
+def _write_along(call: Call, there: Layout, dim: int, operands: Sequence[Layout]) -> Layout:
+    """Operands meet at every position but along ``dim``, where their order matters and they are
+    pinned; what the result has along ``dim`` is that of ``there``."""
+    rest = (reduce_in_order(call, x, [dim]) if x.ndim else x for x in operands)
+    return call.merge(there, *rest)

@@ -42,10 +42,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..layouts.concatenation import concatenate, tell_operands_apart
+from ..layouts.concatenation import concatenate, label_by_operand
 from ..layouts.coordinates import Shape, positional
 from ..layouts.grouped_axes import note_groups
-from ..layouts.layout import Layout, permute_dims, reshape
+from ..layouts.layout import Layout
 from ..layouts.primitives import merge, move, reduce
 from ..layouts.units import Units
 from .parsing import Axis, Product, parse
@@ -116,7 +116,7 @@ def _cut(units: Units, space: Space, x: Layout, d: int, axis: Axis) -> list[Layo
         for coordinate in x.coordinates:
             if coordinate.shape[d] > 1:
                 sides = np.split(coordinate, list(accumulate(lengths))[:-1], axis=d)
-                tell_operands_apart(units, [units.find(side) for side in sides])
+                label_by_operand(units, [units.find(side) for side in sides])
     parts = move(x, lambda t: t.split(lengths, d))
     return [Layout(part.shape) if 0 in part.shape else part for part in parts]
 
@@ -129,10 +129,10 @@ def _spread(space: Space, x: Layout, terms: tuple[Product, ...]) -> Layout:
         for n, term in zip(x.shape, terms, strict=True)
         for letter in term
     ]
-    x = reshape(x, tuple(sizes))
-    x = permute_dims(x, tuple(sorted(range(x.ndim), key=lambda d: space.letters.index(letters[d]))))
+    x = x.reshape(tuple(sizes))
+    x = x.permute(sorted(range(x.ndim), key=lambda d: space.letters.index(letters[d])))
     own = dict(zip(letters, sizes, strict=True))
-    return reshape(x, tuple(own.get(letter, 1) for letter in space.letters))
+    return x.reshape(tuple(own.get(letter, 1) for letter in space.letters))
 
 
 def _result(
@@ -155,8 +155,8 @@ def _part(
     rest = space.without(letters)
     if summed := tuple(d for d in rest if merged.shape[d] != 1):
         merged = reduce(units, merged, summed, keepdim=True)
-    x = permute_dims(merged, (*(space.letters.index(letter) for letter in letters), *rest))
-    x = reshape(x, tuple(space.size(term) for term in terms))
+    x = merged.permute((*(space.letters.index(letter) for letter in letters), *rest))
+    x = x.reshape(tuple(space.size(term) for term in terms))
     places = tuple(d for d, axis in enumerate(space.result) if axis.mark)
     whole = tuple(shape[d] if d in places else n for d, n in enumerate(x.shape))
     return Layout(whole, (*x.coordinates, *positional(units, whole, places)))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fxrebasin.layouts.adoption import resolve
-from fxrebasin.layouts.coordinates import along, tell_apart
+from fxrebasin.layouts.coordinates import all_distinct, along
 from fxrebasin.layouts.ids import NOWHERE, Ids
-from fxrebasin.layouts.layout import UNNAMED, Layout, Parameter, reshape
+from fxrebasin.layouts.layout import UNNAMED, Layout, Parameter
 from fxrebasin.layouts.primitives import move
 from fxrebasin.layouts.units import Units
 
@@ -86,7 +86,7 @@ def test_a_grouped_weight_adopts_the_input_units_of_its_group() -> None:
     """Weight ``(g o) i`` of a grouped convolution: g=2, o=3, i=2."""
     units = Units()
     p = parameter(units, 6, 2)
-    split = reshape(p.layout(), (2, 3, 2))
+    split = p.layout().reshape((2, 3, 2))
     channels = units.fresh(4).reshape(2, 1, 2)
     resolve(units, split, Layout((2, 1, 2), (channels,)), (2,))
     inputs = next(c for c in p.coordinates if set(np.unique(c)) == set(channels.ravel().tolist()))
@@ -174,4 +174,4 @@ def test_telling_apart_is_having_different_tuples(data: st.DataObject) -> None:
         coordinates.append(np.array(flat, dtype=np.int64).reshape(sizes))
     dims = tuple(range(len(shape)))
     tuples = zip(*(np.broadcast_to(c, shape).ravel().tolist() for c in coordinates), strict=True)
-    assert tell_apart(coordinates, dims) == (len(set(tuples)) == np.prod(shape))
+    assert all_distinct(coordinates, dims) == (len(set(tuples)) == np.prod(shape))

@@ -14,7 +14,7 @@ import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.layouts.adoption import resolve
 from fxrebasin.layouts.coordinates import along, positional
-from fxrebasin.layouts.grouped_axes import found_groups, name_in_groups
+from fxrebasin.layouts.grouped_axes import find_groups, name_in_groups
 from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.units import Units
 from fxrebasin.signature.apply import apply
@@ -34,7 +34,7 @@ def test_a_weight_that_names_itself_is_found_to_be_in_groups() -> None:
     units = Units()
     w = parameter(units, 4, 3)
     apply(units, GROUPED, [features(units, 6), resolve(units, w.layout())], (2, 4), {"g": 2})
-    ((name, axes),) = found_groups(units, [w]).items()
+    ((name, axes),) = find_groups(units, [w]).items()
     assert name == "w"
     assert list(axes) == [1]
     outer, group = axes[1]
@@ -49,7 +49,7 @@ def test_nothing_is_found_where_a_weight_adopts_or_has_one_group(named: bool) ->
     x, groups = features(units, 6), 1 if named else 2
     layout = resolve(units, w.layout()) if named else w.layout()
     apply(units, GROUPED, [x, layout], (2, 4), {"g": groups})
-    assert not found_groups(units, [w])
+    assert not find_groups(units, [w])
 
 
 def test_names_per_group() -> None:

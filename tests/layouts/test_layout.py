@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fxrebasin.layouts.coordinates import along, collapse, pad_dims, positional, regroup, varies_on
 from fxrebasin.layouts.ids import Ids
-from fxrebasin.layouts.layout import Layout, Parameter, permute_dims, reshape
+from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.units import Units
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
@@ -87,7 +87,7 @@ def test_regrouping_keeps_apart_what_can_be(
 def test_reshaping_a_layout_reshapes_the_full_arrays(data: st.DataObject) -> None:
     before, after = data.draw(reshapes())
     c = data.draw(coordinates(before))
-    moved = reshape(Layout(before, (c,)), after)
+    moved = Layout(before, (c,)).reshape(after)
     assert moved.shape == after
     full = np.broadcast_to(c, before).reshape(after)
     assert np.array_equal(np.broadcast_to(moved.coordinates[0], after), full)
@@ -95,18 +95,18 @@ def test_reshaping_a_layout_reshapes_the_full_arrays(data: st.DataObject) -> Non
 
 def test_reshaping_expands_only_the_dims_that_are_split_or_joined() -> None:
     c = along(np.arange(6), 2, 4)
-    moved = reshape(Layout((5, 7, 6, 4), (c,)), (35, 3, 2, 4))
+    moved = Layout((5, 7, 6, 4), (c,)).reshape((35, 3, 2, 4))
     assert moved.coordinates[0].shape == (1, 3, 2, 1)
 
 
 def test_reshaping_collapses_what_has_become_uniform() -> None:
     c = np.repeat(np.arange(3), 2)
-    moved = reshape(Layout((6,), (c,)), (3, 2))
+    moved = Layout((6,), (c,)).reshape((3, 2))
     assert moved.coordinates[0].tolist() == [[0], [1], [2]]
 
 
 def test_reshaping_nothing() -> None:
-    moved = reshape(Layout((0, 4), (along(np.arange(4), 1, 2),)), (2, 0, 2))
+    moved = Layout((0, 4), (along(np.arange(4), 1, 2),)).reshape((2, 0, 2))
     assert moved.shape == (2, 0, 2)
 
 
@@ -132,7 +132,7 @@ def test_permuting_dims_permutes_the_full_arrays(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
     order = tuple(data.draw(st.permutations(range(len(shape)))))
     c = data.draw(coordinates(shape))
-    moved = permute_dims(Layout(shape, (c,)), order)
+    moved = Layout(shape, (c,)).permute(order)
     assert moved.shape == tuple(shape[d] for d in order)
     full = np.broadcast_to(c, shape).transpose(order)
     assert np.array_equal(np.broadcast_to(moved.coordinates[0], moved.shape), full)

@@ -15,12 +15,10 @@ from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.ids import Ids
 from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.primitives import (
-    broadcast_to_ndim,
-    drop_dims,
+    _drop_dims,
     merge,
     move,
     pin,
-    pinned,
     reduce,
 )
 from fxrebasin.layouts.units import Units
@@ -85,7 +83,7 @@ def test_a_weight_adopts_what_is_summed_and_names_the_rest() -> None:
     units = Units()
     a, w = units.fresh(4), parameter(units, 3, 4)
     x = Layout((2, 1, 4), (along(a, 2, 3),))
-    merged = merge(units, x, broadcast_to_ndim(w.layout(), 3), reduced=(2,))
+    merged = merge(units, x, w.layout().expand((1, 3, 4)), reduced=(2,))
     out = reduce(units, merged, (2,))
     assert out.shape == (2, 3)
     (features,) = out.coordinates
@@ -175,7 +173,7 @@ def test_summing_a_scalar() -> None:
 
 def test_dropping_dims() -> None:
     x = Layout((1, 3, 1), (np.arange(3).reshape(1, 3, 1),))
-    assert drop_dims(x, {0, 2}).coordinates[0].shape == (3,)
+    assert _drop_dims(x, {0, 2}).coordinates[0].shape == (3,)
 
 
 # move
@@ -242,16 +240,3 @@ def test_pinning_all_or_some_dims() -> None:
         "because of everything",
         "because of dim 1",
     )
-
-
-def test_what_is_not_understood_pins_its_operands_and_tells_all_places_apart() -> None:
-    units = Units()
-    a, p = units.fresh(2), parameter(units, 3)
-    units.site = "fft"
-    out = pinned(units, (2, 2), Layout((2,), (a,)), p.layout(), reason="is not understood")
-    assert units.is_pinned(a).all()
-    assert units.is_pinned(np.concatenate(p.coordinates)).all()
-    assert reason(units, int(a[0])) == "is not understood (at fft)"
-    assert out.shape == (2, 2)
-    assert len(out.coordinates) == 2
-    assert all(units.is_pinned(c).all() for c in out.coordinates)

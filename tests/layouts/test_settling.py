@@ -14,7 +14,7 @@ from fxrebasin.layouts import pairs as pairing
 from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.ids import Ids
 from fxrebasin.layouts.layout import Layout
-from fxrebasin.layouts.pairs import nest_pairs, pairs, relate_pairs
+from fxrebasin.layouts.pairs import find_pairs, nest_pairs, relate_pairs
 from fxrebasin.layouts.rows import is_closed_in_rows
 from fxrebasin.layouts.settling import settle
 from fxrebasin.layouts.units import Units
@@ -223,7 +223,7 @@ def test_pairs_are_those_that_occur(given_pairs: list[tuple[int, int]]) -> None:
     units = Units()
     units.fresh(10)
     x, y = (np.array(side) for side in zip(*given_pairs, strict=True))
-    a, b = pairs(units, x, y)
+    a, b = find_pairs(units, x, y)
     assert list(zip(a.tolist(), b.tolist(), strict=True)) == sorted(set(given_pairs))
 
 
@@ -272,9 +272,9 @@ def test_pairs_of_many_entries_are_those_of_few(seed: int) -> None:
     units = Units()
     ids = units.fresh(6)
     x, y = ids[rng.integers(0, 3, (2, 7, 1))], ids[rng.integers(3, 6, (2, 1, 9))]
-    few = pairs(units, x, y)
+    few = find_pairs(units, x, y)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairing, "MANY", 1)
-        many = pairs(units, x, y)
+        many = find_pairs(units, x, y)
     for a, b in zip(few, many, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -226,7 +226,7 @@ def test_distinct_counts_ids(values: list[int]) -> None:
     units = Units()
     units.fresh(51)
     ids = np.array(values, dtype=np.int64)
-    assert units.distinct(ids) == len(set(values))
+    assert units.count_distinct(ids) == len(set(values))
 
 
 @repeatable

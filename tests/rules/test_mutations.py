@@ -1,92 +1,72 @@
 """A rule with one tie removed must be found out.
 
-Every rule is run on its samples while its calls of the primitives are recorded. Then, one by one,
-a call is made to forget something: a merge one of its operands, a signature one occurrence of a
-letter, a sum what it was over, a result one of its coordinates. ``check_rule`` has to call each
-such mutant unsound on some sample, or it is listed below, with the reason why nothing was removed.
+Every rule is run on its samples while the methods of ``Call`` that it uses are recorded. Then, one
+by one, a call of a method is made to forget something: a merge one of its operands, a signature one
+occurrence of a letter, a sum what it was over, a result one of its coordinates. ``check_rule`` has
+to call each such mutant unsound on some sample, or it is listed below, with the reason why nothing
+was removed.
 """
 
 from __future__ import annotations
 
-import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
 import pytest
 from rule_samples import SAMPLES, Sample
 from torchvision_samples import SAMPLES as OF_TORCHVISION
 
-from fxrebasin import rules
-from fxrebasin.layouts import coordinates, primitives
-from fxrebasin.layouts.adoption import resolve
 from fxrebasin.layouts.coordinates import varies_on
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.settling import settle
 from fxrebasin.rules.call import Call, Rule
-from fxrebasin.rules.table import find_rule
-from fxrebasin.signature import apply as signature
+from fxrebasin.rules.registry import find_rule
 from fxrebasin.testing.check import RuleCheck, check_rule
 
 ORIGINALS: dict[str, Callable[..., Any]] = {
-    "merge": primitives.merge,
-    "reduce": primitives.reduce,
-    "pin": primitives.pin,
-    "apply": signature.apply,
-    "positional": coordinates.positional,
+    name: getattr(Call, name) for name in ("merge", "reduce", "pin", "positions", "signature")
 }
-PLACES = [
-    primitives,
-    *(
-        import_module(f"{rules.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(rules.__path__)
-    ),
-]
-"""Where rules find the primitives; what a signature does inside is not looked into."""
+"""The methods that tie units; what a signature does inside is not looked into."""
 
 
 @contextmanager
 def replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        if name == "apply":
-            patch.setattr(signature, name, function)
-        for module in PLACES:
-            if getattr(module, name, None) is ORIGINALS[name]:
-                patch.setattr(module, name, function)
+        patch.setattr(Call, name, function)
         yield
 
 
 Change = Callable[..., Any]
-"""Takes the arguments of a primitive, and does something else."""
+"""Takes the arguments of a method of ``Call``, and does something else."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A rule whose call number ``place`` of a primitive is changed."""
+    """A rule whose call number ``place`` of a method is changed."""
 
-    primitive: str
+    method: str
     place: int
     what: str
     change: Change
 
     @property
     def name(self) -> str:
-        return f"{self.primitive} {self.place} {self.what}"
+        return f"{self.method} {self.place} {self.what}"
 
     def of(self, rule: Rule) -> Rule:
         def mutated(call: Call, *args: Any, **kwargs: Any) -> Any:
-            if self.primitive == "result":
+            if self.method == "result":
                 return self.change(call, rule(call, *args, **kwargs))
             calls = iter(range(1000))
 
             def changed(*inner: Any, **options: Any) -> Any:
                 here = next(calls) == self.place
-                return (self.change if here else ORIGINALS[self.primitive])(*inner, **options)
+                return (self.change if here else ORIGINALS[self.method])(*inner, **options)
 
-            with replaced(self.primitive, changed):
+            with replaced(self.method, changed):
                 return rule(call, *args, **kwargs)
 
         return mutated
@@ -95,51 +75,54 @@ class Mutant:
 # which mutants there are
 
 
-def merge_mutants(place: int, units: Any, *operands: Layout, **options: Any) -> Iterator[Mutant]:
+def merge_mutants(place: int, call: Call, *operands: Layout, **options: Any) -> Iterator[Mutant]:
     for k, operand in enumerate(operands):
         if operand.coordinates and len(operands) > 1:
 
-            def change(units: Any, *operands: Layout, k: int = k, **options: Any) -> Layout:
+            def change(call: Call, *operands: Layout, k: int = k, **options: Any) -> Layout:
                 empty = Layout(operands[k].shape)
-                return primitives.merge(units, *operands[:k], empty, *operands[k + 1 :], **options)
+                operands = (*operands[:k], empty, *operands[k + 1 :])
+                return ORIGINALS["merge"](call, *operands, **options)
 
             yield Mutant("merge", place, f"forgets operand {k}", change)
 
 
 def reduce_mutants(
-    place: int, units: Any, x: Layout, dims: tuple[int, ...], **options: Any
+    place: int, call: Call, x: Layout, dims: Sequence[int], **options: Any
 ) -> Iterator[Mutant]:
     """Only where units lie partly in the sum; else all that is forgotten is that its set is kept.
 
-    That matters for parts of axes, which no op alone has; ``test_testing`` has a rule that does.
+    That matters for parts of axes, which no op alone has; ``test_check`` has a rule that does.
     """
     inside = {d % x.ndim for d in dims} if x.ndim else set()
     if any(set(varies_on(c)) & inside and set(varies_on(c)) - inside for c in x.coordinates):
 
-        def change(units: Any, x: Layout, dims: tuple[int, ...], **options: Any) -> Layout:
-            x = resolve(units, x)
+        def change(call: Call, x: Layout, dims: Sequence[int], **options: Any) -> Layout:
+            x = call.resolve(x)
             inside = {d % x.ndim for d in dims}
             kept = tuple(c for c in x.coordinates if not set(varies_on(c)) & inside)
-            return ORIGINALS["reduce"](units, Layout(x.shape, kept), dims, **options)
+            return ORIGINALS["reduce"](call, Layout(x.shape, kept), dims, **options)
 
         yield Mutant("reduce", place, "forgets what its sums are over", change)
 
 
-def pin_mutants(place: int, units: Any, x: Layout, *rest: Any) -> Iterator[Mutant]:
-    if not all(units.is_pinned(c).all() for c in x.coordinates):
-        yield Mutant("pin", place, "is left out", lambda units, x, *rest: resolve(units, x))
+def pin_mutants(place: int, call: Call, x: Layout, *rest: Any) -> Iterator[Mutant]:
+    if not all(call.units.is_pinned(c).all() for c in x.coordinates):
+        yield Mutant("pin", place, "is left out", lambda call, x, *rest: call.resolve(x))
 
 
-def positional_mutants(place: int, *args: Any) -> Iterator[Mutant]:
-    if ORIGINALS["positional"](*args):
-        yield Mutant("positional", place, "is left out", lambda *args: [])
+def positions_mutants(
+    place: int, call: Call, shape: tuple[int, ...], dims: Sequence[int] | None = None
+) -> Iterator[Mutant]:
+    if ORIGINALS["positions"](call, shape, dims).coordinates:
+        yield Mutant("positions", place, "are left out", lambda call, shape, *dims: Layout(shape))
 
 
 TOKEN = re.compile(r"_\.\.\.|\.\.\.|\w+")
 
 
-def apply_mutants(
-    place: int, units: Any, text: str, operands: Any, shape: Any, sizes: Any = None
+def signature_mutants(
+    place: int, call: Call, text: str, *operands: Layout | None, **sizes: int
 ) -> Iterator[Mutant]:
     """One occurrence of a letter gets a name of its own, one ``_`` becomes free."""
     left, _, right = text.partition("->")
@@ -152,28 +135,28 @@ def apply_mutants(
             if letter == "..." or (letter[0] != "_" and letter not in others):
                 continue
             rest = len(TOKEN.findall(re.sub(r"\([^)]*\)", "p", parts[k]))) - 1
-            count = operands[k].ndim - rest if letter == "_..." else 1
+            operand = operands[k]
+            assert operand is not None
+            count = operand.ndim - rest if letter == "_..." else 1
             if not count:
                 continue
             fresh = " ".join(f"z{n}" for n in range(count))
-            operand = parts[k][: match.start()] + fresh + parts[k][match.end() :]
-            mutated = f"{','.join([*parts[:k], operand, *parts[k + 1 :]])}->{right}"
+            changed = parts[k][: match.start()] + fresh + parts[k][match.end() :]
+            mutated = f"{','.join([*parts[:k], changed, *parts[k + 1 :]])}->{right}"
 
             def change(
-                units: Any,
+                call: Call,
                 text: str,
-                operands: Any,
-                shape: Any,
-                sizes: Any = None,
+                *operands: Layout | None,
                 mutated: str = mutated,
                 letter: str = letter,
+                **sizes: int,
             ) -> Layout:
-                sizes = dict(sizes or {})
                 if letter in sizes:
                     sizes["z0"] = sizes[letter]
-                return ORIGINALS["apply"](units, mutated, operands, shape, sizes)
+                return ORIGINALS["signature"](call, mutated, *operands, **sizes)
 
-            yield Mutant("apply", place, f"{text} becomes {mutated}", change)
+            yield Mutant("signature", place, f"{text} becomes {mutated}", change)
 
 
 def result_mutants(call: Call, found: Any) -> Iterator[Mutant]:
@@ -204,15 +187,15 @@ def listed(found: Any) -> list[Layout]:
 
 def settled(call: Call, x: Layout) -> Layout:
     order_of = x.order_of
-    return replace(settle(call.units, resolve(call.units, x)), order_of=order_of)
+    return replace(settle(call.units, call.resolve(x)), order_of=order_of)
 
 
 MUTANTS_OF: dict[str, Callable[..., Iterator[Mutant]]] = {
     "merge": merge_mutants,
     "reduce": reduce_mutants,
     "pin": pin_mutants,
-    "positional": positional_mutants,
-    "apply": apply_mutants,
+    "positions": positions_mutants,
+    "signature": signature_mutants,
 }
 
 
@@ -273,26 +256,27 @@ UNPOOL = "... _ _, ... _ _ -> ... _ _"
 STATISTICS = "statistics have the units of what they are of, or parents that the sum has named"
 ALONE = "a row that is in no other result is alone of its kind"
 CONSTANT = "indices are constants, whose positions are pinned already"
-EITHER = "pinning units and telling their places apart each hold them still"
+EITHER = "pinning units, and giving each a position of its own, each keep them from moving"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("_scaled_dot_product_cudnn_attention", "merge 1 forgets operand 1"): STATISTICS,
     ("_scaled_dot_product_flash_attention", "merge 1 forgets operand 1"): STATISTICS,
     ("_fused_rms_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("cummax", "merge 0 forgets operand 1"): EITHER,
     ("cummax", "pin 0 is left out"): EITHER,
-    ("cummax", "positional 0 is left out"): EITHER,
+    ("cummax", "positions 0 are left out"): EITHER,
     ("scatter", "merge 1 forgets operand 0"): CONSTANT,
     ("scatter", "merge 1 forgets operand 1"): CONSTANT,
-    ("scatter", "positional 2 is left out"): CONSTANT,
+    ("scatter", "positions 2 are left out"): CONSTANT,
     ("scatter_add", "merge 1 forgets operand 1"): CONSTANT,
-    ("scatter_add", "positional 2 is left out"): CONSTANT,
+    ("scatter_add", "positions 2 are left out"): CONSTANT,
     ("_batch_norm_no_update", "merge 0 forgets operand 1"): STATISTICS,
     ("_log_softmax", "merge 0 forgets operand 1"): STATISTICS,
     ("native_group_norm", "merge 0 forgets operand 1"): STATISTICS,
     ("native_layer_norm", "merge 0 forgets operand 1"): STATISTICS,
     ("_weight_norm_interface", "merge 0 forgets operand 1"): STATISTICS,
-    ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... z0 _ -> ... _ _"): CONSTANT,
-    ("max_unpool2d", f"apply 0 {UNPOOL} becomes ... _ _, ... _ z0 -> ... _ _"): CONSTANT,
+    ("max_unpool2d", f"signature 0 {UNPOOL} becomes ... _ _, ... z0 _ -> ... _ _"): CONSTANT,
+    ("max_unpool2d", f"signature 0 {UNPOOL} becomes ... _ _, ... _ z0 -> ... _ _"): CONSTANT,
     ("split", "result 2 forgets coordinate 0"): ALONE,
     **{("view_as_complex", f"merge 0 forgets operand {k}"): ALONE for k in range(2)},
     **{("view_as_complex", f"result 0 forgets coordinate {k}"): ALONE for k in (2, 3)},

@@ -14,7 +14,8 @@ from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.units import Units
 from fxrebasin.rules.call import Call
-from fxrebasin.rules.table import RULES, UNTAGGED_POINTWISE, find_rule
+from fxrebasin.rules.registry import find_rule
+from fxrebasin.rules.table import RULES, UNTAGGED_POINTWISE
 from fxrebasin.testing.check import check_rule
 
 aten = torch.ops.aten
