@@ -96,7 +96,7 @@ def apply(
 
 
 def _pieces(units: Units, space: Space, x: Layout, axes: tuple[Axis, ...]) -> list[Layout]:
-    """An operand cut along its sums, each piece with the dimensions of the space."""
+    """An operand cut along its sums, into pieces with the dims of the space."""
     pieces: list[tuple[Layout, tuple[Product, ...]]] = [(x, ())]
     for d, axis in enumerate(axes):
         pieces = [
@@ -108,7 +108,7 @@ def _pieces(units: Units, space: Space, x: Layout, axes: tuple[Axis, ...]) -> li
 
 
 def _cut(units: Units, space: Space, x: Layout, d: int, axis: Axis) -> list[Layout]:
-    """The parts of a tensor for the terms of a sum; units on different sides are different."""
+    """The parts of a tensor for the terms of a sum, between which units cannot be exchanged."""
     lengths = [space.size(term) for term in axis.terms]
     if len(lengths) == 1 or x.shape[d] != sum(lengths):
         return [x] * len(lengths)
@@ -122,7 +122,7 @@ def _cut(units: Units, space: Space, x: Layout, d: int, axis: Axis) -> list[Layo
 
 
 def _spread(space: Space, x: Layout, terms: tuple[Product, ...]) -> Layout:
-    """A tensor whose axes are products, with the dimensions of the space."""
+    """A tensor whose axes are products, with the dims of the space."""
     letters = [letter for term in terms for letter in term]
     sizes = [
         1 if n == 1 else space.sizes[letter]
@@ -138,7 +138,7 @@ def _spread(space: Space, x: Layout, terms: tuple[Product, ...]) -> Layout:
 def _result(
     units: Units, space: Space, merged: Layout, shape: Shape, terms: tuple[Product, ...] = ()
 ) -> Layout:
-    """The result, put together from its parts: one for every choice of a term per axis."""
+    """The result, concatenated from its parts: one for every choice of a term per axis."""
     d = len(terms)
     if d < len(space.result):
         axis = space.result[d]

@@ -1,4 +1,4 @@
-"""Reading rule strings: from text to :class:`Signature`. What they mean is told in ``signature``.
+"""Reading rule strings: from text to :class:`Signature`. For their meaning see ``apply``.
 
 >>> rule = parse("... i, weight: (q + k) i -> ... (q + k)")
 >>> rule.names

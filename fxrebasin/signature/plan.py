@@ -1,4 +1,6 @@
-"""What a signature comes to for tensors of certain shapes: a space with a dimension per letter.
+"""From a signature and the shapes of tensors to a *space* that has a dim per letter.
+
+Every operand is a tensor in this space, of size 1 along the letters that it does not have.
 
 >>> from fxrebasin.signature.parsing import parse
 >>> space = plan(parse("... i, (q + k) i -> ... (q + k)"), [(2, 5), (7, 5)], (2, 7), {"q": 3})
@@ -23,7 +25,7 @@ _RESULT = "the result"
 
 @dataclass(frozen=True)
 class Space:
-    """The letters of a signature with their sizes, and the axes of its tensors in these letters."""
+    """The letters of a signature with their sizes, and the axes of its tensors by letter."""
 
     operands: tuple[tuple[Axis, ...], ...]
     """Per operand that is there, with ``...`` written out and every ``_`` given a letter."""
@@ -78,16 +80,16 @@ def plan(
             f"but {len(shapes)} were given"
         )
     tensors = [
-        _written_out(signature, pattern, pattern.name or f"operand {k}", s, f"_{k}")
+        _write_out(signature, pattern, pattern.name or f"operand {k}", s, f"_{k}")
         for k, (pattern, s) in enumerate(zip(signature.operands, shapes, strict=False))
         if s is not None
     ]
     letters = tuple(dict.fromkeys(x for t in tensors for axis in t.axes for x in axis.letters))
-    result = _written_out(signature, signature.result, _RESULT, shape, None)
+    result = _write_out(signature, signature.result, _RESULT, shape, None)
     for axis in result.axes:
         for letter in () if axis.mark else axis.letters:
             if letter not in letters:
-                found = f"no operand that was given has {_as_written(letter)!r}"
+                found = f"no operand that was given has {_spell(letter)!r}"
                 raise signature.error(axis.place, found)
     for letter in sizes:
         if not any(letter in pattern.letters for pattern in signature.operands):
@@ -98,7 +100,7 @@ def plan(
     return Space(tuple(t.axes for t in tensors[:-1]), result.axes, letters, found_sizes)
 
 
-def _written_out(
+def _write_out(
     signature: Signature, pattern: Pattern, name: str, shape: Shape, prefix: str | None
 ) -> _Tensor:
     """A tensor's axes, one per dimension; its ``_`` become letters where a prefix is given."""
@@ -175,5 +177,5 @@ def _check(signature: Signature, tensors: list[_Tensor], sizes: Mapping[str, int
                 )
 
 
-def _as_written(letter: str) -> str:
+def _spell(letter: str) -> str:
     return ANY if letter.startswith(".") else letter

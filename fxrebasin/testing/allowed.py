@@ -1,4 +1,8 @@
-"""The group that a rule allows, on the arguments and results of one op."""
+"""The group that a rule allows on one call of an op, of arguments and results together.
+
+The call is treated as a model of its own: its arguments are the stored tensors, its results the
+outputs, and units are found as in any analysis.
+"""
 
 from __future__ import annotations
 
@@ -26,33 +30,34 @@ from .example import Example
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The group that a rule allows, given what had units before the op."""
+class Allowed:
+    """The group that a rule allows, where certain arguments had units before the op."""
 
     symmetry: Symmetry
     ids: dict[str, torch.Tensor]
     """Per tensor, a number per entry; equal where the layout says that the values are."""
-    orders: dict[str, tuple[int, ...]]
-    """Per result that holds numbers of units, how many those are along each axis."""
+    indexed: dict[str, tuple[int, ...]]
+    """Per result that holds indices of units, the shape of the tensor of these units."""
 
 
-def claims_of(example: Example, rule: Rule) -> Iterator[Claim]:
-    """The first claim names every argument, each other one only one of them."""
+def allowed_groups(example: Example, rule: Rule) -> Iterator[Allowed]:
+    """The group where every argument has units before the op, and one per argument where it alone
+    has, so that the others adopt its units."""
     names = list(example.tensors)
     for named in [names, *([name] for name in names if len(names) > 1)]:
-        yield _claim(example, rule, named)
+        yield _allowed(example, rule, named)
 
 
-def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
+def _allowed(example: Example, rule: Rule, named: Sequence[str]) -> Allowed:
     units = Units(site=example.name)
     stored = [Stored(t, [name], False) for name, t in example.tensors.items()]
     found = Propagation(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
     mode = LayoutMode(found, stored)
-    up_front = {id(example.tensors[name]) for name in named}
+    have_units = {id(example.tensors[name]) for name in named}
 
     def layout_of(t: torch.Tensor) -> Layout:
         layout = mode.layout_of(t)
-        return resolve(units, layout) if id(t) in up_front else layout
+        return resolve(units, layout) if id(t) in have_units else layout
 
     args, kwargs = example.arguments(layout_of)
     results = example.run(example.tensors)
@@ -61,26 +66,28 @@ def _claim(example: Example, rule: Rule, named: Sequence[str]) -> Claim:
     layouts = call.results(rule(call, *args, **kwargs))
     for t in example.tensors.values():
         resolve(units, mode.layout_of(t))
-    ids = {p.name: _numbered(p.shape, p.named()) for p in found.parameters}
-    orders = {}
+    ids = {p.name: _number_entries(p.shape, p.named()) for p in found.parameters}
+    indexed = {}
     for name, layout in zip(results, layouts, strict=True):
         x = settle(units, resolve(units, layout))
-        ids[name] = _numbered(x.shape, x.coordinates)
+        ids[name] = _number_entries(x.shape, x.coordinates)
         found.parameters.append(Parameter((name,), x.shape, False, (), _with_copies(units, x)))
         if layout.order_of is not None:
             x = settle(units, resolve(units, layout.order_of))
-            orders[name] = x.shape
+            indexed[name] = x.shape
             found.parameters.append(
-                Parameter((order_of_result(name),), x.shape, False, (), [*x.coordinates])
+                Parameter((indexed_by(name),), x.shape, False, (), [*x.coordinates])
             )
-    return Claim(build_symmetry(found).symmetry, ids, orders)
+    return Allowed(build_symmetry(found).symmetry, ids, indexed)
 
 
-def order_of_result(result: str) -> str:
-    return f"what {result} numbers"
+def indexed_by(result: str) -> str:
+    """The name of the tensor of units that a result holds indices of."""
+    return f"what {result} indexes"
 
 
-def _numbered(shape: tuple[int, ...], coordinates: Sequence[Ids]) -> torch.Tensor:
+def _number_entries(shape: tuple[int, ...], coordinates: Sequence[Ids]) -> torch.Tensor:
+    """A number per entry, the same where all coordinates have the same units."""
     columns = [np.broadcast_to(c, shape).ravel() for c in coordinates]
     if not columns or not prod(shape):
         return torch.zeros(shape, dtype=torch.int64)
@@ -89,7 +96,11 @@ def _numbered(shape: tuple[int, ...], coordinates: Sequence[Ids]) -> torch.Tenso
 
 
 def _with_copies(units: Units, x: Layout) -> list[Ids]:
-    """Coordinates that number the entries which a layout holds to be equal, one by one."""
+    """Coordinates that give every entry units of its own.
+
+    Where a layout gives several entries the same units, they are numbered by pinned coordinates:
+    a group moves entries, and so has to have each at one place.
+    """
     coordinates = list(x.coordinates)
     joined = nx.Graph()
     for c in x.coordinates:
@@ -97,7 +108,7 @@ def _with_copies(units: Units, x: Layout) -> list[Ids]:
     for axes in nx.connected_components(joined):
         shape = tuple(n if d in axes else 1 for d, n in enumerate(x.shape))
         inside = [c for c in x.coordinates if set(varies_on(c)) & axes]
-        numbers = _numbered(shape, inside).flatten().numpy()
+        numbers = _number_entries(shape, inside).flatten().numpy()
         order = np.argsort(numbers, kind="stable")
         _, first, counts = np.unique(numbers[order], return_index=True, return_counts=True)
         copy = np.empty_like(numbers)

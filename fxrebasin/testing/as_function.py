@@ -23,7 +23,7 @@ from ..rules.call import Call, Rule
 
 
 def as_function(module: nn.Module) -> tuple[Callable[..., Any], dict[str, torch.Tensor]]:
-    """The function, and the parameters and buffers that it takes as keywords beside the inputs."""
+    """The function, and the parameters and buffers that it takes as keywords besides the inputs."""
     stored = dict([*module.named_parameters(), *module.named_buffers()])
 
     def function(*args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,8 @@
-"""Is the rule of an op right, and does it lose symmetry? The op itself is asked.
+"""Is the rule of an op sound, and does it lose symmetry? Both are tested by running the op.
 
-A rule says how the entries of an op's arguments and results can be permuted together. That can be
-tried out: permute the arguments, run the op, and see whether its results come out permuted as the
-rule says. And the other way round: permute axes that the rule holds in place, and see whether the
-op minds.
+A rule says how the entries of an op's arguments and results can be permuted together. So permute
+the arguments, run the op, and compare its results with what the rule says. For lost symmetry,
+permute axes that the rule pins, and see whether the op commutes with that all the same.
 
 >>> import torch
 >>> def scaled(x, scale):
@@ -36,20 +35,20 @@ from ..rules.call import Rule
 from ..rules.registry import as_rule, key_of, rule_book
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
-from .allowed import Claim, claims_of, order_of_result
+from .allowed import Allowed, allowed_groups, indexed_by
 from .as_function import as_function, rule_of_function
 from .example import (
     TOLERANCE,
     Draw,
     Tensors,
+    draw_integers,
+    draw_normal,
     example_of,
     generators,
-    listed,
-    normal,
-    rounded,
-    shuffled,
+    join_words,
+    shuffle,
 )
-from .lost import lost_symmetry
+from .lost import find_lost_symmetry
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +106,10 @@ def check_rule(
     (True, ())
 
     The rule is applied once with units on every axis of every argument, and once per argument
-    with that argument's units only, which the others adopt as weights do. The group that follows
-    is checked on its generators, so soundness is exact for the values tried; symmetry is sought
-    among whole axes of one size, their equal blocks, and places inside these. Give sizes that are
-    mostly distinct, 2 to 6, and products of those where an axis is a product.
+    with units on the axes of that one only, which the others adopt as weights do. The group that
+    follows is checked on its generators, so soundness is exact for the values tried. Lost symmetry
+    is sought among whole axes of one size, their equal blocks, and positions inside these. Give
+    sizes from 2 to 6 that are mostly distinct, and their products where an axis is a product.
 
     Args:
         op: an ATen op, a ``torch.library`` op, any function of tensors, or a module, whose
@@ -139,19 +138,20 @@ def check_rule(
         rule, kwargs = rule_of_function(rule, list(stored)), {**kwargs, **stored}
     example = example_of(op, args, kwargs, generator)
     draws = [example.draw(example.tensors)]
-    draws += example.redraws([shuffled], generator)
+    draws += example.redraws([shuffle], generator)
     error = 0.0
-    claims: list[Claim] = []
-    for claim in claims_of(example, rule):
-        claims.append(claim)
-        worse, problem = _worst(claim, draws, generator)
+    allowed: list[Allowed] = []
+    for group in allowed_groups(example, rule):
+        allowed.append(group)
+        worse, problem = _find_worst(group, draws, generator)
         error = max(error, worse)
         if problem:
-            return RuleCheck(example.name, False, error, (), claim.symmetry, problem)
+            return RuleCheck(example.name, False, error, (), group.symmetry, problem)
     lost: tuple[str, ...] = ()
     if complete:
-        lost = lost_symmetry(claims, draws + example.redraws([normal, *[rounded] * 5], generator))
-    return RuleCheck(example.name, True, error, lost, claims[0].symmetry)
+        kinds = [draw_normal, *[draw_integers] * 5]
+        lost = find_lost_symmetry(allowed, draws + example.redraws(kinds, generator))
+    return RuleCheck(example.name, True, error, lost, allowed[0].symmetry)
 
 
 def _rule_of(op: Any, rule: str | Rule | None) -> Rule:
@@ -176,33 +176,37 @@ def _rule_of(op: Any, rule: str | Rule | None) -> Rule:
     return found
 
 
-def _worst(claim: Claim, draws: Sequence[Draw], generator: torch.Generator) -> tuple[float, str]:
+def _find_worst(
+    allowed: Allowed, draws: Sequence[Draw], generator: torch.Generator
+) -> tuple[float, str]:
     """The largest error, and in words where it came from if that is too much."""
     error = 0.0
     for draw in draws:
         for name, result in draw.results.items():
-            if _spread(result, claim.ids[name]) > TOLERANCE:
+            if _spread(result, allowed.ids[name]) > TOLERANCE:
                 return float("inf"), f"it says that entries of {name} are equal which are not"
-    for block, permutation in _elements(claim.symmetry, generator):
+    for block, permutation in _elements(allowed.symmetry, generator):
         for draw in draws:
-            moved = _after(claim, permutation, draw.everything)
+            moved = _permute(allowed, permutation, draw.everything)
             found = draw.example.run(moved)
             for name, result in found.items():
                 error = max(error, relative_error(moved[name], result))
                 if not error <= TOLERANCE:
-                    axes = claim.symmetry.blocks[block].axes if block else ()
-                    what = listed([f"{n}[{a}]" for n, a in axes]) or "all blocks"
+                    axes = allowed.symmetry.blocks[block].axes if block else ()
+                    what = join_words([f"{n}[{a}]" for n, a in axes]) or "all blocks"
                     what += " together" if len(axes) != 1 else ""
                     return error, f"moving {what} changes {name} by {error:.1e} (relative)"
     return error, ""
 
 
-def _after(claim: Claim, permutation: Permutation, tensors: Tensors) -> dict[str, torch.Tensor]:
-    """Arguments and results where the permutation takes them; numbers of units follow these."""
-    places = {order_of_result(n): torch.arange(prod(s)).reshape(s) for n, s in claim.orders.items()}
+def _permute(
+    allowed: Allowed, permutation: Permutation, tensors: Tensors
+) -> dict[str, torch.Tensor]:
+    """Arguments and results after the permutation; indices of units become their new places."""
+    places = {indexed_by(n): torch.arange(prod(s)).reshape(s) for n, s in allowed.indexed.items()}
     moved = permutation.apply({**tensors, **places})
-    for name in claim.orders:
-        new_place = moved.pop(order_of_result(name)).flatten().argsort()
+    for name in allowed.indexed:
+        new_place = moved.pop(indexed_by(name)).flatten().argsort()
         moved[name] = new_place[moved[name]]
     return moved
 

@@ -1,4 +1,4 @@
-"""One call of an op, to hold a rule against: run on permuted and on other values, in float64."""
+"""One call of an op, on which its rule is checked: it is run on permuted and on other values."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Example:
         return Draw(self, tensors, self.run(tensors))
 
     def redraws(self, kinds: Sequence[Redraw], generator: torch.Generator) -> list[Draw]:
-        """Other values of the arguments, where the op takes them."""
+        """Other values of the arguments, as far as the op accepts them."""
         found = []
         for redraw in kinds:
             try:
@@ -101,7 +101,7 @@ def example_of(
         leaves = tree_leaves(value)
         for k, t in enumerate(leaves):
             if isinstance(t, torch.Tensor) and id(t) not in taken:
-                taken[id(t)] = _distinct(t, generator)
+                taken[id(t)] = _make_distinct(t, generator)
                 if t.is_floating_point() or t.is_complex():
                     tensors[label if value is t else f"{label}.{k}"] = taken[id(t)]
     if not any(t.numel() > 1 for t in tensors.values()):
@@ -162,8 +162,8 @@ def _argument_names(function: Callable[..., Any], count: int) -> list[str]:
     return [names[k] if k < len(names) else f"argument {k}" for k in range(count)]
 
 
-def _distinct(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A copy in float64, scaled at random where entries repeat: equal ones would hide errors."""
+def _make_distinct(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A copy in float64, scaled at random if entries repeat: equal ones would hide errors."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor.detach().to("cpu", copy=True)
     dtype = torch.complex128 if tensor.is_complex() else torch.float64
@@ -177,17 +177,17 @@ def _distinct(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 Redraw = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def shuffled(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The same values, which the op is known to take, at other places."""
+def shuffle(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same values, which the op is known to accept, at other places."""
     return t.flatten()[torch.randperm(t.numel(), generator=generator)].reshape(t.shape)
 
 
-def normal(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def draw_normal(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return 2 * torch.randn(t.shape, generator=generator, dtype=t.dtype)
 
 
-def rounded(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Values that are often equal, zero or integers, which some ops tell from all others."""
+def draw_integers(t: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Few distinct values, zero among them, which some ops treat differently from all others."""
     return torch.randint(-1, 3, t.shape, generator=generator).to(t.dtype)
 
 
@@ -199,5 +199,5 @@ def generators(n: int) -> list[Ids]:
     return [swap, np.roll(places, 1)][: max(n - 1, 0)]
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -1,4 +1,9 @@
-"""Permutations that an op commutes with and its rule does not allow."""
+"""Permutations that an op commutes with and its rule does not allow.
+
+Sets of *pieces* (whole axes, their blocks ...) of arguments and results are permuted alike, from
+small sets to large ones, and the op is run to see which of that it commutes with. Lost is what the
+group of the rule does not contain.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +22,8 @@ from ..symmetry.action import take
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import AxisGroup
 from ..symmetry.permutation import Permutation
-from .allowed import Claim
-from .example import TOLERANCE, Draw, Tensors, generators, listed
+from .allowed import Allowed
+from .example import TOLERANCE, Draw, Tensors, generators, join_words
 
 SUBSETS = 600
 """How many sets of axes of one size are tried in search of lost symmetry, smallest first."""
@@ -55,31 +60,32 @@ class _Piece:
 Pieces = frozenset[_Piece]
 
 
-def lost_symmetry(claims: Sequence[Claim], draws: Sequence[Draw]) -> tuple[str, ...]:
-    """What the op allows and the rule does not, whether the other arguments adopt or not.
+def find_lost_symmetry(allowed: Sequence[Allowed], draws: Sequence[Draw]) -> tuple[str, ...]:
+    """What the op commutes with and the rule does not allow, in words.
 
-    A result that is the same everywhere and always, as of ``isnan``, tells nothing; nor do
-    numbers of units, as of ``argsort``.
+    Two groups of the rule are looked at: where all arguments had units, and where the first had.
+    Results that are the same everywhere and always, as of ``isnan``, prove nothing, and neither do
+    indices of units, as of ``argsort``.
     """
     values = {n: torch.cat([d.results[n].flatten() for d in draws]) for n in draws[0].results}
     telling = [
         name
         for name, v in values.items()
-        if name not in claims[0].orders and relative_error(v[:1].expand_as(v), v) > TOLERANCE
+        if name not in allowed[0].indexed and relative_error(v[:1].expand_as(v), v) > TOLERANCE
     ]
     if not telling:
         return ()
     lost: dict[str, None] = {}
-    for pieces in _commuting(draws, telling):
-        for claim in claims[:2]:
-            if not _allows(claim, pieces, [*draws[0].tensors, *telling]):
-                lost[_in_words(pieces, claim.symmetry)] = None
+    for pieces in _find_commuting(draws, telling):
+        for group in allowed[:2]:
+            if not _allows(group, pieces, [*draws[0].tensors, *telling]):
+                lost[_describe(pieces, group.symmetry)] = None
                 break
     return tuple(lost)
 
 
-def _commuting(draws: Sequence[Draw], results: Sequence[str]) -> list[Pieces]:
-    """The least sets of pieces that can be permuted together, as the op says."""
+def _find_commuting(draws: Sequence[Draw], results: Sequence[str]) -> list[Pieces]:
+    """The smallest sets of pieces whose permutation the op commutes with."""
     tested = [_Commutation(draw, results) for draw in draws]
     shapes = {name: tuple(t.shape) for name, t in draws[0].everything.items()}
     axes = [
@@ -111,7 +117,7 @@ def _candidates(axes: Sequence[tuple[str, int, int]], k: int) -> list[Pieces]:
 
 
 def _implies(known: Pieces, pieces: Pieces) -> bool:
-    """Does it follow from what is known, or does the rest of it?"""
+    """Do these pieces add nothing to a set that is known?"""
     if known <= pieces:
         return True
     if any(p.form != "whole" for p in known):
@@ -123,7 +129,7 @@ def _implies(known: Pieces, pieces: Pieces) -> bool:
     return False
 
 
-def _moved(tensors: Tensors, pieces: Pieces, permutation: Ids) -> dict[str, torch.Tensor]:
+def _move(tensors: Tensors, pieces: Pieces, permutation: Ids) -> dict[str, torch.Tensor]:
     moved = dict(tensors)
     for piece in pieces:
         source = piece.source(permutation)
@@ -133,7 +139,7 @@ def _moved(tensors: Tensors, pieces: Pieces, permutation: Ids) -> dict[str, torc
 
 @dataclass(frozen=True)
 class _Commutation:
-    """Asks the op which permutations it commutes with, running it once per moved arguments."""
+    """Which permutations the op commutes with; it is run once per permutation of arguments."""
 
     draw: Draw
     results: Sequence[str]
@@ -143,9 +149,9 @@ class _Commutation:
         here = frozenset(p for p in pieces if p.tensor in self.draw.tensors)
         for k, permutation in enumerate(generators(next(iter(pieces)).of)):
             if (here, k) not in self.runs:
-                self.runs[here, k] = self._run(_moved(self.draw.tensors, here, permutation))
+                self.runs[here, k] = self._run(_move(self.draw.tensors, here, permutation))
             found = self.runs[here, k]
-            expected = _moved(self.draw.results, pieces - here, permutation)
+            expected = _move(self.draw.results, pieces - here, permutation)
             if found is None or any(
                 relative_error(expected[name], found[name]) > TOLERANCE for name in self.results
             ):
@@ -159,12 +165,12 @@ class _Commutation:
             return None
 
 
-def _allows(claim: Claim, pieces: Pieces, names: Sequence[str]) -> bool:
+def _allows(allowed: Allowed, pieces: Pieces, names: Sequence[str]) -> bool:
     """Does the group hold every permutation of the pieces?"""
     for permutation in generators(next(iter(pieces)).of):
-        ids = {name: claim.ids[name] for name in names}
-        expected = _moved(ids, pieces, permutation)
-        element = _element(claim.symmetry, pieces, permutation, names)
+        ids = {name: allowed.ids[name] for name in names}
+        expected = _move(ids, pieces, permutation)
+        element = _element(allowed.symmetry, pieces, permutation, names)
         if element is None:
             return False
         moved = element.apply(ids)
@@ -184,7 +190,7 @@ def _element(
             shape = [n if a in group.axes else 1 for a, n in enumerate(parameter.shape)]
             source = torch.arange(prod(shape)).reshape(shape)
             here = frozenset(p for p in inside if p.axis in group.axes)
-            source = _moved({parameter.name: source}, here, permutation)[parameter.name]
+            source = _move({parameter.name: source}, here, permutation)[parameter.name]
             if not _read_off(symmetry, group, source.flatten().numpy(), indices):
                 return None
     try:
@@ -194,7 +200,7 @@ def _element(
 
 
 def _read_off(symmetry: Symmetry, group: AxisGroup, source: Ids, indices: dict[str, Ids]) -> bool:
-    """Fill in what the blocks have to do for every entry to come from its source."""
+    """Fill in the permutations of blocks that take every entry from its source, if such exist."""
     for segment in group.segments:
         positions = segment.positions
         entry = np.full(len(source), -1, dtype=np.int64)
@@ -215,15 +221,15 @@ def _read_off(symmetry: Symmetry, group: AxisGroup, source: Ids, indices: dict[s
     return True
 
 
-def _in_words(pieces: Pieces, symmetry: Symmetry) -> str:
+def _describe(pieces: Pieces, symmetry: Symmetry) -> str:
     order = {name: k for k, name in enumerate(p.name for p in symmetry.parameters)}
     ranked = sorted(pieces, key=lambda p: (order[p.tensor], p.axis))
     own = {(p.tensor, p.axis) for p in pieces}
     blocks = [block for block in symmetry if own & set(block.axes)]
     others = dict.fromkeys(f"{n}[{a}]" for b in blocks for n, a in b.axes if (n, a) not in own)
     how, them = ("together", "them") if len(pieces) > 1 else ("alone", "it")
-    verdict = f"ties {them} to {listed(list(others))}" if others else f"splits {them}"
+    verdict = f"ties {them} to {join_words(list(others))}" if others else f"splits {them}"
     if not blocks:
         verdict = f"pins {them}"
-    what = listed([str(p) for p in ranked])
+    what = join_words([str(p) for p in ranked])
     return f"{what} can be permuted {how}, but the rule {verdict}"

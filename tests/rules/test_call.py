@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.ids import Ids
 from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.units import Units
+from fxrebasin.rules import call as call_module
 from fxrebasin.rules.call import Call
 
 
@@ -128,5 +131,20 @@ def test_results_are_checked(rule: Callable[..., object], problem: str) -> None:
 
 
 def test_a_module_stores_what_a_rule_asks_for() -> None:
-    with pytest.raises(InvalidArgumentError, match="asks for .weight., but the module"):
+    with pytest.raises(InvalidArgumentError, match=r"asks for .weight., but the module"):
         make_call((2,)).parameter("weight")
+
+
+def test_rules_are_written_with_calls_and_layouts_alone() -> None:
+    """Beside these they use functions of one coordinate, where they run an op on it."""
+    found: dict[str, set[str]] = {}
+    for path in Path(call_module.__file__).parent.glob("*.py"):
+        if path.stem not in ("call", "registry"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.level == 2:
+                    names = {alias.name for alias in node.names}
+                    found.setdefault(node.module or "", set()).update(names)
+    assert found.pop("layouts.layout") == {"Layout"}
+    assert found.pop("layouts.ids") == {"NOWHERE", "Ids"}
+    assert "positional" not in found.pop("layouts.coordinates")
+    assert not found

@@ -161,11 +161,11 @@ def signature_mutants(
 
 def result_mutants(call: Call, found: Any) -> Iterator[Mutant]:
     """A result forgets a coordinate, or that it holds positions in an order."""
-    for place, result in enumerate(listed(found)):
-        for k in range(len(settled(call, result).coordinates)):
+    for place, result in enumerate(as_list(found)):
+        for k in range(len(settle_result(call, result).coordinates)):
 
             def forget(call: Call, found: Any, place: int = place, k: int = k) -> list[Layout]:
-                results = [settled(call, x) for x in listed(found)]
+                results = [settle_result(call, x) for x in as_list(found)]
                 left = results[place].coordinates[:k] + results[place].coordinates[k + 1 :]
                 results[place] = replace(results[place], coordinates=left)
                 return results
@@ -174,18 +174,18 @@ def result_mutants(call: Call, found: Any) -> Iterator[Mutant]:
         if result.order_of is not None:
 
             def disown(call: Call, found: Any, place: int = place) -> list[Layout]:
-                results = listed(found)
+                results = as_list(found)
                 results[place] = replace(results[place], order_of=None)
                 return results
 
             yield Mutant("result", place, "forgets that it is an order", disown)
 
 
-def listed(found: Any) -> list[Layout]:
+def as_list(found: Any) -> list[Layout]:
     return [found] if isinstance(found, Layout) else list(found)
 
 
-def settled(call: Call, x: Layout) -> Layout:
+def settle_result(call: Call, x: Layout) -> Layout:
     order_of = x.order_of
     return replace(settle(call.units, call.resolve(x)), order_of=order_of)
 
@@ -225,11 +225,11 @@ def mutants_on(rule: Rule, sample: Sample) -> dict[str, Mutant]:
             return with_recorders(names[1:], run)
 
     with pytest.raises(RecordedError):
-        checked(recording, sample)
+        run_check(recording, sample)
     return found
 
 
-def checked(rule: Rule, sample: Sample) -> RuleCheck:
+def run_check(rule: Rule, sample: Sample) -> RuleCheck:
     op = sample.stand_in or sample.op
     return check_rule(op, *sample.args, rule=rule, complete=False, **sample.kwargs)
 
@@ -298,5 +298,5 @@ def test_a_rule_with_a_tie_removed_is_found_out(group: str) -> None:
         for name, mutant in mutants_on(rule, sample).items():
             tries.setdefault(name, []).append((mutant.of(rule), sample))
     assert tries or group in WITHOUT_TIES
-    survivors = {n for n, tried in tries.items() if all(checked(m, s) for m, s in tried)}
+    survivors = {n for n, tried in tries.items() if all(run_check(m, s) for m, s in tried)}
     assert survivors == {name for of, name in EQUIVALENT if of == group}

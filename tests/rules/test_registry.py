@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
 from fxrebasin.errors import InvalidArgumentError, RefutedWarning, RuleError, SignatureError
-from fxrebasin.layouts.layout import Layout
+from fxrebasin.rules import registry
 from fxrebasin.rules.registry import rule_book
 from fxrebasin.tracing.front_ends import FRONT_ENDS, FrontEnd
 
@@ -156,7 +156,7 @@ def test_a_signature_frees_what_was_not_understood(name: str, front_end: FrontEn
 def test_a_function_on_layouts_takes_the_ops_own_arguments() -> None:
     seen: list[Any] = []
 
-    def rule(call: fr.Call, x: Layout, scale: Layout, power: float) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout, scale: fr.Layout, power: float) -> fr.Layout:
         seen.append((x.shape, scale.shape, power, call.shape))
         return call.merge(x, scale, call.reduce(x, [-1], keepdim=True))
 
@@ -167,7 +167,7 @@ def test_a_function_on_layouts_takes_the_ops_own_arguments() -> None:
 
 @pytest.mark.parametrize("front_end", ["symbolic_trace", "eager"])
 def test_a_rule_for_a_method_of_tensors(front_end: FrontEnd) -> None:
-    def rule(call: fr.Call, x: Layout, dim: int) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout, dim: int) -> fr.Layout:
         return call.pin(x, "sums so far", [dim])
 
     symmetry = fr.analyze(
@@ -180,7 +180,7 @@ def test_a_rule_for_a_method_of_tensors(front_end: FrontEnd) -> None:
 
 @pytest.mark.parametrize("front_end", ["symbolic_trace", "eager"])
 def test_a_rule_for_a_module_reads_what_it_stores(front_end: FrontEnd) -> None:
-    def rule(call: fr.Call, x: Layout) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout) -> fr.Layout:
         return call.signature(
             "n i, o i, o -> n o", x, call.parameter("weight"), call.parameter("bias")
         )
@@ -203,7 +203,7 @@ def test_a_rule_for_a_module_holds_for_its_subclasses() -> None:
 
 
 def test_a_rule_asks_for_what_the_module_does_not_store() -> None:
-    def rule(call: fr.Call, x: Layout) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout) -> fr.Layout:
         return call.parameter("kernel")
 
     with pytest.raises(InvalidArgumentError, match=r"asks for 'kernel'.*\['bias', 'weight'\]"):
@@ -211,7 +211,7 @@ def test_a_rule_asks_for_what_the_module_does_not_store() -> None:
 
 
 def test_move_runs_a_view_on_the_units() -> None:
-    def rule(call: fr.Call, x: Layout, scale: Layout, power: float) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout, scale: fr.Layout, power: float) -> fr.Layout:
         return call.merge(*call.move(x, lambda t: t.flip(1)), scale)
 
     with pytest.warns(RefutedWarning):
@@ -246,7 +246,7 @@ def test_registered_rules_hold_until_they_are_forgotten() -> None:
 @pytest.mark.usefixtures("clean")
 def test_a_rule_can_be_registered_by_decoration() -> None:
     @fr.register_rule(scaled_norm)
-    def rule(call: fr.Call, x: Layout, scale: Layout, power: float) -> Layout:
+    def rule(call: fr.Call, x: fr.Layout, scale: fr.Layout, power: float) -> fr.Layout:
         return call.merge(x, scale)
 
     assert rule.__name__ == "rule"
@@ -269,7 +269,7 @@ def test_rules_of_a_call_come_before_registered_and_built_in_ones() -> None:
         def act(self, h: Tensor) -> Tensor:
             return h.relu()
 
-    def pins(call: fr.Call, x: Layout) -> Layout:
+    def pins(call: fr.Call, x: fr.Layout) -> fr.Layout:
         return call.pin(x, "by order")
 
     assert fr.analyze(Relu(), (X,)).movable_units == 6
@@ -284,6 +284,16 @@ def test_rules_reach_alignment() -> None:
     aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     assert aligned.report.symmetry.movable_units == 6
     assert torch.allclose(aligned(X), b(X), atol=1e-5)
+
+
+def test_a_book_looks_an_op_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[Any] = []
+    monkeypatch.setattr(registry, "find_rule", looked_up.append)
+    book = rule_book({torch.ops.aten.relu: "... -> ..."})
+    for _ in range(2):
+        assert book.of_op(torch.ops.aten.relu.default) is not None
+        assert book.of_op(torch.ops.aten.exp.default) is None
+    assert looked_up == [torch.ops.aten.exp.default]
 
 
 # what is wrong

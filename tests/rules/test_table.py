@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +16,10 @@ from torch._ops import OpOverloadPacket
 from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.units import Units
+from fxrebasin.rules import table
 from fxrebasin.rules.call import Call
 from fxrebasin.rules.registry import find_rule
-from fxrebasin.rules.table import RULES, UNTAGGED_POINTWISE
+from fxrebasin.rules.table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 from fxrebasin.testing.check import check_rule
 
 aten = torch.ops.aten
@@ -52,6 +56,44 @@ def test_attention_has_a_layout_for_all_that_accelerators_return(op: OpOverloadP
     named = np.concatenate([units.find(c).ravel() for c in sums.coordinates])
     assert np.isin(units.find(heads), named).all(), "who reads the sums must meet the heads"
     assert all(x.order_of is None for x in beside[1:])
+
+
+SOURCE = Path(table.__file__).read_text()
+
+
+def families() -> dict[str, list[str]]:
+    """Per heading in the source of the table, the ops below it."""
+    found: dict[str, list[str]] = {}
+    ops: list[str] = []
+    for line in SOURCE.partition("RULES: dict[Any, Rule] = {\n")[2].splitlines():
+        if line == "}":
+            break
+        if heading := re.fullmatch(r"    # (.+)", line):
+            assert heading[1] not in found, f"{heading[1]!r} is the heading of two families"
+            ops = found[heading[1]] = []
+        elif op := re.match(r"    aten\.(\w+): ", line):
+            ops.append(op[1])
+    return found
+
+
+def test_the_table_is_in_alphabetical_order_within_each_family() -> None:
+    found = families()
+    assert sorted(op for ops in found.values() for op in ops) == sorted(
+        str(op).removeprefix("aten.") for op in RULES
+    )
+    for heading, ops in found.items():
+        assert ops == sorted(ops), heading
+
+
+def test_the_other_lists_of_ops_are_in_alphabetical_order() -> None:
+    lists = [
+        [e.attr for e in node.elts if isinstance(e, ast.Attribute)]
+        for node in ast.walk(ast.parse(SOURCE))
+        if isinstance(node, ast.Tuple)
+    ]
+    assert len([ops for ops in lists if len(ops) > 2]) == 3
+    assert all(ops == sorted(ops) for ops in lists)
+    assert list(OTHER_LIBRARIES) == sorted(OTHER_LIBRARIES)
 
 
 def test_every_rule_has_a_sample() -> None:

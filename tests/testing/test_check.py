@@ -133,7 +133,7 @@ def test_a_rule_must_not_forget_a_result() -> None:
     assert check_rule(both, x(2, 5), rule="n c -> n c")
 
 
-def test_numbers_that_name_units_follow_them() -> None:
+def test_indices_of_units_follow_them() -> None:
     def unordered(call: Call, x: Layout, dim: int, *args: Any) -> Layout:
         return call.pinned(call.reduce(x, [dim], keepdim=True))[0]
 
