@@ -107,21 +107,21 @@ def pad(call: Call, x: Layout, amounts: Sequence[int], value: float = 0.0) -> La
         if amount == (0, 0):
             continue
         padded = [c for c in coordinates if c.shape[d] > 1]
-        if _has_nameless(padded):  # as what is padded now will be, which may have another value
+        if _has_unreached(padded):  # as what is padded now will be, which may have another value
             padded.append(along(call.units.positions(-1, 1).repeat(x.shape[d]), d, x.ndim))
         others = [c for c in coordinates if c.shape[d] == 1]
         coordinates = [*others, *(_pad_along(c, d, amount) for c in padded)]
     return Layout(call.shape, tuple(coordinates))
 
 
-def _has_nameless(coordinates: Sequence[Ids]) -> bool:
-    """Are there entries to which no coordinate gives a unit?"""
+def _has_unreached(coordinates: Sequence[Ids]) -> bool:
+    """Are there entries that no unit reaches, along any coordinate?"""
     if not all((c == NOWHERE).any() for c in coordinates):
         return False
-    nameless = np.ones((), dtype=bool)
+    unreached = np.ones((), dtype=bool)
     for c in coordinates:
-        nameless = nameless & (c == NOWHERE)
-    return bool(nameless.any())
+        unreached = unreached & (c == NOWHERE)
+    return bool(unreached.any())
 
 
 def _pad_along(coordinate: Ids, dim: int, amount: tuple[int, int]) -> Ids:
