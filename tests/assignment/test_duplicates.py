@@ -74,7 +74,10 @@ def test_rows_that_repeat_too_seldom_are_left_alone() -> None:
 def test_rows_that_agree_in_some_columns_are_told_apart() -> None:
     """Of small integers, two of these agree in the four columns that probes once were."""
     costs = repeated(2798, 3, ties=True)
-    assert solve_repeated(HostScans(costs, 1)) is not None
+    found = solve_repeated(HostScans(costs, 1))
+    assert found is not None
+    assert sorted(found.columns) == list(range(N))
+    assert value(costs, found.columns) == optimum(costs)
 
 
 def test_rows_that_are_nearly_equal_are_of_no_kind() -> None:

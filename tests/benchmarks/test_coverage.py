@@ -9,6 +9,8 @@ import torch
 
 from benchmarks.coverage.__main__ import CONTROLS, median_control
 from benchmarks.coverage.architectures_transformers import build_transformer
+from benchmarks.measuring.double_precision import run_in_double_precision
+from fxrebasin.models.precision import relative_error
 
 NAMES = [f"tensor {k}" for k in range(11)]
 
@@ -46,10 +48,12 @@ def test_a_test_without_power_is_called_that() -> None:
 
 
 @pytest.mark.parametrize("name", ["qwen2_moe", "qwen3_moe"])
-def test_mixtures_of_experts_run_in_single_precision(name: str) -> None:
+def test_mixtures_of_experts_run_in_single_precision_and_in_double(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, args, kwargs = build_transformer(name)
         with torch.no_grad():
-            outputs = model.eval()(*args, **kwargs)
-    assert outputs.logits.isfinite().all()
+            single = model.eval()(*args, **kwargs).logits
+        double = run_in_double_precision(model.double(), args, kwargs).logits
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    assert 1e-9 < relative_error(double, single) < 1e-5

@@ -6,7 +6,6 @@ library. They do not depend on the input, so small ones are used wherever a mode
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,18 +160,29 @@ GOLDENS = [
 ]
 
 
-@functools.cache
-def built(golden: Golden) -> tuple[nn.Module, torch.Tensor, fr.Symmetry]:
+@dataclass(frozen=True, eq=False)
+class Analysed:
+    golden: Golden
+    model: nn.Module
+    x: torch.Tensor
+    symmetry: fr.Symmetry
+
+
+@pytest.fixture(scope="module", params=GOLDENS, ids=str)
+def analysed(request: pytest.FixtureRequest) -> Analysed:
+    """Of the module: pytest runs all tests of one model before it makes the next one."""
+    golden: Golden = request.param
     torch.manual_seed(0)
     model = torchvision.models.get_model(golden.name, weights=None, **dict(golden.options))
     x = torch.randn(1, 3, golden.size, golden.size)
-    return model, x, fr.analyze(model, args=(x,))
+    return Analysed(golden, model, x, fr.analyze(model, args=(x,)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("golden", GOLDENS, ids=str)
-def test_the_group_of_a_torchvision_model_is_the_one_worked_out_by_hand(golden: Golden) -> None:
-    model, _, symmetry = built(golden)
+def test_the_group_of_a_torchvision_model_is_the_one_worked_out_by_hand(
+    analysed: Analysed,
+) -> None:
+    golden, model, symmetry = analysed.golden, analysed.model, analysed.symmetry
     takes_model = golden.log_order is every_convolution
     expected = golden.log_order(model) if takes_model else golden.log_order()
     assert symmetry.log_order == pytest.approx(expected, abs=1e-3)
@@ -181,10 +191,8 @@ def test_the_group_of_a_torchvision_model_is_the_one_worked_out_by_hand(golden: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("golden", GOLDENS, ids=str)
-def test_a_random_permutation_leaves_a_torchvision_model_unchanged(golden: Golden) -> None:
-    model, x, symmetry = built(golden)
-    randomise(model)
-    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(model)
+def test_a_random_permutation_leaves_a_torchvision_model_unchanged(analysed: Analysed) -> None:
+    model = randomise(analysed.model)
+    moved = fr.Permutation.random(analysed.symmetry, torch.Generator().manual_seed(0)).apply_to(model)
+    x = analysed.x
     assert difference(evaluate(moved, (x,)), evaluate(model, (x,))) < 1e-10
-    built.cache_clear()

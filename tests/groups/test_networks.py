@@ -32,6 +32,7 @@ COMPLETE = [
 
 @cache
 def analysed(network: Network, batch: int = 2) -> tuple[nn.Module, Symmetry]:
+    """A model and its group; that a test refuted a part of it would be an error here."""
     torch.manual_seed(0)
     model = network.factory()
     return model, fr.analyze(model, args=network.inputs(batch))
