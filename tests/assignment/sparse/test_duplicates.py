@@ -59,7 +59,7 @@ def test_kinds_with_any_number_of_columns_each(seed: int, count: int) -> None:
     assert costs[owner, np.arange(N)] - potentials[owner] == pytest.approx(most, abs=1e-9)
 
 
-def test_on_the_passes_of_a_device() -> None:
+def test_on_scans_of_a_device() -> None:
     costs = repeated(0, 3)
     found = solve_repeated(DeviceScans(torch.from_numpy(costs)))
     assert found is not None

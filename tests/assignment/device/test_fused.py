@@ -1,4 +1,4 @@
-"""The kernel for scans, run by Triton's interpreter: the same as the tensor operations."""
+"""The kernel of a pass over the costs, run by Triton's interpreter: as the tensor operations."""
 
 from __future__ import annotations
 
