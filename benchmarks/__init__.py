@@ -1,4 +1,15 @@
 """Measurements of fxrebasin; each writes a table that is committed beside it.
 
-Run them from the root of the repository: ``python -m benchmarks.coverage --help``.
+* ``coverage``: which models of torchvision, timm and transformers are understood, and how far;
+* ``fuzz``: whether the groups that are found in random networks hold;
+* ``planted``: hidden permutations, found again;
+* ``align``: alignment beside other programs, of random networks and of planted permutations;
+* ``choices``: what the choices of weight matching are worth, on trained networks;
+* ``speed``: how long the analysis takes, beside forward passes;
+* ``scaling``: how time and memory grow with a network;
+* ``assignment``: linear assignment problems, beside other solvers;
+* ``accelerator``: alignment and assignment on an accelerator, beside the processor.
+
+Run them from the root of the repository: ``python -m benchmarks.coverage --help``. What they share
+is in ``measuring``.
 """

@@ -26,7 +26,13 @@ import fxrebasin as fr
 from benchmarks.align.checkpoints import Pair, gain, random_pair
 from benchmarks.assignment.kinds import matrix
 from benchmarks.measuring.random_weights import randomise_deep
-from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
+from benchmarks.measuring.reporting import (
+    commit,
+    markdown_table,
+    parser_of,
+    provenance,
+    write_atomically,
+)
 from benchmarks.scaling.llama import Llama
 from fxrebasin.assignment import assign, solve_on_device, solve_sparse
 
@@ -208,9 +214,7 @@ def page(device: torch.device, options: argparse.Namespace, tables: Sequence[str
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("accelerator", __doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sizes", nargs="*", type=int, help="of the assignment problems")
     parser.add_argument("--models", nargs="*", default=MODELS, help="to align")

@@ -25,7 +25,7 @@ from benchmarks.align.methods import METHODS
 from benchmarks.align.rows import Key, Row, dumps, loads
 from benchmarks.align.runs import Task, measure, with_memory
 from benchmarks.align.tables import document, planted_document
-from benchmarks.measuring.reporting import ROOT, commit, write_atomically
+from benchmarks.measuring.reporting import ROOT, commit, parser_of, write_atomically
 
 MODELS = (
     "mlp",
@@ -87,9 +87,7 @@ def run(options: argparse.Namespace) -> list[Row]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("align", __doc__)
     parser.add_argument("--models", nargs="+", help="torchvision's names, mlp or residual_mlp")
     parser.add_argument("--methods", nargs="+", choices=METHODS)
     parser.add_argument("--planted", action="store_true", help="recover a permutation under noise")

@@ -32,7 +32,13 @@ from tqdm import tqdm
 
 from benchmarks.assignment.kinds import KINDS, matrix
 from benchmarks.assignment.mlp import layer_gains
-from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
+from benchmarks.measuring.reporting import (
+    commit,
+    markdown_table,
+    parser_of,
+    provenance,
+    write_atomically,
+)
 from fxrebasin.assignment import assign
 
 Matrix = NDArray[np.float32]
@@ -147,9 +153,7 @@ def page(tables: str, options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("assignment", __doc__)
     parser.add_argument("--kinds", nargs="+", choices=(*KINDS, *TRAINED))
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--runs", type=int, default=9)

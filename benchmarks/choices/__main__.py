@@ -25,7 +25,13 @@ from tqdm import tqdm
 
 import fxrebasin as fr
 from benchmarks.align.checkpoints import Pair, objective
-from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
+from benchmarks.measuring.reporting import (
+    commit,
+    markdown_table,
+    parser_of,
+    provenance,
+    write_atomically,
+)
 from fxrebasin.cli.demo import RECIPES, Digits, Recipe, load_digits, train_network
 from fxrebasin.matching.solvers import coordinate_descent
 
@@ -66,9 +72,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "vector_weight=0.1": {"vector_weight": 0.1},
     "vector_weight=10": {"vector_weight": 10.0},
     "order=graph_order": {"solver": partial(coordinate_descent, order=fr.schedules.graph_order)},
-    "order=alternating_order": {
-        "solver": partial(coordinate_descent, order=fr.schedules.alternating_order)
-    },
+    "order=alternating_order": {"solver": ALTERNATING},
     "budget of 20 rounds": {"solver": partial(coordinate_descent, budget=fr.Budget(rounds=20))},
     "activations": {},
     "start=activations": {},
@@ -147,9 +151,7 @@ def page(rows: list[tuple[str, ...]], options: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("choices", __doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)

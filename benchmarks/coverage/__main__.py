@@ -13,7 +13,6 @@ continues where the first one stopped.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -39,6 +38,7 @@ from benchmarks.measuring.reporting import (
     ROOT,
     commit,
     markdown_table,
+    parser_of,
     provenance,
     write_atomically,
 )
@@ -256,9 +256,7 @@ def _passed(results: Path) -> dict[tuple[str, str], Row]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("coverage", __doc__)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--models", nargs="+", default=["*"], help="names or patterns (vit_*)")
     parser.add_argument("--results", type=Path, default=ROOT / "build/benchmarks/coverage.jsonl")

@@ -38,6 +38,7 @@ from benchmarks.measuring.reporting import (
     ROOT,
     commit,
     markdown_table,
+    parser_of,
     provenance,
     write_atomically,
 )
@@ -231,9 +232,7 @@ def repeat(text: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("fuzz", __doc__)
     parser.add_argument("--count", type=int, default=1000, help="networks")
     parser.add_argument("--seed", type=int, default=0, help="of the first network")
     parser.add_argument("--profile", choices=(*PROFILES, "all"), default="all")

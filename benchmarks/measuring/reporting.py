@@ -1,7 +1,8 @@
-"""What every table of a benchmark needs: where it was measured, Markdown, and a safe write."""
+"""What every benchmark needs for its options and its table: where, how and when it was measured."""
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -15,6 +16,15 @@ import torchvision
 from fxrebasin.files import replacing
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def parser_of(benchmark: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser of options, which shows the docstring of the benchmark as its help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{benchmark}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def commit() -> str:

@@ -10,7 +10,6 @@ the permutation that was found is applied to the noiseless B.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from dataclasses import dataclass
@@ -22,7 +21,13 @@ from tqdm import tqdm
 
 import fxrebasin as fr
 from benchmarks.measuring.models import build_classifier
-from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
+from benchmarks.measuring.reporting import (
+    commit,
+    markdown_table,
+    parser_of,
+    provenance,
+    write_atomically,
+)
 
 MODELS = (
     "mlp",
@@ -100,9 +105,7 @@ def trial(symmetry: fr.Symmetry, a: dict[str, Tensor], noise: float) -> Trial:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("planted", __doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--table", type=Path, help="write the Markdown table here")
     parser.add_argument("--threads", type=int, default=2)

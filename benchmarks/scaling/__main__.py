@@ -23,7 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.measuring.processes import Lost
-from benchmarks.measuring.reporting import ROOT, commit, write_atomically
+from benchmarks.measuring.reporting import ROOT, commit, parser_of, write_atomically
 from benchmarks.scaling.families import FAMILIES
 from benchmarks.scaling.fits import Curve
 from benchmarks.scaling.measuring import measure
@@ -85,9 +85,7 @@ def run(options: argparse.Namespace) -> list[Curve]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("scaling", __doc__)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=tuple(FAMILIES))
     parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS)
     parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS)

@@ -18,8 +18,8 @@ from benchmarks.scaling.steps import ASSIGNMENT, EVALUATION, PRODUCTS, demand, s
 from fxrebasin.errors import ConvergenceWarning
 
 SWEEPS = 2
-SOLVER = functools.partial(fr.solvers.coordinate_descent, max_sweeps=SWEEPS)
 """At most, so that runs of all sizes do about the same."""
+SOLVER = functools.partial(fr.solvers.coordinate_descent, max_sweeps=SWEEPS)
 MOST_RUNS = 5
 LONG = 5.0
 """Seconds after which nothing is run again."""

@@ -8,7 +8,6 @@ a busy machine slows both alike; every figure is a median, after one unmeasured 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -20,7 +19,13 @@ from tqdm import tqdm
 
 import fxrebasin as fr
 from benchmarks.measuring.models import build_classifier, native_size
-from benchmarks.measuring.reporting import commit, markdown_table, provenance, write_atomically
+from benchmarks.measuring.reporting import (
+    commit,
+    markdown_table,
+    parser_of,
+    provenance,
+    write_atomically,
+)
 
 MODELS = ("resnet50", "densenet121", "shufflenet_v2_x1_0", "swin_t", "vit_b_16")
 HEADER = ("model", "size", "analysis (s)", "forward (s)", "ratio", "budget (s)", "met")
@@ -50,9 +55,7 @@ def cells(name: str, analysis: float, forward: float) -> tuple[str, ...]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("speed", __doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--table", type=Path, help="write the Markdown table here")
     parser.add_argument("--threads", type=int, default=2)

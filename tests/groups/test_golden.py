@@ -193,6 +193,8 @@ def test_the_group_of_a_torchvision_model_is_the_one_worked_out_by_hand(
 @pytest.mark.slow
 def test_a_random_permutation_leaves_a_torchvision_model_unchanged(analysed: Analysed) -> None:
     model = randomise(analysed.model)
-    moved = fr.Permutation.random(analysed.symmetry, torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(analysed.symmetry, torch.Generator().manual_seed(0)).apply_to(
+        model
+    )
     x = analysed.x
     assert difference(evaluate(moved, (x,)), evaluate(model, (x,))) < 1e-10

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 import fxrebasin as fr
+from benchmarks.measuring.double_precision import run_in_double_precision
 from benchmarks.measuring.random_weights import difference, randomise
 
 transformers = pytest.importorskip("transformers", reason="the models are those of transformers")
 
 from benchmarks.coverage.tiny_transformers import ARCHITECTURES  # noqa: E402
-from benchmarks.coverage.tiny_transformers.models import Architecture, DoublePrecision  # noqa: E402
+from benchmarks.coverage.tiny_transformers.models import Architecture  # noqa: E402
 
 QUICK = {"bert", "bloom", "clip", "detr", "gpt_neox", "llama", "mamba", "mixtral", "swin", "t5"}
 """One of every kind; the others are slow together."""
@@ -53,9 +54,7 @@ def prepared(model: nn.Module) -> nn.Module:
 
 
 def evaluate(model: nn.Module, inputs: dict[str, Tensor]) -> list[Tensor]:
-    raised = {k: x.double() if x.is_floating_point() else x for k, x in inputs.items()}
-    with torch.no_grad(), DoublePrecision():
-        outputs = model(**raised)
+    outputs = run_in_double_precision(model, (), inputs)
     return [y.clone() for y in tree_leaves(outputs) if isinstance(y, Tensor)]
 
 

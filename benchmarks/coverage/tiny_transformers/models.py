@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 Inputs = Callable[[int], dict[str, Tensor]]
 D, MLP, LAYERS, HEADS, HEAD = 24, 40, 2, 4, 6
@@ -134,20 +133,3 @@ ENCODER = LAYERS * (attention() + f(MLP))
 
 ROTARY = LAYERS * (grouped(2, 3, values=4) + f(MLP))
 """Rotated features of queries and keys stay; two groups of three heads, four features each."""
-
-
-class DoublePrecision(TorchFunctionMode):
-    """Computes in float64 what a model asks to be computed in float32, as many norms do."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        raised = {torch.float32: torch.float64}
-        if func is Tensor.float:
-            func = Tensor.double
-        args = tuple(raised.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
-        given = kwargs or {}
-        return func(
-            *args,
-            **{k: raised.get(v, v) if isinstance(v, torch.dtype) else v for k, v in given.items()},
-        )

@@ -1,4 +1,4 @@
-"""The kernel of a pass over the costs, run by Triton's interpreter: as the tensor operations."""
+"""The kernel for scans of costs, run by Triton's interpreter: the same as tensor operations."""
 
 from __future__ import annotations
 

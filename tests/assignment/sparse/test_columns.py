@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from benchmarks.assignment.kinds import matrix
 from fxrebasin.assignment.problem import Indices, Optimum, Vector
-from fxrebasin.assignment.sparse.columns import solve, solve_again, still_optimal, certify
+from fxrebasin.assignment.sparse.columns import certify, solve, solve_again, still_optimal
 from fxrebasin.assignment.sparse.engine import optimum
 from fxrebasin.assignment.sparse.scans import HostScans, Scans
 from fxrebasin.assignment.sparse.sinkhorn import sinkhorn
