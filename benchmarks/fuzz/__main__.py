@@ -17,23 +17,19 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import random
 import statistics
 import sys
-import time
-import warnings
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.fuzz.networks import PROFILES, Recipe, draw
-from benchmarks.fuzz.shrinking import shrink
-from benchmarks.fuzz.soundness import SAMPLES, TOLERANCE, VISIBLE, Verdict, judge
-from benchmarks.measuring.processes import Lost, describe, work_off
+from benchmarks.fuzz.networks import PROFILES
+from benchmarks.fuzz.rows import Row, lost, measure, read
+from benchmarks.fuzz.soundness import SAMPLES, TOLERANCE, VISIBLE, judge
+from benchmarks.measuring.processes import Lost, work_off
 from benchmarks.measuring.reporting import (
     ROOT,
     commit,
@@ -43,8 +39,6 @@ from benchmarks.measuring.reporting import (
     write_atomically,
 )
 
-SHRINKING = 60
-"""Seconds after which a failing network is taken as it is."""
 HEADER = (
     *("networks", "seeds", "with symmetry", "unknown ops", "test pinned", "wrong without test"),
     *("wrong", "crashed", "not judged", "control visible", "median s"),
@@ -58,71 +52,6 @@ LEGEND = (
     f"moved tensors in its place changed an output by more than {VISIBLE:g}; some tensors do not "
     "matter, such as a bias before a norm. `python -m benchmarks.fuzz` measures this table."
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one network."""
-
-    profile: str
-    seed: int
-    commit: str
-    recipe: str = ""
-    """The network, or how it is drawn where that never ended."""
-    verdict: Verdict | None = None
-    crash: str = ""
-    shrunk: str = ""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return (self.profile, self.seed)
-
-    @property
-    def failures(self) -> list[str]:
-        """What is wrong, worst first; empty where nothing is."""
-        if self.verdict is None:
-            return [f"crashed: {self.crash}"]
-        if not self.verdict.judged:
-            return []
-        return [
-            *([] if self.verdict.sound else ["wrong"]),
-            *([] if self.verdict.raw_sound else ["wrong without test"]),
-        ]
-
-
-def failures_of(recipe: Recipe) -> list[str]:
-    """The failures of a network, as those of a row; of a crash, only the kind of error."""
-    try:
-        return Row("", 0, "", verdict=judge(recipe)).failures
-    except Exception as error:  # any failure is a result here
-        return [f"crashed: {type(error).__name__}"]
-
-
-def measure(row: Row) -> Row:
-    """Draw a network and judge it; runs in another process."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # oneDNN's, about layers that it does not have
-    recipe = draw(random.Random(row.seed).choice, row.profile)
-    row = replace(row, recipe=repr(recipe))
-    try:
-        row = replace(row, verdict=judge(recipe))
-    except Exception as error:  # any failure is a result here
-        row = replace(row, crash=describe(error))
-    if row.failures:
-        wanted = row.failures[0].partition(": ")[0]
-        kind = failures_of(recipe)[:1] if wanted == "crashed" else [wanted]
-        stop = time.monotonic() + SHRINKING
-        smallest = shrink(recipe, lambda r: time.monotonic() < stop and failures_of(r)[:1] == kind)
-        row = replace(row, shrunk=repr(smallest))
-    return row
-
-
-def read(line: str) -> Row:
-    """A row from a line of the results."""
-    content = json.loads(line)
-    if content["verdict"] is not None:
-        content["verdict"] = Verdict(**content["verdict"])
-    return Row(**content)
 
 
 def cells(name: str, rows: list[Row]) -> tuple[str, ...]:
@@ -174,13 +103,6 @@ def report(rows: list[Row]) -> str:
         )
         parts += ["## Failures", markdown_table(header, listed)]
     return "\n\n".join(parts)
-
-
-def lost(found: Lost[Row]) -> Row:
-    """The row of a network whose process died, hung, or could not draw it."""
-    row = found.task
-    how = f"draw(random.Random({row.seed}).choice, {row.profile!r})"
-    return replace(row, recipe=how, crash=found.reason)
 
 
 def wanted_rows(options: argparse.Namespace) -> list[Row]:

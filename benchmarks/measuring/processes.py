@@ -61,9 +61,11 @@ def work_off(
 ) -> Iterator[R | Lost[T]]:
     """Do all tasks in other processes, as many as ``jobs`` at a time; results come in any order.
 
-    ``work`` is a function of a module, and no task is None. Each has ``seconds`` from when it is
+    ``work`` is a function of a module that others can import (not of a ``__main__``), and no task
+    is None. Each has ``seconds`` from when it is
     begun; a process that exceeds them is killed. ``gibibytes`` bound the memory of a process.
     """
+    assert getattr(work, "__module__", None) != "__main__", "other processes do not find it"
     waiting = iter(tasks)
     workers: list[_Worker[T, R]] = [_Worker(work, seconds, gibibytes) for _ in range(jobs)]
     try:

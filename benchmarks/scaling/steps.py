@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from fxrebasin.assignment import Assignment, assign
-from fxrebasin.matching import block_solver, descent, frank_wolfe, tree_solver
+from fxrebasin.matching import block_solver, descent, relaxed, tree_solver
 from fxrebasin.matching.cost_matrices import CostMatrix
 from fxrebasin.matching.inner_products import InnerProducts
 from fxrebasin.matching.trees import trees_of
@@ -89,7 +89,7 @@ def steps_timed() -> Iterator[Steps]:
         (InnerProducts, "change", steps.timed(EVALUATION, InnerProducts.change)),
     ]
     solver = steps.timed(ASSIGNMENT, steps.assign)
-    solving = (block_solver, descent, frank_wolfe, tree_solver)
+    solving = (block_solver, descent, relaxed, tree_solver)
     wrapped += [(module, "assign", solver) for module in solving]
     with ExitStack() as stack:
         for owner, name, wrapper in wrapped:

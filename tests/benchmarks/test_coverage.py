@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
-from benchmarks.coverage.__main__ import CONTROLS, median_control
 from benchmarks.coverage.architectures_transformers import build_transformer
+from benchmarks.coverage.rows import CONTROLS, median_control
 from benchmarks.measuring.double_precision import run_in_double_precision
 from fxrebasin.models.precision import relative_error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fuzz import __main__ as fuzz
-from benchmarks.fuzz.__main__ import Row, cells, failures_of, measure, read, report
+from benchmarks.fuzz import rows
+from benchmarks.fuzz.__main__ import cells, report
+from benchmarks.fuzz.rows import Row, failures_of, lost, measure, read
 from benchmarks.fuzz.soundness import Verdict
 from benchmarks.measuring.processes import Lost
 
@@ -51,7 +54,7 @@ def test_rows_survive_being_written() -> None:
 
 
 def test_the_table_counts_every_kind_of_row() -> None:
-    rows = [
+    measured = [
         *(row(seed) for seed in range(4)),
         row(4, replace(FINE, log_order=0.0, control=NAN)),
         row(5, replace(FINE, raw_error=1.0, pinned=True, control=0.0)),
@@ -59,7 +62,7 @@ def test_the_table_counts_every_kind_of_row() -> None:
         row(7, replace(FINE, error=NAN, raw_error=NAN, control=NAN)),
         row(8, None, crash="KeyError: 'x'"),
     ]
-    counted = dict(zip(fuzz.HEADER, cells("odd", rows), strict=True))
+    counted = dict(zip(fuzz.HEADER, cells("odd", measured), strict=True))
     assert counted == {
         "networks": "9 odd",
         "seeds": "0 to 8",
@@ -73,7 +76,7 @@ def test_the_table_counts_every_kind_of_row() -> None:
         "control visible": "83.3%",
         "median s": "0.10",
     }
-    text = report(rows)
+    text = report(measured)
     assert "`aten.cumsum` (1)" in text
     assert [line.split()[3] for line in text.splitlines() if line.startswith("| odd")] == [*"865"]
 
@@ -84,8 +87,8 @@ def test_a_crash_of_the_analysis_is_a_result(monkeypatch: pytest.MonkeyPatch) ->
             raise KeyError("no such unit")
         return FINE
 
-    monkeypatch.setattr(fuzz, "judge", broken)
-    monkeypatch.setattr(fuzz, "draw", lambda choose, profile: FLIPPED)
+    monkeypatch.setattr(rows, "judge", broken)
+    monkeypatch.setattr(rows, "draw", lambda choose, profile: FLIPPED)
     found = measure(Row("odd", 0, "abc"))
     assert found.failures == ["crashed: KeyError: 'no such unit'"]
     assert found.recipe == repr(FLIPPED)
@@ -97,7 +100,7 @@ FLIPPED = (("tokens", 4, 24), ("skip", (("linear", 24), ("flip",))), ("partial",
 
 
 def test_a_network_that_kills_its_process_can_be_drawn_again() -> None:
-    found = fuzz.lost(Lost(Row("odd", 7, "abc"), "the process died with exit code -11"))
+    found = lost(Lost(Row("odd", 7, "abc"), "the process died with exit code -11"))
     assert found.failures == ["crashed: the process died with exit code -11"]
     assert found.recipe == "draw(random.Random(7).choice, 'odd')"
 
@@ -122,6 +125,17 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fuzz, "work_off", lambda work, tasks, **limits: [*tasks])
     assert run(2) == 0
     assert len(results.read_text().splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_it_runs_as_a_program(tmp_path: Path) -> None:
+    """Other processes find what they are to do, which they would not in a ``__main__``."""
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--count", "2"]
+    command += ["--results", str(tmp_path / "fuzz.jsonl")]
+    root = Path(fuzz.__file__).parents[2]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "| 1 odd " in run.stdout
 
 
 def test_one_recipe_is_repeated(
