@@ -132,7 +132,7 @@ def _moved(
     model.double()
     expected = output_tensors(run_in_double_precision(model, args, kwargs))
     _forget(model)
-    moved = symmetry.sample(torch.Generator().manual_seed(0)).apply_to(model)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(model)
 
     def change() -> float:
         _forget(moved)

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from benchmarks.assignment.kinds import matrix
 from fxrebasin.assignment import solve_dense, solve_sparse
 from fxrebasin.assignment.sparse.device_scans import DeviceScans
-from fxrebasin.assignment.sparse.engine import optimum, passes_over
+from fxrebasin.assignment.sparse.engine import optimum, scans_over
 from fxrebasin.assignment.sparse.scans import HostScans
 
 torch.set_num_threads(1)
@@ -56,10 +56,10 @@ def test_an_earlier_solution_helps_to_solve_what_has_changed(
 ) -> None:
     rng = np.random.default_rng(changed)
     costs: NDArray[np.floating] = matrix(kind, 120).astype(dtype)
-    found = optimum(costs, passes_over, None)
+    found = optimum(costs, scans_over, None)
     warm = found._replace(prices=found.prices + 1e-3)  # not zero, so that they are looked at
     costs[rng.permutation(120)[:changed]] += 2 * rng.standard_normal((changed, 120))
-    again = optimum(costs, passes_over, warm)
+    again = optimum(costs, scans_over, warm)
     exact = costs.astype(np.float64)
     best = exact[linear_sum_assignment(exact, maximize=True)].sum()
     assert exact[np.arange(120), again.columns].sum() == pytest.approx(best, rel=1e-12)
