@@ -12,7 +12,7 @@ from .units import Units
 
 
 @dataclass
-class Propagation:
+class Facts:
     """What running a model on units has found."""
 
     units: Units

@@ -55,7 +55,7 @@ class Falsify(PassBase):
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module, "symmetry")
-        found = state.propagation
+        found = state.facts
         assert state.symmetry is not None and found is not None
         if not state.symmetry.blocks:
             return PassResult(graph_module, False)

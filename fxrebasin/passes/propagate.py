@@ -47,7 +47,7 @@ class Propagate(PassBase):
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         state = state_of(graph_module)
-        state.propagation = propagate(
+        state.facts = propagate(
             graph_module,
             state.model,
             self.args,
@@ -59,4 +59,4 @@ class Propagate(PassBase):
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "propagation")
+        state_of(graph_module, "facts")

@@ -31,12 +31,12 @@ class Refine(PassBase):
     """
 
     def requires(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "propagation")
+        state_of(graph_module, "facts")
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
-        state = state_of(graph_module, "propagation")
-        assert state.propagation is not None
-        state.refinement = build_symmetry(state.propagation)
+        state = state_of(graph_module, "facts")
+        assert state.facts is not None
+        state.refinement = build_symmetry(state.facts)
         found = state.refinement.symmetry
         notes = (*state.notes, *found.notes)
         state.symmetry = replace(found, front_end=state.front_end, notes=notes)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx, nn
 
 from ..errors import PassOrderError
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
 from ..models.rebased import META
 from ..refinement.build import Refinement
@@ -29,7 +29,7 @@ class State:
     notes: tuple[str, ...] = ()
     rules: RuleBook = field(default_factory=RuleBook)
     emitted: bool = False
-    propagation: Propagation | None = None
+    facts: Facts | None = None
     refinement: Refinement | None = None
     symmetry: Symmetry | None = None
     alignment: Alignment | None = None
@@ -66,7 +66,7 @@ def state_of(module: nn.Module, *needs: str) -> State:
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")
     made_by = {
-        "propagation": "Propagate",
+        "facts": "Propagate",
         "symmetry": "Refine",
         "alignment": "Solve",
         "emitted": "Rewrite",

@@ -11,7 +11,7 @@ from ..errors import InvalidArgumentError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
 from ..layouts.coordinates import varies_on
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..layouts.ids import Ids
 from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
@@ -60,7 +60,7 @@ def tie(one: Axis, other: Axis) -> Tie:
     return Tie((one, other))
 
 
-def impose(constraints: Sequence[Constraint], found: Propagation) -> None:
+def impose(constraints: Sequence[Constraint], found: Facts) -> None:
     """Add the user's constraints to what an analysis has found.
 
     Raises:
@@ -78,7 +78,7 @@ def impose(constraints: Sequence[Constraint], found: Propagation) -> None:
             _tie(found, constraint)
 
 
-def _axis(found: Propagation, axis: Axis) -> tuple[Parameter, int]:
+def _axis(found: Facts, axis: Axis) -> tuple[Parameter, int]:
     name, dim = axis
     parameter = next((p for p in found.parameters if name in p.names), None)
     if parameter is None:
@@ -98,7 +98,7 @@ def _coordinates(units: Units, parameter: Parameter) -> tuple[Ids, ...]:
     return resolve(units, parameter.layout()).coordinates
 
 
-def _tie(found: Propagation, constraint: Tie) -> None:
+def _tie(found: Facts, constraint: Tie) -> None:
     (a, dim_a), (b, dim_b) = (_axis(found, axis) for axis in constraint.axes)
     n = a.shape[dim_a]
     if n != b.shape[dim_b]:
@@ -110,7 +110,7 @@ def _tie(found: Propagation, constraint: Tie) -> None:
     settle(found.units, Layout((n,), tuple(together)))
 
 
-def _alone(found: Propagation, parameter: Parameter, dim: int) -> list[Ids]:
+def _alone(found: Facts, parameter: Parameter, dim: int) -> list[Ids]:
     """The units of an axis, if they are the same for every index on the other axes."""
     coordinates = [c for c in _coordinates(found.units, parameter) if dim in varies_on(c)]
     if any(varies_on(c) != (dim,) for c in coordinates):

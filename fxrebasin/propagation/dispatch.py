@@ -20,7 +20,7 @@ from ..errors import FxrebasinError, RuleError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
 from ..layouts.coordinates import positional
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin
 from ..models.outputs import output_tensors
@@ -53,9 +53,7 @@ def labelled(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
 class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
-    def __init__(
-        self, found: Propagation, tensors: list[Stored], rules: RuleBook | None = None
-    ) -> None:
+    def __init__(self, found: Facts, tensors: list[Stored], rules: RuleBook | None = None) -> None:
         super().__init__()
         self.found = found
         self.rules = rules or RuleBook()

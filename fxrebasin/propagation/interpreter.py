@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import FxrebasinError, InvalidInputError
 from ..layouts.coordinates import positional
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout
 from ..layouts.units import Units
@@ -45,7 +45,7 @@ def propagate(
     rules: RuleBook | None = None,
     constraints: Sequence[Constraint] = (),
     free_outputs: bool | Container[int] = False,
-) -> Propagation:
+) -> Facts:
     """Propagate units through a model.
 
     Args:
@@ -78,10 +78,10 @@ def _run(
     rules: RuleBook | None,
     groups: Groups,
     free_outputs: bool | Container[int],
-) -> Propagation:
+) -> Facts:
     units = Units()
     stored = stored_by_identity(names)
-    found = Propagation(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
+    found = Facts(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
     mode = LayoutMode(found, stored, rules)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))

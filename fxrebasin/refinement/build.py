@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ClosureWarning
 from ..layouts.causes import Cause, PinKind
 from ..layouts.coordinates import varies_on
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..layouts.ids import Ids
 from ..layouts.layout import Parameter
 from ..layouts.units import Units
@@ -41,7 +41,7 @@ class Refinement:
     """Per block, the units whose places it decides."""
 
 
-def build_symmetry(found: Propagation) -> Refinement:
+def build_symmetry(found: Facts) -> Refinement:
     """Refine the units and describe every parameter by segments of the blocks found.
 
     Args:
@@ -120,7 +120,7 @@ def _symmetry(
     classes: Classes,
     axes: Mapping[RawBlock, tuple[tuple[str, int], ...]],
     names: Mapping[RawBlock, str],
-    found: Propagation,
+    found: Facts,
 ) -> Symmetry:
     blocks = {
         name: Block(
@@ -199,7 +199,7 @@ def _pinned(parameter: Parameter, dim: int, n: int, cause: Cause) -> Pinned:
     return Pinned(parameter.name, dim, n, cause.kind, cause.text, cause.op, cause.node)
 
 
-def _notes(found: Propagation) -> tuple[str, ...]:
+def _notes(found: Facts) -> tuple[str, ...]:
     if not found.values_read:
         return ()
     where = ", ".join(list(found.values_read)[:3])

@@ -16,7 +16,7 @@ import torch
 
 from ..layouts.adoption import resolve
 from ..layouts.coordinates import varies_on
-from ..layouts.facts import Propagation
+from ..layouts.facts import Facts
 from ..layouts.ids import Ids
 from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
@@ -51,7 +51,7 @@ def allowed_groups(example: Example, rule: Rule) -> Iterator[Allowed]:
 def _allowed(example: Example, rule: Rule, named: Sequence[str]) -> Allowed:
     units = Units(site=example.name)
     stored = [Stored(t, [name], False) for name, t in example.tensors.items()]
-    found = Propagation(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
+    found = Facts(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
     mode = LayoutMode(found, stored)
     have_units = {id(example.tensors[name]) for name in named}
 

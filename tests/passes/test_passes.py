@@ -85,7 +85,7 @@ def test_propagate_finds_units_and_constraints() -> None:
     assert result is not None
     assert result.graph_module is traced
     assert not result.modified
-    found = state_of(traced).propagation
+    found = state_of(traced).facts
     assert found is not None
     assert [p.name for p in found.parameters] == ["0.weight", "0.bias", "2.weight", "2.bias"]
     assert isinstance(found.graph, nx.MultiGraph)

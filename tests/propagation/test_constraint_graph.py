@@ -89,9 +89,9 @@ def graph_of(name: str) -> tuple[nn.Module, list[str], nx.MultiGraph]:
     traced = trace(model)
     traced.meta[META] = State(model)
     Propagate((x,))(traced)
-    propagation = state_of(traced).propagation
-    assert propagation is not None
-    return model, [n.name for n in traced.graph.nodes], propagation.graph
+    facts = state_of(traced).facts
+    assert facts is not None
+    return model, [n.name for n in traced.graph.nodes], facts.graph
 
 
 def edges(graph: nx.MultiGraph, a: Axis, b: Axis) -> set[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fxrebasin.layouts.coordinates import along, varies_on
-from fxrebasin.layouts.facts import Propagation
+from fxrebasin.layouts.facts import Facts
 from fxrebasin.layouts.ids import Ids
 from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.primitives import reduce
@@ -27,7 +27,7 @@ def symmetry_of(units: Units, **named: Ids) -> Symmetry:
         Parameter((name,), ids.shape, False, (units.fresh(len(ids)),), [ids])
         for name, ids in named.items()
     ]
-    return build_symmetry(Propagation(units, parameters, nx.MultiGraph())).symmetry
+    return build_symmetry(Facts(units, parameters, nx.MultiGraph())).symmetry
 
 
 def sizes(symmetry: Symmetry) -> dict[str, int]:

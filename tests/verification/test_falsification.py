@@ -166,7 +166,7 @@ def test_the_pass_pins_what_is_refuted_and_says_so() -> None:
     model = Skipping()
     module, other = propagated(model), propagated(Chain())
     state = state_of(module)
-    state.propagation = state_of(other).propagation
+    state.facts = state_of(other).facts
     Refine()(module)
     kept = copy.deepcopy(model.state_dict())
     with pytest.warns(RefutedWarning, match="2 blocks were refuted by a test and pinned: one.weig"):
