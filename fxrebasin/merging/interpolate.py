@@ -18,7 +18,6 @@ becomes flat. The height of the hill is the *loss barrier*:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, SupportsFloat
 
@@ -28,6 +27,8 @@ from tqdm.auto import tqdm
 
 from ..errors import ArchitectureMismatchError, InvalidArgumentError
 from ..matching.solvers import coordinate_descent
+from ..models.copying import deep_copy
+from ..models.validation import check_same_tensors
 from ..objectives import weights
 from ..repair.batch_norm import recompute_batch_norm, tracked_layers
 from ..symmetry.group import Symmetry
@@ -108,11 +109,12 @@ def interpolate(
             "pass a list or a DataLoader"
         )
     start, end = _tensors(a), _tensors(b)
-    _check_same_architecture(start, end)
+    check_same_tensors(start, end, named=("a", "b"), dtypes=True)
+    _check_ties(start, end)
     if symmetry is not None:
         objective = weights(symmetry, end, start)
         end = coordinate_descent(objective, progress=progress).permutation.apply(end)
-    model = copy.deepcopy(a)
+    model = deep_copy(a)
     slots = _tensors(model)
     recomputed = loader is not None and bool(tracked_layers(model))
     devices = {tensor.device for tensor in slots.values() if tensor.device.type == "cuda"}
@@ -141,29 +143,6 @@ def _points(steps: int) -> tuple[float, ...]:
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """Give the tensors of a state dict; what else there is (extra state) has no halfway."""
     return {name: v for name, v in model.state_dict().items() if isinstance(v, Tensor)}
-
-
-def _check_same_architecture(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    def differ(name: str, in_a: object, in_b: object) -> ArchitectureMismatchError:
-        return ArchitectureMismatchError(
-            f"the models differ: {name!r} {in_a} in a and {in_b} in b, but a line between models "
-            f"needs the same keys, shapes and dtypes in both"
-        )
-
-    def shape(tensor: Tensor) -> str:
-        return f"has shape {tuple(tensor.shape)}"
-
-    for name, tensor in a.items():
-        if name not in b:
-            raise differ(name, shape(tensor), "is missing")
-        if b[name].shape != tensor.shape:
-            raise differ(name, shape(tensor), shape(b[name]))
-        if b[name].dtype != tensor.dtype:
-            raise differ(name, f"is {tensor.dtype}", f"is {b[name].dtype}")
-    for name, tensor in b.items():
-        if name not in a:
-            raise differ(name, "is missing", shape(tensor))
-    _check_ties(a, b)
 
 
 def _check_ties(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

@@ -73,26 +73,49 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
 
 
 def check_same_architecture(model_b: nn.Module, model_a: nn.Module) -> None:
-    """Refuse pairs of models that do not have the same parameters.
+    """Refuse pairs of models that do not have the same parameters and buffers.
 
     Raises:
-        ArchitectureMismatchError: naming the first parameter that differs, and both shapes.
+        ArchitectureMismatchError: naming the first tensor that differs, and both shapes.
     """
-    b, a = stored_tensors(model_b), stored_tensors(model_a)
-    for name, tensor in b.items():
-        if name not in a:
+    check_same_tensors(
+        stored_tensors(model_b), stored_tensors(model_a), named=("model B", "model A")
+    )
+
+
+def check_same_tensors(
+    one: Mapping[str, torch.Tensor],
+    other: Mapping[str, torch.Tensor],
+    *,
+    named: tuple[str, str],
+    dtypes: bool = False,
+) -> None:
+    """Refuse tensors by name that do not have the same names and shapes, and the same ``dtypes``.
+
+    Raises:
+        ArchitectureMismatchError: naming the first tensor that differs, and both shapes.
+    """
+    first, second = named
+    advice = "both models must have the same architecture"
+    for name, tensor in one.items():
+        if name not in other:
             raise ArchitectureMismatchError(
-                f"model B has {name!r} of shape {tuple(tensor.shape)}, which model A does not "
-                "have; both models must have the same architecture"
+                f"{first} has {name!r} of shape {tuple(tensor.shape)}, which {second} does not "
+                f"have; {advice}"
             )
-        if a[name].shape != tensor.shape:
+        if other[name].shape != tensor.shape:
             raise ArchitectureMismatchError(
-                f"{name!r} has shape {tuple(tensor.shape)} in model B, but "
-                f"{tuple(a[name].shape)} in model A; both must have the same architecture"
+                f"{name!r} has shape {tuple(tensor.shape)} in {first}, but "
+                f"{tuple(other[name].shape)} in {second}; {advice}"
             )
-    extra = [name for name in a if name not in b]
-    if extra:
+        if dtypes and other[name].dtype != tensor.dtype:
+            raise ArchitectureMismatchError(
+                f"{name!r} is {tensor.dtype} in {first}, but {other[name].dtype} in {second}; "
+                "convert one of the models first"
+            )
+    extra = next((name for name in other if name not in one), None)
+    if extra is not None:
         raise ArchitectureMismatchError(
-            f"model A has {extra[0]!r} of shape {tuple(a[extra[0]].shape)}, which model B does "
-            "not have; both models must have the same architecture"
+            f"{second} has {extra!r} of shape {tuple(other[extra].shape)}, which {first} does "
+            f"not have; {advice}"
         )

@@ -16,7 +16,6 @@ tensor([4.])
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InvalidArgumentError
+from ..models.copying import deep_copy
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -72,7 +72,7 @@ def recompute_batch_norm(
         raise InvalidArgumentError(f"batches must be None or a whole number, got {batches!r}")
     if batches is not None and batches < 1:
         raise InvalidArgumentError(f"batches must be at least 1, got {batches}")
-    target = model if inplace else copy.deepcopy(model)
+    target = model if inplace else deep_copy(model)
     layers = tracked_layers(target)
     if not layers:
         return target

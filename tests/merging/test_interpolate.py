@@ -218,9 +218,15 @@ def test_a_layer_with_extra_state_can_be_interpolated() -> None:
 @pytest.mark.parametrize(
     ("b", "message"),
     [
-        (_Net(1, width=6), r"'enter.weight' has shape \(5, 3\) in a and has shape \(6, 3\) in b"),
-        (_Net(1).double(), r"'enter.weight' is torch.float32 in a and is torch.float64 in b"),
-        (nn.Sequential(_Net(1)), r"'steps' has shape \(\) in a and is missing in b"),
+        (_Net(1, width=6), r"'enter.weight' has shape \(5, 3\) in a, but \(6, 3\) in b"),
+        (
+            _Net(1).double(),
+            r"'enter.weight' is torch.float32 in a, but torch.float64 in b",
+        ),
+        (
+            nn.Sequential(_Net(1)),
+            r"a has 'steps' of shape \(\), which b does not have",
+        ),
     ],
 )
 def test_the_first_tensor_that_differs_is_named(b: nn.Module, message: str) -> None:
@@ -229,9 +235,25 @@ def test_the_first_tensor_that_differs_is_named(b: nn.Module, message: str) -> N
 
 
 def test_a_tensor_that_only_b_has_is_named() -> None:
-    message = r"'bias' is missing in a and has shape \(2,\) in b"
+    message = r"b has 'bias' of shape \(2,\), which a does not have"
     with pytest.raises(ArchitectureMismatchError, match=message):
         interpolate(nn.Linear(3, 2, bias=False), nn.Linear(3, 2), lambda _: 0.0)
+
+
+def test_a_model_that_keeps_what_forward_computed_is_copied() -> None:
+    class Keeping(nn.Linear):
+        last: Tensor | None = None
+
+        def forward(self, input: Tensor) -> Tensor:
+            self.last = super().forward(input)
+            return self.last
+
+    a, b = Keeping(3, 2), Keeping(3, 2)
+    a(torch.ones(1, 3))
+    kept = a.last
+    path = interpolate(a, b, lambda model: model(torch.ones(1, 3)).sum(), steps=3)
+    assert path.losses[1] == pytest.approx((path.losses[0] + path.losses[2]) / 2)
+    assert a.last is kept
 
 
 def test_weights_tied_in_a_alone_must_be_equal_in_b() -> None:

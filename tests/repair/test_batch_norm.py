@@ -52,6 +52,21 @@ def test_only_the_first_batches_are_read() -> None:
     assert torch.equal(_statistics(fresh)[0], _statistics(expected)[0])
 
 
+def test_a_model_that_keeps_what_forward_computed_is_copied() -> None:
+    class Keeping(nn.Sequential):
+        last: Tensor | None = None
+
+        def forward(self, input: Tensor) -> Tensor:
+            self.last = super().forward(input)
+            return self.last
+
+    model = Keeping(*_model())
+    model(_batches()[0])
+    fresh = recompute_batch_norm(model, _batches())
+    expected = recompute_batch_norm(_model(), _batches())
+    assert torch.equal(_statistics(fresh)[1], _statistics(expected)[1])
+
+
 def test_inputs_may_come_with_labels() -> None:
     pairs = [(batch, torch.zeros(len(batch))) for batch in _batches()]
     lists = [[batch, "label"] for batch in _batches()]
