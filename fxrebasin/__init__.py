@@ -17,7 +17,7 @@ from .merging.interpolate import Path, interpolate
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
-from .passes.report import Report
+from .passes.report import Aligned, Report
 from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
 from .rules.call import Call, Rule
@@ -51,6 +51,7 @@ __all__ = [
     "Permutation",
     "Alignment",
     "Round",
+    "Aligned",
     "Report",
     "RebasedModule",
     "Budget",

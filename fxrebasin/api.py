@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.fx.passes.infra.pass_base import PassBase
 
-from .errors import InvalidInputError
 from .matching.alignment import Alignment
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
-from .models.copying import deep_copy
-from .models.rebased import META, RebasedModule, emit
-from .models.running import run
+from .models.rebased import RebasedModule, emit
 from .models.validation import check_parameters, check_same_architecture, check_state_dict
 from .objectives import Objective, activations, weights
-from .passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
-from .passes.report import Report
-from .passes.state import State, state_of
+from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
+from .passes.report import Aligned, attach
+from .passes.solve import Solve
+from .passes.state import state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
-from .rules.registry import rule_book
 from .symmetry.group import Symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
@@ -75,17 +70,16 @@ def analyze(
     Warns:
         RefutedWarning: blocks failed the test; please report the model.
     """
-    traced = _propagated(
-        model,
+    passes = passes_to_analyze(
         args,
         kwargs,
-        rules,
+        rules=rules,
         constraints=constraints,
         free_outputs=free_outputs,
+        check=check,
         front_ends=front_ends,
     )
-    steps: list[PassBase] = [Refine(), *([Falsify(args, kwargs)] if check else [])]
-    symmetry = state_of(_run(steps, traced), "symmetry").symmetry
+    symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
     return symmetry
 
@@ -225,7 +219,7 @@ def rebasin(
     device: torch.device | str | None = None,
     inplace: bool = False,
     progress: bool = True,
-) -> RebasedModule:
+) -> Aligned:
     """Bring model B into the basin of model A: same function as B, weights aligned with A's.
 
     >>> import torch, fxrebasin as fr
@@ -256,9 +250,6 @@ def rebasin(
         VerificationError: the result does not compute what B computes; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
-    check_parameters(model_b, "model B")
-    check_parameters(to, "the reference model A")
-    check_same_architecture(model_b, to)
     solve = Solve(
         to=to,
         objective=objective,
@@ -270,79 +261,13 @@ def rebasin(
         progress=progress,
     )
     if symmetry is None:
-        traced = _propagated(model_b, args, kwargs, None, constraints=(), free_outputs=False)
-        found = _run([Refine(), Falsify(args, kwargs)], traced)
+        found = run_passes(passes_to_analyze(args, kwargs, reference=to), model_b)
     else:
-        front_ends = sorted(FRONT_ENDS, key=lambda name: name != symmetry.front_end)
-        found = _run([Trace(args, kwargs, front_ends=front_ends)], model_b)
-        state_of(found).symmetry = symmetry
-    emitted = _run([solve, Rewrite(), Verify(args, kwargs)], found)
+        found = adopt_symmetry(symmetry, model_b, args, kwargs, reference=to)
+    emitted = run_passes(passes_to_align(solve), found)
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None
         state.alignment.permutation.apply_(model_b)
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
-    return _with_report(emitted, state.report())
-
-
-def _with_report(module: nn.Module, report: Report) -> RebasedModule:
-    if isinstance(module, RebasedModule):
-        module.meta[META] = report
-        return module
-    vars(module).pop(META, None)
-    vars(module)["report"] = report
-    return module  # type: ignore[return-value]
-
-
-def _propagated(
-    model: nn.Module | torch.export.ExportedProgram,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    rules: Mapping[Any, str | Rule] | None,
-    *,
-    constraints: Sequence[Constraint],
-    free_outputs: bool,
-    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
-) -> nn.Module:
-    """Trace and propagate; where a graph does not run, though the model does, try the next."""
-    book = rule_book(rules)
-    step = Propagate(args, kwargs, constraints=constraints, free_outputs=free_outputs)
-    remaining = list(front_ends)
-    failures: list[str] = []
-    while True:
-        traced = _run([Trace(args, kwargs, rules=book, front_ends=remaining)], model)
-        state = state_of(traced)
-        state.notes = (*failures, *state.notes)
-        try:
-            return _run([step], traced)
-        except InvalidInputError as error:
-            used = (
-                remaining.index(state.front_end) if state.front_end in remaining else len(remaining)
-            )
-            remaining = remaining[used + 1 :]
-            if not remaining or not _runs(state.model, args, kwargs):
-                raise
-            failures.append(f"{state.front_end} gives a graph that does not run: {error}")
-
-
-def _runs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> bool:
-    copied = deep_copy(model)
-    try:
-        run(copied, args, kwargs or {})
-    except Exception:
-        return False
-    return True
-
-
-def _run(passes: Sequence[PassBase], model: Any) -> nn.Module:
-    module: Any = model
-    seconds: dict[str, float] = {}
-    for step in passes:
-        start = time.perf_counter()
-        result = step(module)
-        assert result is not None
-        module = result.graph_module
-        seconds[type(step).__name__.lower()] = time.perf_counter() - start
-    state: State = state_of(module)
-    state.seconds = {**state.seconds, **seconds}
-    return module
+    return attach(state.report(), emitted)

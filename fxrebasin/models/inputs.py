@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import fx
+from torch import fx, nn
 from torch.utils._pytree import tree_flatten
 
 from ..errors import InvalidInputError
+
+
+def needs_inputs(model: nn.Module) -> bool:
+    """Is there an input that cannot be left out?"""
+    parameters = inspect.signature(model.forward).parameters.values()
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(p.default is p.empty and p.kind not in optional for p in parameters)
 
 
 def takes_nested_inputs(graph: fx.Graph) -> bool:

@@ -23,6 +23,7 @@ from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedB
 from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
+from ..models.interpreter import Interpreter
 from ..models.running import cloned, reseed, unobserved
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
@@ -31,7 +32,8 @@ from ..rules.call import Rule
 from ..rules.registry import RuleBook, rule_book
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
-from ..tracing.front_ends import FRONT_ENDS, FrontEnd, trace_by_first
+from ..tracing.front_ends import FRONT_ENDS, FrontEnd, run_or_retrace, trace_by_first
+from ..tracing.symbolic import Leaves
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 Activations = dict[str, torch.Tensor]
@@ -79,10 +81,10 @@ def activations(
     given = dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
-    graphs = [_graph(with_graphs, m, args, given, book) for m in (model_b, model_a)]
-    seen_b, seen_a = (_activations(graph, args, given) for graph in graphs)
+    graph, seen_b = _watch(with_graphs, model_b, args, given, book)
+    _, seen_a = _watch(with_graphs, model_a, args, given, book)
     names = _comparable(seen_b, seen_a)
-    probe = _returning(graphs[0], names)
+    probe = _returning(graph, names)
     free = range(len(names))
     found = propagate(
         probe, model_b, args, given, rules=book, constraints=constraints, free_outputs=free
@@ -105,19 +107,26 @@ def activations(
     return InnerProducts(symmetry, terms, name="activation matching")
 
 
-def _graph(
+def _watch(
     front_ends: Sequence[FrontEnd],
     model: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     rules: RuleBook,
-) -> fx.GraphModule:
-    module = trace_by_first(front_ends, model, args, kwargs, rules)[0].module
-    assert isinstance(module, fx.GraphModule)
-    return module
+) -> tuple[fx.GraphModule, Activations]:
+    """A graph of a model that runs, and what its layers are given and return."""
+    leaves = Leaves(rules.modules, rules.functions, rules.methods)
+
+    def use(module: fx.GraphModule) -> Activations:
+        return _activations(module, args, kwargs)
+
+    traced = trace_by_first(front_ends, model, args, kwargs, leaves)
+    traced, seen = run_or_retrace(traced, model, args, kwargs, leaves, use)
+    assert isinstance(traced.module, fx.GraphModule)
+    return traced.module, seen
 
 
-class _Watcher(fx.Interpreter):
+class _Watcher(Interpreter):
     """Keeps what layers with weights are given and return."""
 
     def __init__(self, module: fx.GraphModule) -> None:

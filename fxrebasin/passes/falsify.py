@@ -7,33 +7,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import fx
-from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch import nn
+from torch.fx.passes.infra.pass_base import PassResult
 
 from ..errors import RefutedWarning
 from ..refinement.build import build_symmetry, pin_blocks
-from ..verification.falsification import offenders, trials
-from .state import State, state_of
+from ..symmetry.contract import check
+from ..symmetry.group import Symmetry
+from ..verification.falsification import falsify
+from .base import Pass
+from .state import as_inputs, state_of
 
-ROUNDS = 8
-"""How often blocks are pinned before all are."""
 
-
-class Falsify(PassBase):
+class Falsify(Pass):
     """Apply generators of the group to the model with random weights, and pin what fails.
 
-    Takes: a module whose symmetry is known, and example inputs.
+    Takes: a module whose symmetry is known, and example inputs unless a pass before had them.
     Gives: the same module; a ``Symmetry`` in its state that no generator refutes.
     Requires: ``Refine``.
-    Ensures: the outputs agree within the tolerance of their dtype.
+    Ensures: the symmetry in the state is the one that passed the test, or that a note says could
+        not be tested.
     Cost: three forward passes, in float64 for small models; more only where something fails.
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace
     >>> from fxrebasin.passes.state import state_of
-    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
-    >>> x, module = torch.zeros(1, 2), Trace()(net).graph_module
-    >>> for step in (Propagate((x,)), Refine(), Falsify((x,))):
+    >>> module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    >>> for step in (Trace((torch.zeros(1, 2),)), Propagate(), Refine(), Falsify()):
     ...     module = step(module).graph_module
     >>> state_of(module).symmetry.movable_units
     3
@@ -41,60 +41,53 @@ class Falsify(PassBase):
 
     def __init__(
         self,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
     ) -> None:
-        self.args = tuple(args)
-        self.kwargs = dict(kwargs or {})
+        self.inputs = as_inputs(args, kwargs)
         self.seed = seed
 
-    def requires(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "symmetry")
+    def requires(self, graph_module: nn.Module) -> None:
+        state_of(graph_module, "facts", "symmetry")
 
-    def call(self, graph_module: fx.GraphModule) -> PassResult:
-        state = state_of(graph_module, "symmetry")
-        found = state.facts
-        assert state.symmetry is not None and found is not None
-        if not state.symmetry.blocks:
-            return PassResult(graph_module, False)
-        ways = trials(
+    def call(self, graph_module: nn.Module) -> PassResult:
+        state = state_of(graph_module, "facts", "symmetry")
+        args, kwargs = state.inputs_for("Falsify", self.inputs)
+        facts, claimed = state.facts, state.symmetry
+        assert facts is not None and claimed is not None
+
+        def pin(names: Sequence[str]) -> Symmetry:
+            assert state.refinement is not None
+            pin_blocks(facts.units, state.refinement, names)
+            state.refinement = build_symmetry(facts)
+            return state.refinement.symmetry
+
+        found = falsify(
+            claimed,
+            pin,
             state.model,
-            self.args,
-            self.kwargs,
-            random_weights=not found.values_read,
+            args,
+            kwargs,
+            random_weights=not facts.values_read,
             seed=self.seed,
         )
-        if not ways:
-            _note(state, "the model does not run with other weights: the group was not tested")
-        refuted: list[str] = []
-        for attempt in range(ROUNDS + 1):
-            blocks = offenders(state.symmetry, ways, seed=self.seed + attempt)
-            if not blocks:
-                break
-            if attempt == ROUNDS:
-                blocks = list(state.symmetry)
-            refuted += [block.name for block in blocks]
-            assert state.refinement is not None
-            pin_blocks(found.units, state.refinement, [block.name for block in blocks])
-            state.refinement = build_symmetry(found)
-            state.symmetry = replace(
-                state.refinement.symmetry,
-                front_end=state.symmetry.front_end,
-                notes=state.symmetry.notes,
-            )
-        if refuted:
-            shown = ", ".join(refuted[:3])
-            problem = f"{len(refuted)} blocks were refuted by a test and pinned: {shown}"
+        notes = list(claimed.notes)
+        if not found.was_tested:
+            notes.append("the model does not run with other weights: the group was not tested")
+        if found.refuted:
+            shown = ", ".join(found.refuted[:3])
+            problem = f"{len(found.refuted)} blocks were refuted by a test and pinned: {shown}"
             warnings.warn(f"{problem}; please report this model", RefutedWarning, stacklevel=2)
-            _note(state, problem)
+            notes.append(problem)
+        state.falsification = found
+        state.symmetry = replace(found.symmetry, front_end=claimed.front_end, notes=tuple(notes))
         return PassResult(graph_module, False)
 
-    def ensures(self, graph_module: fx.GraphModule) -> None:
-        state_of(graph_module, "symmetry")
-
-
-def _note(state: State, text: str) -> None:
-    assert state.symmetry is not None
-    state.symmetry = replace(state.symmetry, notes=(*state.symmetry.notes, text))
+    def ensures(self, graph_module: nn.Module) -> None:
+        state = state_of(graph_module, "symmetry")
+        assert state.symmetry is not None and state.falsification is not None
+        assert state.symmetry.blocks is state.falsification.symmetry.blocks
+        if state.falsification.refuted:  # else it is the group that Refine has checked
+            check(state.symmetry)

@@ -1,10 +1,14 @@
-"""What is known about a model while and after it passes through the pipeline."""
+"""How an aligned module came about, and modules that say so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
 
 from ..matching.alignment import Alignment
+from ..models.rebased import META, RebasedModule
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 from ..verification.verify import Verification
@@ -49,3 +53,35 @@ class Report:
                 "holds the eval path only; to train, use report.permutation.apply_to(model_b)"
             )
         return "\n".join([*lines, times])
+
+
+class _HasReport(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, nn.Module) and isinstance(
+            getattr(instance, "report", None), Report
+        )
+
+
+class Aligned(nn.Module, metaclass=_HasReport):
+    """Any module that says how it came about.
+
+    A type for annotations and ``isinstance``; nothing is derived from it. What has a report is a
+    :class:`fxrebasin.RebasedModule`, or, where a model cannot be had as a graph, a module of the
+    user's own class with one attribute more.
+    """
+
+    @property
+    def report(self) -> Report:
+        """The groups found, the permutation chosen, the error measured, the time spent."""
+        raise NotImplementedError("no module is made of this class")
+
+
+def attach(report: Report, module: nn.Module) -> Aligned:
+    """Have a module say how it came about, in the place of what the passes knew of it."""
+    if isinstance(module, RebasedModule):
+        module.meta[META] = report
+    else:
+        vars(module).pop(META, None)
+        vars(module)["report"] = report
+    assert isinstance(module, Aligned)
+    return module

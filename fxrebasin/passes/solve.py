@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import fx, nn
-from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch import nn
+from torch.fx.passes.infra.pass_base import PassResult
 
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
 from ..models.validation import check_parameters, check_same_architecture
 from ..objectives import Objective, weights
 from ..symmetry.permutation import Permutation
+from .base import Pass
 from .state import state_of
 
 
-class Solve(PassBase):
+class Solve(Pass):
     """Find the permutation that brings the module closest to a reference.
 
     Takes: a module whose symmetry is known, and the reference.
@@ -27,9 +28,9 @@ class Solve(PassBase):
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Solve, Trace
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2)) for _ in "ab")
-    >>> module = Trace()(b).graph_module
-    >>> for step in (Propagate((torch.zeros(1, 2),)), Refine(), Solve(to=a, progress=False)):
-    ...     module = step(module).graph_module
+    >>> steps = Trace((torch.zeros(1, 2),)), Propagate(), Refine(), Solve(to=a, progress=False)
+    >>> for step in steps:
+    ...     b = step(b).graph_module
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Solve(PassBase):
         self.device = device
         self.progress = progress
 
-    def requires(self, graph_module: fx.GraphModule) -> None:
+    def requires(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "symmetry")
-        check_parameters(self.to, "the reference model A")
-        check_same_architecture(state.model, self.to)
+        if self.to is not state.reference:  # else Trace has read all its weights already
+            check_parameters(self.to, "the reference model A")
+            check_same_architecture(state.model, self.to)
 
-    def call(self, graph_module: fx.GraphModule) -> PassResult:
+    def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None
         compared = self.objective(
@@ -73,8 +75,10 @@ class Solve(PassBase):
         )
         return PassResult(graph_module, False)
 
-    def ensures(self, graph_module: fx.GraphModule) -> None:
-        alignment = state_of(graph_module, "alignment").alignment
-        assert alignment is not None
+    def ensures(self, graph_module: nn.Module) -> None:
+        state = state_of(graph_module, "symmetry", "alignment")
+        symmetry, alignment = state.symmetry, state.alignment
+        assert symmetry is not None and alignment is not None
+        assert alignment.permutation.symmetry.blocks == symmetry.blocks
         if self.start is None:
             assert alignment.objective_after >= alignment.objective_before

@@ -1,40 +1,74 @@
-"""What the passes know of a module, and hand on."""
+"""What the passes know of a module, and hand on.
+
+``Trace`` begins a state, every pass adds what it finds, and the next ones read it from the module
+that they are given: from ``meta`` of a graph, or, where a model cannot be had as a graph, from the
+attribute ``fxrebasin`` of the module that stands for it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx, nn
 
-from ..errors import PassOrderError
+from ..errors import InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
+from ..models.inputs import needs_inputs
 from ..models.rebased import META
 from ..refinement.build import Refinement
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
 from ..tracing.eager import EagerModule
+from ..tracing.front_ends import Origin
+from ..tracing.symbolic import Leaves
+from ..verification.falsification import Falsification
 from ..verification.verify import Verification
 from .report import Report
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments."""
 
 
 @dataclass(eq=False)
 class State:
-    """What the passes have found so far; kept in ``GraphModule.meta``."""
+    """What the passes have found so far."""
 
     model: nn.Module
-    mode_dependent: bool = False
-    front_end: str = ""
-    notes: tuple[str, ...] = ()
+    """The user's own; its parameters were checked by ``Trace``."""
+    origin: Origin = field(default_factory=Origin)
     rules: RuleBook = field(default_factory=RuleBook)
-    emitted: bool = False
+    inputs: Inputs | None = None
+    """The example inputs that a pass was given first."""
+    reference: nn.Module | None = None
+    """The model to align with, if ``Trace`` has checked it already."""
     facts: Facts | None = None
     refinement: Refinement | None = None
+    """The group as it was built last, and the units of its blocks."""
     symmetry: Symmetry | None = None
+    falsification: Falsification | None = None
     alignment: Alignment | None = None
+    emitted: bool = False
     verification: Verification | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def inputs_for(self, step: str, given: Inputs | None) -> Inputs:
+        """The example inputs that a pass was given, or those that one before it was given.
+
+        Raises:
+            InvalidInputError: there are none, and the model needs some.
+        """
+        if given is not None:
+            self.inputs = self.inputs or given
+            return given
+        if self.inputs is None and needs_inputs(self.model):
+            raise InvalidInputError(
+                f"{step} runs {type(self.model).__name__}, and no pass was given example inputs; "
+                f"pass them to Trace(args, kwargs), or to {step}(args, kwargs)"
+            )
+        return self.inputs or ((), {})
 
     def report(self) -> Report:
         assert self.symmetry is not None and self.alignment is not None
@@ -43,8 +77,20 @@ class State:
             self.alignment,
             self.verification,
             dict(self.seconds),
-            self.mode_dependent,
+            self.origin.mode_dependent,
         )
+
+
+def as_inputs(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Inputs | None:
+    """Example inputs as they are kept; None if none were given."""
+    if args is None and kwargs is None:
+        return None
+    return tuple(args or ()), dict(kwargs or {})
+
+
+def leaves_of(rules: RuleBook) -> Leaves:
+    """What has a rule of its own is not looked into."""
+    return Leaves(rules.modules, rules.functions, rules.methods)
 
 
 def keep(module: nn.Module, state: State) -> None:
@@ -65,13 +111,15 @@ def state_of(module: nn.Module, *needs: str) -> State:
     state: Any = _notebook(module).get(META)
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")
-    made_by = {
-        "facts": "Propagate",
-        "symmetry": "Refine",
-        "alignment": "Solve",
-        "emitted": "Rewrite",
-    }
     for need in needs:
         if getattr(state, need) in (None, False):
-            raise PassOrderError(f"this pass needs the result of {made_by[need]}; run it first")
+            raise PassOrderError(f"this pass needs the result of {MADE_BY[need]}; run it first")
     return state
+
+
+MADE_BY = {
+    "facts": "Propagate",
+    "symmetry": "Refine",
+    "alignment": "Solve",
+    "emitted": "Rewrite",
+}

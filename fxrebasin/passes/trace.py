@@ -6,24 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
-from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch.fx.passes.infra.pass_base import PassResult
 
-from ..models.validation import check_parameters
+from ..models.validation import check_parameters, check_same_architecture
 from ..rules.registry import RuleBook, rule_book
+from ..tracing.eager import EagerModule
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
-from .state import State, keep
+from .base import Pass
+from .state import State, as_inputs, keep, leaves_of, state_of
 
 
-class Trace(PassBase):
+class Trace(Pass):
     """Trace a module, with the first front end that can.
 
     Takes: an ``nn.Module``, a ``GraphModule`` or an ``ExportedProgram``; example inputs, without
-        which only ``symbolic_trace`` is tried.
+        which only ``symbolic_trace`` is tried; if there is one, the reference to align with, so
+        that what is wrong with it is found before anything is done.
     Gives: a ``GraphModule`` that shares its parameters, or, where no graph can be had, a module
-        that runs the model eagerly; the module itself is not touched.
-    Requires: finite, dense parameters on one device.
-    Ensures: the graph is well formed.
-    Cost: a tenth of a second for most models with ``symbolic_trace``, some seconds with ``export``.
+        that runs the model eagerly; the module itself is not touched. Example inputs travel in
+        the state: the passes that follow need not be given them again.
+    Requires: finite, dense parameters on one device; a reference of the same architecture.
+    Ensures: the graph is well formed, and its parameters are the model's own. Whether it runs is
+        seen by ``Propagate``, which has the next front end trace if it does not.
+    Cost: a tenth of a second for most models with ``symbolic_trace``, some seconds with ``export``;
+        the weights are read once.
 
     >>> import torch
     >>> from fxrebasin.passes import Trace
@@ -33,32 +39,48 @@ class Trace(PassBase):
 
     def __init__(
         self,
-        args: Sequence[Any] = (),
+        args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
         *,
         rules: RuleBook | None = None,
         front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+        reference: nn.Module | None = None,
     ) -> None:
-        self.args = tuple(args)
-        self.kwargs = dict(kwargs or {})
+        self.inputs = as_inputs(args, kwargs)
         self.rules = rules or rule_book()
-        has_inputs = bool(self.args or self.kwargs)
-        self.front_ends = tuple(front_ends) if has_inputs else tuple(front_ends)[:1]
+        self.front_ends = tuple(front_ends)
+        self.reference = reference
 
     def requires(self, graph_module: nn.Module) -> None:
-        check_parameters(as_module(graph_module))
+        model = as_module(graph_module)
+        if self.reference is None:
+            check_parameters(model)
+        else:
+            check_parameters(model, "model B")
+            check_parameters(self.reference, "the reference model A")
+            check_same_architecture(model, self.reference)
 
     def call(self, graph_module: nn.Module) -> PassResult:
         model = as_module(graph_module)
-        traced, failures = trace_by_first(
-            self.front_ends, model, self.args, self.kwargs, self.rules
+        args, kwargs = self.inputs or ((), {})
+        possible = len(self.front_ends) if args or kwargs else 1
+        traced = trace_by_first(
+            self.front_ends[:possible],
+            model,
+            args,
+            kwargs,
+            leaves_of(self.rules),
+            later=self.front_ends[possible:],
         )
-        if isinstance(traced.module, fx.GraphModule):
-            traced.module.graph.lint()
-        notes = tuple(
-            f"{front_end} cannot trace it: {reason.splitlines()[0]}"
-            for front_end, reason in failures.items()
-        )
-        state = State(model, traced.mode_dependent, traced.front_end, notes=notes, rules=self.rules)
+        state = State(model, traced.origin, self.rules, self.inputs, self.reference)
         keep(traced.module, state)
         return PassResult(traced.module, True)
+
+    def ensures(self, graph_module: nn.Module) -> None:
+        model = state_of(graph_module).model
+        if isinstance(graph_module, fx.GraphModule):
+            graph_module.graph.lint()
+        traced = graph_module.model if isinstance(graph_module, EagerModule) else graph_module
+        own = dict(model.named_parameters(remove_duplicate=False))
+        for name, parameter in traced.named_parameters():
+            assert own.get(name, parameter) is parameter, f"{name} was copied"

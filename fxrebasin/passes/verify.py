@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx
-from torch.fx.passes.infra.pass_base import PassBase, PassResult
+from torch import nn
+from torch.fx.passes.infra.pass_base import PassResult
 
+from ..models.precision import TOLERANCE
 from ..verification.verify import verify
-from .state import state_of
+from .base import Pass
+from .state import as_inputs, state_of
 
 
-class Verify(PassBase):
+class Verify(Pass):
     """Compare the emitted module with the user's own, run eagerly on the example inputs.
 
-    Takes: an emitted module, and example inputs.
+    Takes: an emitted module, and example inputs unless a pass before had them.
     Gives: the same module; the measured error in its state.
     Requires: ``Rewrite``.
     Ensures: outputs agree within the tolerance of their dtype.
@@ -25,22 +27,23 @@ class Verify(PassBase):
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2)) for _ in "ab")
-    >>> x = torch.randn(4, 2)
-    >>> module = Trace()(b).graph_module
-    >>> steps = (Propagate((x,)), Refine(), Solve(to=a, progress=False), Rewrite(), Verify((x,)))
-    >>> for step in steps:
+    >>> module, solve = b, Solve(to=a, progress=False)
+    >>> find = Trace((torch.randn(4, 2),)), Propagate(), Refine()
+    >>> for step in (*find, solve, Rewrite(), Verify()):
     ...     module = step(module).graph_module
     """
 
-    def __init__(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> None:
-        self.args = tuple(args)
-        self.kwargs = dict(kwargs or {})
+    def __init__(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.inputs = as_inputs(args, kwargs)
 
-    def requires(self, graph_module: fx.GraphModule) -> None:
+    def requires(self, graph_module: nn.Module) -> None:
         state_of(graph_module, "emitted")
 
-    def call(self, graph_module: fx.GraphModule) -> PassResult:
+    def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module)
+        args, kwargs = state.inputs_for("Verify", self.inputs)
         assert state.symmetry is not None and state.alignment is not None
         outputs, permutation = state.symmetry.outputs, state.alignment.permutation
 
@@ -50,11 +53,12 @@ class Verify(PassBase):
         state.verification = verify(
             state.model,
             graph_module,
-            self.args,
-            self.kwargs,
+            args,
+            kwargs,
             move_outputs=move_outputs if outputs else None,
         )
         return PassResult(graph_module, False)
 
-    def ensures(self, graph_module: fx.GraphModule) -> None:
-        assert state_of(graph_module).verification is not None
+    def ensures(self, graph_module: nn.Module) -> None:
+        found = state_of(graph_module).verification
+        assert found is not None and found.error <= TOLERANCE[found.dtype]

@@ -18,13 +18,14 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..errors import FxrebasinError, InvalidInputError
+from ..errors import InvalidInputError
 from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout
 from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
+from ..models.interpreter import Interpreter
 from ..models.outputs import output_tensors
 from ..models.running import unobserved
 from ..rules.registry import RuleBook
@@ -145,7 +146,7 @@ def _without_fused_recurrence() -> Iterator[None]:
             flags.__exit__(None, None, None)
 
 
-class _Propagator(fx.Interpreter):
+class _Propagator(Interpreter):
     """Tells the dispatch mode which node runs, and records the constraint graph."""
 
     def __init__(self, module: fx.GraphModule, mode: LayoutMode) -> None:
@@ -160,26 +161,10 @@ class _Propagator(fx.Interpreter):
         with Record(self.mode, n.name) as record:
             for source in n.all_input_nodes:
                 record.operand(source.name, self.env.get(source))
-            value = self._run(n)
+            value = super().run_node(n)
             if n.op != "output":
                 record.result(n.name, value)
         return value
-
-    def _run(self, n: fx.Node) -> Any:
-        try:
-            return super().run_node(n)
-        except FxrebasinError:
-            raise
-        except Exception as error:
-            shapes = [
-                tuple(self.env[a].shape)
-                for a in n.all_input_nodes
-                if isinstance(self.env.get(a), torch.Tensor)
-            ]
-            raise InvalidInputError(
-                f"the model does not run on the example inputs: node {n.name!r} "
-                f"({n.op} {n.target}) failed on shapes {shapes}: {type(error).__name__}: {error}"
-            ) from error
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(target, torch._ops.HigherOrderOperator):

@@ -21,10 +21,12 @@ TORCH = Path(torch.__file__).parent
 
 @dataclass(frozen=True)
 class Leaves:
-    """What is not looked into while tracing: modules of these types, and these functions."""
+    """What is not looked into while tracing: modules of these types, these functions, and methods
+    of tensors by their names."""
 
     modules: tuple[type[nn.Module], ...] = ()
     functions: tuple[Callable[..., Any], ...] = ()
+    methods: tuple[str, ...] = ()
 
 
 def trace(

@@ -11,7 +11,7 @@ the exchange of two neighbours on that cycle. They generate its whole symmetric 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,61 @@ dtype, and in float64 only where that looks wrong: convolutions are several time
 BEYOND_NOISE = 1e3
 """A permutation changes the order of sums. In models that amplify rounding it is refuted only if it
 changes the outputs by more than so many times what rounding every weight differently does."""
+
+
+ROUNDS = 8
+"""How often blocks are pinned before all are."""
+
+Pin = Callable[[Sequence[str]], Symmetry]
+"""Pins the units of the blocks of these names, and gives the group that is left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Falsification:
+    """What a test has left of a group."""
+
+    symmetry: Symmetry
+    refuted: tuple[str, ...] = ()
+    """The names of blocks whose permutations changed what the model computes."""
+    was_tested: bool = True
+    """False where the model does not run with other weights."""
+
+
+def falsify(
+    symmetry: Symmetry,
+    pin: Pin,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    random_weights: bool = True,
+    seed: int = 0,
+) -> Falsification:
+    """Test a group, and pin blocks until nothing that is left of it is refuted.
+
+    Args:
+        symmetry: the group that an analysis claims.
+        pin: pins the units of the blocks of these names, and gives the group that is left.
+        model, args, kwargs: what the group was found for; neither is changed.
+        random_weights: test with other weights than the model's own.
+        seed: of weights and generators.
+    """
+    if not symmetry.blocks:
+        return Falsification(symmetry)
+    ways = trials(model, args, kwargs, random_weights=random_weights, seed=seed)
+    if not ways:
+        return Falsification(symmetry, was_tested=False)
+    refuted: list[str] = []
+    for attempt in range(ROUNDS + 1):
+        blocks = offenders(symmetry, ways, seed=seed + attempt)
+        if not blocks:
+            break
+        if attempt == ROUNDS:
+            blocks = list(symmetry)
+        names = [block.name for block in blocks]
+        refuted += names
+        symmetry = pin(names)
+    return Falsification(symmetry, tuple(refuted))
 
 
 @dataclass(frozen=True)

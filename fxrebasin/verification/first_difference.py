@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
+from ..models.interpreter import Interpreter
 from ..models.precision import TOLERANCE, relative_error
 from ..models.running import cloned, run, unobserved
 
@@ -48,7 +49,7 @@ def explain_difference(
     )
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder(Interpreter):
     """Remembers the sorted entries of every value, which no permutation changes."""
 
     def __init__(self, module: fx.GraphModule) -> None:

@@ -74,7 +74,9 @@ def pair() -> tuple[Net, Net]:
 
 
 def rebase(b: nn.Module, a: nn.Module, **options: Any) -> RebasedModule:
-    return fr.rebasin(b, to=a, args=(X,), progress=False, **options)
+    aligned = fr.rebasin(b, to=a, args=(X,), progress=False, **options)
+    assert isinstance(aligned, RebasedModule)
+    return aligned
 
 
 def outputs(model: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -36,7 +36,7 @@ def net(hidden: int = 6, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, hidden), nn.ReLU(), nn.Linear(hidden, 2))
 
 
-def rebase(b: nn.Module, a: nn.Module, *args: Any, **options: Any) -> fr.RebasedModule:
+def rebase(b: nn.Module, a: nn.Module, *args: Any, **options: Any) -> fr.Aligned:
     return fr.rebasin(b, to=a, args=args or (X,), progress=False, **options)
 
 

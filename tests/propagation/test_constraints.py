@@ -162,6 +162,7 @@ def test_alignment_with_free_outputs_is_verified() -> None:
     symmetry = fr.analyze(b, args=(X,), free_outputs=True)
     aligned = fr.rebasin(b, to=a, args=(X,), symmetry=symmetry, progress=False)
     report = aligned.report
+    assert report.verification is not None
     assert report.verification.error < 1e-9
     assert report.symmetry.movable_units == 15
     moved = [

@@ -41,12 +41,18 @@ class Net(nn.Module):
 
 def rebase(between: Step | None = None) -> RebasedModule:
     a, b = Net(between, 1), Net(between, 2)
-    return fr.rebasin(b, to=a, args=(X,), progress=False)
+    return align(b, a)
+
+
+def align(b: nn.Module, a: nn.Module) -> RebasedModule:
+    aligned = fr.rebasin(b, to=a, args=(X,), progress=False)
+    assert isinstance(aligned, RebasedModule)
+    return aligned
 
 
 def aligned_pair() -> tuple[Net, RebasedModule]:
     a, b = Net(seed=1), Net(seed=2)
-    return b, fr.rebasin(b, to=a, args=(X,), progress=False)
+    return b, align(b, a)
 
 
 def test_what_is_right_passes_in_float64() -> None:

@@ -1,0 +1,85 @@
+"""The pipeline: which passes, in which order, and how long each takes.
+
+Whoever runs all of it, whether for one call of the interface or for a ``PassManager``, has the
+order from here; nothing else of the library puts passes in a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..propagation.constraints import Constraint
+from ..rules.call import Rule
+from ..rules.registry import rule_book
+from ..symmetry.group import Symmetry
+from ..tracing.front_ends import FRONT_ENDS, FrontEnd
+from .base import Pass
+from .falsify import Falsify
+from .propagate import Propagate
+from .refine import Refine
+from .rewrite import Rewrite
+from .solve import Solve
+from .state import state_of
+from .trace import Trace
+from .verify import Verify
+
+
+def passes_to_analyze(
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    rules: Mapping[Any, str | Rule] | None = None,
+    constraints: Sequence[Constraint] = (),
+    free_outputs: bool = False,
+    check: bool = True,
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+    reference: nn.Module | None = None,
+) -> list[Pass]:
+    """The passes that find a symmetry; arguments are those of :func:`fxrebasin.analyze`.
+
+    ``reference`` is the model to align with, if that is to come next.
+    """
+    trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=front_ends, reference=reference)
+    propagate = Propagate(constraints=constraints, free_outputs=free_outputs)
+    return [trace, propagate, Refine(), *([Falsify()] if check else [])]
+
+
+def adopt_symmetry(
+    symmetry: Symmetry,
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    reference: nn.Module | None = None,
+) -> nn.Module:
+    """A traced model with a symmetry that is known, as if passes had found it.
+
+    The front end that ran the model when the symmetry was found is the first to be tried.
+    """
+    front_ends = sorted(FRONT_ENDS, key=lambda name: name != symmetry.front_end)
+    trace = Trace(args, kwargs, front_ends=front_ends, reference=reference)
+    module = run_passes([trace], model)
+    state_of(module).symmetry = symmetry
+    return module
+
+
+def passes_to_align(solve: Solve) -> list[Pass]:
+    """The passes that align a model whose symmetry is known."""
+    return [solve, Rewrite(), Verify()]
+
+
+def run_passes(passes: Sequence[Pass], model: Any) -> nn.Module:
+    """Run passes one after another; the state of the result says how many seconds each took."""
+    module = model
+    seconds: dict[str, float] = {}
+    for step in passes:
+        start = time.perf_counter()
+        module = step(module).graph_module
+        seconds[type(step).__name__.lower()] = time.perf_counter() - start
+    state_of(module).seconds.update(seconds)
+    result: nn.Module = module
+    return result
