@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import randomise
 from fxrebasin.errors import (
     ArchitectureMismatchError,
     InvalidArgumentError,
+    InvalidInputError,
     TraceError,
     UnmatchedBlocksWarning,
 )
@@ -47,6 +48,35 @@ class Convolutions(nn.Module):
 def transformer() -> tuple[nn.Module, Tensor]:
     layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
     return nn.Sequential(nn.Linear(6, 16), layer, nn.Linear(16, 3)), torch.randn(16, 5, 6)
+
+
+@fx.wrap
+def last_after_appending(tensors: list[Tensor]) -> Tensor:
+    tensors.append(tensors[0] * 2)
+    return tensors[-1]
+
+
+class NotRunByFx(nn.Module):
+    """Its graph by symbolic_trace does not run; that of torch.export does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.leave(last_after_appending([self.enter(x)]))
+        return output
+
+
+def test_a_graph_that_does_not_run_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, x = NotRunByFx(), NotRunByFx(), torch.randn(8, 3)
+    expected = fr.activation_matching(b, to=a, args=(x,), progress=False)
+    order: list[fr.FrontEnd] = ["symbolic_trace", "export"]
+    monkeypatch.setattr(fr.objectives.activation_matching, "GRAPHS", order)
+    found = fr.activation_matching(b, to=a, args=(x,), progress=False)
+    assert found.permutation == expected.permutation
+    with pytest.raises(InvalidInputError, match=r"node 'last_after_appending' .* failed"):
+        fr.objectives.activations(fr.analyze(b, (x,)), b, a, (x,), front_ends=["symbolic_trace"])
 
 
 class Recurrent(nn.Module):
