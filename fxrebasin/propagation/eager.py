@@ -24,19 +24,19 @@ from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
 from ..tracing.symbolic import TORCH
 from .dispatch import LayoutMode
-from .recording import Record
+from .recording import Recording
 
 HERE = Path(__file__).parent
 
 
-def run_eagerly(module: EagerModule, mode: LayoutMode, args: Any, kwargs: Any) -> Any:
-    """Run a model on its example inputs under a dispatch mode, recording constraints per op.
+def run_eagerly(module: EagerModule, recording: Recording, args: Any, kwargs: Any) -> Any:
+    """Run a model on its example inputs under the dispatch mode of a recording, a record per op.
 
     Raises:
         InvalidInputError: the model does not run on the example inputs.
     """
-    watcher = _Watcher(mode)
-    with _watched(module.model, watcher), _with_rules(module.model, mode, mode.rules), mode:
+    mode, watcher = recording.mode, _Watcher(recording)
+    with _tell_modules(module.model, watcher), _use_rules(module.model, mode, mode.rules), mode:
         mode.watcher = watcher
         try:
             return module.model(*args, **kwargs)
@@ -55,8 +55,8 @@ def run_eagerly(module: EagerModule, mode: LayoutMode, args: Any, kwargs: Any) -
 class _Watcher:
     """Names every op after the module that runs it, and records what it imposes."""
 
-    def __init__(self, mode: LayoutMode) -> None:
-        self.mode = mode
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
         self.modules: list[str] = []
         self.counts: Counter[str] = Counter()
 
@@ -68,15 +68,13 @@ class _Watcher:
         base = f"{self.running}.{op.removeprefix('aten.').partition('.')[0]}".lstrip(".")
         self.counts[base] += 1
         site = base if self.counts[base] == 1 else f"{base}#{self.counts[base]}"
-        self.mode.found.sources[site] = _line_of_user()
-        self.mode.found.units.site = site
-        self.record = Record(self.mode, site)
+        self.recording.facts.sources[site] = _line_of_user()
+        self.record = self.recording.record(site)
         self.record.begin()
 
     def after(self, operands: list[torch.Tensor], results: list[torch.Tensor]) -> None:
         for tensor in operands:
-            if tensor in self.mode.names:
-                self.record.operand(self.mode.names[tensor], tensor)
+            self.record.named_operand(tensor)
         self.record.result(self.record.site, results)
         self.record.end()
 
@@ -94,7 +92,7 @@ def _line_of_user() -> str:
 
 
 @contextmanager
-def _watched(model: nn.Module, watcher: _Watcher) -> Iterator[None]:
+def _tell_modules(model: nn.Module, watcher: _Watcher) -> Iterator[None]:
     """Tell the watcher which module runs."""
     handles = []
     for name, module in model.named_modules():
@@ -115,7 +113,7 @@ def _watched(model: nn.Module, watcher: _Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _with_rules(model: nn.Module, mode: LayoutMode, rules: RuleBook) -> Iterator[None]:
+def _use_rules(model: nn.Module, mode: LayoutMode, rules: RuleBook) -> Iterator[None]:
     """While the model runs, what has a rule of its own is called as a leaf."""
     owners: list[tuple[dict[str, Any], str, Any]] = []
     for name, module in model.named_modules():
@@ -123,7 +121,7 @@ def _with_rules(model: nn.Module, mode: LayoutMode, rules: RuleBook) -> Iterator
         if rule is not None:
             owners.append((vars(module), "forward", vars(module).get("forward")))
             called = partial(mode.leaf, name, rule, module.forward, module=module)
-            vars(module)["forward"] = _starred(called)
+            vars(module)["forward"] = _as_function(called)
     functions = {id(f): f for f in rules.functions}
     for names in {id(g): g for g in map(_globals, model.modules())}.values():
         for name, value in list(names.items()):
@@ -131,7 +129,7 @@ def _with_rules(model: nn.Module, mode: LayoutMode, rules: RuleBook) -> Iterator
                 rule = rules.of_function(value)
                 assert rule is not None
                 owners.append((names, name, value))
-                names[name] = _starred(partial(mode.leaf, name, rule, value))
+                names[name] = _as_function(partial(mode.leaf, name, rule, value))
     try:
         with _MethodRules(mode) if rules.functions or rules.methods else nullcontext():
             yield
@@ -148,7 +146,7 @@ def _globals(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-def _starred(leaf: Callable[..., Any]) -> Callable[..., Any]:
+def _as_function(leaf: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: leaf(args, kwargs)
 
 

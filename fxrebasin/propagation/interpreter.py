@@ -19,10 +19,13 @@ from torch import fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import InvalidInputError
+from ..layouts.adoption import resolve
+from ..layouts.causes import PinKind
 from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
-from ..layouts.layout import Layout
+from ..layouts.layout import Layout, Parameter
+from ..layouts.primitives import pin
 from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
@@ -33,7 +36,7 @@ from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
-from .recording import Record, source_line
+from .recording import Recording, source_line
 from .stored import stored_by_identity, unnamed_parameters
 
 
@@ -84,6 +87,7 @@ def _run(
     stored = stored_by_identity(names)
     found = Facts(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
     mode = LayoutMode(found, stored, rules)
+    recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
@@ -94,26 +98,44 @@ def _run(
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)
-                mode.storages.put(tensor, Layout(shape, tuple(positional(units, shape))))
-        stack.callback(mode.restore)
+                mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
-            value = run_eagerly(module, mode, *inputs)
+            value = run_eagerly(module, recording, *inputs)
         else:
             ordered = in_placeholder_order(module, *inputs)
             stack.enter_context(mode)
-            value = _Propagator(module, mode).run(*ordered, enable_io_processing=False)
-        with Record(mode, "output") as record:
-            for tensor in output_tensors(value):
-                if tensor in mode.names:
-                    record.operand(mode.names[tensor], tensor)
+            value = _Propagator(module, recording).run(*ordered, enable_io_processing=False)
+        with recording.record("output") as record:
             outputs = output_tensors(value)
+            for tensor in outputs:
+                record.named_operand(tensor)
             if outputs and all(t.numel() == 0 for t in outputs):
                 raise InvalidInputError(
                     "the model's outputs have no entries on the example inputs, so that every "
                     "permutation keeps them; give a batch of at least one example"
                 )
-            mode.pin_outputs(value, free=free_outputs)
+            _pin_outputs(mode, outputs, free=free_outputs)
     return found
+
+
+def _pin_outputs(
+    mode: LayoutMode, outputs: Sequence[torch.Tensor], *, free: bool | Container[int]
+) -> None:
+    """Outputs stay as they are; of those that are free, how they move is found out instead."""
+    for k, tensor in enumerate(outputs):
+        layout = mode.tensors.get(tensor)
+        if layout is None:
+            layout = Layout(tuple(tensor.shape))
+        mode.touch([layout])
+        if free if isinstance(free, bool) else k in free:
+            x = resolve(mode.facts.units, layout)
+            output = Parameter((f"output {k}",), x.shape, True, ())
+            output.coordinates = list(x.coordinates)
+            mode.facts.outputs.append(output)
+        else:
+            text = "is an output of the model"
+            pin(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
 
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
@@ -149,16 +171,17 @@ def _without_fused_recurrence() -> Iterator[None]:
 class _Propagator(Interpreter):
     """Tells the dispatch mode which node runs, and records the constraint graph."""
 
-    def __init__(self, module: fx.GraphModule, mode: LayoutMode) -> None:
+    def __init__(self, module: fx.GraphModule, recording: Recording) -> None:
         super().__init__(module)
-        self.mode = mode
+        self.recording = recording
+        self.mode = recording.mode
         self.node = ""
 
     def run_node(self, n: fx.Node) -> Any:
         self.node = n.name
         if n.stack_trace:
-            self.mode.found.sources[n.name] = source_line(n.stack_trace)
-        with Record(self.mode, n.name) as record:
+            self.mode.facts.sources[n.name] = source_line(n.stack_trace)
+        with self.recording.record(n.name) as record:
             for source in n.all_input_nodes:
                 record.operand(source.name, self.env.get(source))
             value = super().run_node(n)

@@ -21,8 +21,8 @@ from ..layouts.ids import Ids
 from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
 from ..layouts.units import Units
-from ..propagation.dispatch import LayoutMode
 from ..propagation.stored import Stored, unnamed_parameters
+from ..propagation.tensors import Tensors
 from ..refinement.build import build_symmetry
 from ..rules.call import Call, Rule
 from ..symmetry.group import Symmetry
@@ -52,11 +52,11 @@ def _allowed(example: Example, rule: Rule, named: Sequence[str]) -> Allowed:
     units = Units(site=example.name)
     stored = [Stored(t, [name], False) for name, t in example.tensors.items()]
     found = Facts(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
-    mode = LayoutMode(found, stored)
+    tensors = Tensors(found, stored)
     have_units = {id(example.tensors[name]) for name in named}
 
     def layout_of(t: torch.Tensor) -> Layout:
-        layout = mode.layout_of(t)
+        layout = tensors.layout_of(t)
         return resolve(units, layout) if id(t) in have_units else layout
 
     args, kwargs = example.arguments(layout_of)
@@ -65,7 +65,7 @@ def _allowed(example: Example, rule: Rule, named: Sequence[str]) -> Allowed:
     call = Call(units, example.name, shapes, schema=example.schema)
     layouts = call.results(rule(call, *args, **kwargs))
     for t in example.tensors.values():
-        resolve(units, mode.layout_of(t))
+        resolve(units, tensors.layout_of(t))
     ids = {p.name: _number_entries(p.shape, p.named()) for p in found.parameters}
     indexed = {}
     for name, layout in zip(results, layouts, strict=True):

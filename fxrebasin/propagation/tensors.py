@@ -1,0 +1,73 @@
+"""The layouts of all tensors of a run, and which stored tensors they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..layouts.adoption import resolve
+from ..layouts.coordinates import positional
+from ..layouts.facts import Facts
+from ..layouts.layout import Layout
+from .storages import Storages
+from .stored import Stored
+
+
+class Tensors:
+    """Knows the layout of every tensor that depends on inputs or parameters; others are constants.
+
+    Example inputs and the results of ops are ``put``; the tensors that the model stores are known
+    from the beginning.
+    """
+
+    def __init__(self, facts: Facts, stored: Sequence[Stored]) -> None:
+        self.units = facts.units
+        self.storages = Storages(facts.units)
+        self._buffers = Storages(facts.units)
+        """Those that hold no statistics of units: constants, but another state dict may hold
+        others."""
+        for one, parameter in zip(stored, facts.parameters, strict=True):
+            moves = not one.is_buffer or one.is_statistic
+            (self.storages if moves else self._buffers).put(one.tensor, parameter.layout())
+
+    def get(self, tensor: torch.Tensor) -> Layout | None:
+        """The layout of a tensor, or None if it is a constant."""
+        return self.storages.get(tensor)
+
+    def put(self, tensor: torch.Tensor, layout: Layout) -> None:
+        self.storages.put(tensor, layout)
+
+    def layout_of(self, tensor: torch.Tensor) -> Layout:
+        """The layout of a tensor; a constant's positions are told apart where its values differ.
+
+        Those of a buffer that may hold other values in another state dict always are.
+        """
+        known = self.storages.get(tensor)
+        if known is not None:
+            return known
+        shape = tuple(tensor.shape)
+        buffer = self._buffers.get(tensor)
+        if tensor.numel() == 0:
+            return Layout(shape, value=tensor)
+        weights = buffer is not None and tensor.is_floating_point()
+        dims = tuple(
+            d for d, n in enumerate(shape) if n > 1 and (weights or not _is_uniform(tensor, d))
+        )
+        coordinates = positional(self.units, shape, dims)
+        return Layout(
+            shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None
+        )
+
+    def whole_of(self, tensor: torch.Tensor) -> Layout:
+        """What the storage of a tensor holds, in the shape in which it was first seen."""
+        return resolve(self.units, self.layout_of(self.storages.root(tensor)))
+
+
+def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
+    if tensor.stride(dim) == 0:
+        return True
+    first = tensor.narrow(dim, 0, 1)
+    return bool((tensor == first).all()) or bool(
+        tensor.is_floating_point() and torch.isnan(tensor).all()
+    )
