@@ -1,7 +1,7 @@
 """The compiler passes: each usable alone, in torch's ``PassManager``, or through the API.
 
-A pass holds no algorithm: it calls the library. What the passes find is kept in
-``GraphModule.meta["fxrebasin"]``.
+A pass holds no algorithm: it calls the library. What the passes find is kept in the state of the
+module that they hand on (``state.py``); their order stands in ``pipeline.py``.
 """
 
 from .falsify import Falsify
