@@ -131,7 +131,7 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
-            if x.order_of is not None and not isinstance(rule, Orderly):
+            if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin(self.facts.units, x.order_of, READ)
 
     def _note_effects(self, func: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +19,9 @@ from fxrebasin.errors import RefutedWarning
 from fxrebasin.passes import Falsify, Propagate, Refine, Trace
 from fxrebasin.passes.state import state_of
 from fxrebasin.symmetry.parts import AxisGroup
-from fxrebasin.verification import falsification
-from fxrebasin.verification.falsification import offenders, trials
+from fxrebasin.verification import trials
+from fxrebasin.verification.falsification import ROUNDS, falsify, find_offenders
+from fxrebasin.verification.trials import prepare_trials
 
 torch.set_num_threads(1)
 
@@ -50,9 +53,9 @@ def names(blocks: list[Block]) -> list[str]:
 
 
 def tried(model: nn.Module, symmetry: Symmetry, *, random_weights: bool = True) -> list[str]:
-    found = trials(model, (X,), {}, random_weights=random_weights)
+    found = prepare_trials(model, (X,), {}, random_weights=random_weights)
     assert found
-    return names(offenders(symmetry, found))
+    return names(find_offenders(symmetry, found))
 
 
 def test_a_right_group_is_not_refuted() -> None:
@@ -78,8 +81,55 @@ def test_equal_weights_hide_nothing() -> None:
 
 def test_inputs_of_zeros_hide_nothing() -> None:
     wrong = fr.analyze(Chain(), (X,), check=False)
-    found = trials(Skipping(), (torch.zeros(4, 3),), {}, random_weights=True)
-    assert names(offenders(wrong, found)) == ["one.weight[0]", "two.weight[0]"]
+    found = prepare_trials(Skipping(), (torch.zeros(4, 3),), {}, random_weights=True)
+    assert names(find_offenders(wrong, found)) == ["one.weight[0]", "two.weight[0]"]
+
+
+def without(symmetry: Symmetry, blocks: Sequence[str]) -> Symmetry:
+    kept = [fr.pin(*b.axes[0]) for b in symmetry if b.name in blocks]
+    return fr.analyze(Chain(), (X,), check=False, constraints=kept)
+
+
+def test_what_is_refuted_is_pinned_and_what_is_left_is_tested_again() -> None:
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    pinned: list[list[str]] = []
+
+    def pin(blocks: Sequence[str]) -> Symmetry:
+        pinned.append([*blocks])
+        return without(wrong, blocks)
+
+    found = falsify(wrong, pin, Skipping(), (X,), {})
+    assert pinned == [["one.weight[0]", "two.weight[0]"]]
+    assert found.refuted == ("one.weight[0]", "two.weight[0]")
+    assert names(list(found.symmetry)) == ["scale[0]"]
+    assert found.was_tested
+
+
+def test_a_right_group_is_left_as_it_is() -> None:
+    right = fr.analyze(Skipping(), (X,), check=False)
+    found = falsify(right, lambda _: pytest.fail("nothing is to be pinned"), Skipping(), (X,), {})
+    assert found.symmetry is right
+    assert found.refuted == ()
+
+
+def test_where_pinning_does_not_help_everything_is_pinned_in_the_end() -> None:
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    pinned: list[Sequence[str]] = []
+
+    def pin(blocks: Sequence[str]) -> Symmetry:
+        pinned.append(blocks)
+        return without(wrong, blocks) if len(blocks) == 3 else wrong
+
+    found = falsify(wrong, pin, Skipping(), (X,), {})
+    assert len(pinned) == ROUNDS + 1
+    assert list(found.symmetry) == []
+
+
+def test_a_group_that_cannot_be_tested_is_left_as_it_is() -> None:
+    wrong = fr.analyze(Chain(), (X,), check=False)
+    found = falsify(wrong, lambda _: wrong, OnlyOnItsOwnWeights(), (X,), {})
+    assert found.symmetry is wrong
+    assert not found.was_tested
 
 
 class Cyclic(nn.Module):
@@ -103,19 +153,21 @@ def test_a_group_that_is_too_large_is_refuted_even_if_its_cycles_are_right() -> 
         ).parameters
     )
     claimed = Symmetry({"all": Block("all", 5)}, parameters)
-    (trial,) = trials(Cyclic(), (X,), {}, random_weights=True)
+    (trial,) = prepare_trials(Cyclic(), (X,), {}, random_weights=True)
     shift = fr.Permutation(claimed, {"all": np.roll(np.arange(5), 1)[None]})
     assert not trial.refutes(shift)
-    assert names(offenders(claimed, [trial])) == ["all"]
+    assert names(find_offenders(claimed, [trial])) == ["all"]
 
 
 def test_large_models_are_tried_in_their_own_dtype_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(falsification, "DOUBLE", 10)
-    found = trials(Chain(), (X,), {}, random_weights=True)
+    monkeypatch.setattr(trials, "DOUBLE", 10)
+    found = prepare_trials(Chain(), (X,), {}, random_weights=True)
     assert [t.outputs[0].dtype for t in found] == [torch.float32, torch.float64]
     assert [t.tolerance for t in found] == [1e-4, 1e-9]
     wrong = fr.analyze(Chain(), (X,), check=False)
-    assert names(offenders(wrong, trials(Skipping(), (X,), {}, random_weights=True))) == [
+    assert names(
+        find_offenders(wrong, prepare_trials(Skipping(), (X,), {}, random_weights=True))
+    ) == [
         "one.weight[0]",
         "two.weight[0]",
     ]
@@ -129,7 +181,7 @@ class OnlyFloat(Chain):
 
 
 def test_models_that_do_not_run_in_double_are_tried_in_float() -> None:
-    (trial,) = trials(OnlyFloat(), (X,), {}, random_weights=True)
+    (trial,) = prepare_trials(OnlyFloat(), (X,), {}, random_weights=True)
     assert trial.outputs[0].dtype == torch.float32
     assert fr.analyze(OnlyFloat(), (X,), front_ends=["eager"]).movable_units == 18
 
