@@ -1,4 +1,9 @@
-"""Copies of modules: with their own tensors, or sharing them."""
+"""Copies of modules: with tensors of their own, or sharing them.
+
+``copy.deepcopy`` fails on modules that keep tensors computed in forward, and on what has no copies,
+such as locks and custom ops; of a ``GraphModule`` it drops what the graph does not use. Here all of
+it is kept.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,6 @@ from torch import fx, nn
 from .rebased import RebasedModule, holder
 
 M = TypeVar("M", bound=nn.Module)
-
-
-def shared_copy(model: M) -> M:
-    """A copy of a module that shares its parameters and buffers, and nothing else.
-
-    Some modules keep tensors that they compute in forward. Tracing the user's own module would
-    leave proxies behind in them; tracing the copy does not.
-    """
-    return deep_copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
 
 
 def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
@@ -54,6 +50,24 @@ def _uncopiable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
     return found
 
 
+def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
+    """``GraphModule`` itself drops what its graph does not use when it is copied."""
+    root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
+    copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
+    copied.meta.update(model.meta)
+    copied.training = model.training
+    return copied
+
+
+def shared_copy(model: M) -> M:
+    """A copy of a module that shares its parameters and buffers, and nothing else.
+
+    Some modules keep tensors that they compute in forward. Tracing the user's own module would
+    leave proxies behind in them; tracing the copy does not.
+    """
+    return deep_copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+
+
 def forget_caches(model: nn.Module) -> None:
     """Have modules drop what they computed from weights that are no longer the same.
 
@@ -63,12 +77,3 @@ def forget_caches(model: nn.Module) -> None:
     model.train()
     for module, mode in modes.items():
         module.training = mode
-
-
-def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
-    """``GraphModule`` itself drops what its graph does not use when it is copied."""
-    root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
-    copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
-    copied.meta.update(model.meta)
-    copied.training = model.training
-    return copied

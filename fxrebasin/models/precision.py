@@ -1,4 +1,10 @@
-"""In which precision does a model compute, whatever the dtype of its weights is?"""
+"""How precisely a model computes, and what difference of its outputs that explains.
+
+Permuting a model changes the order of sums, so that its outputs differ by rounding. They are
+compared in float64 where that can be had: the model is widened, and since some models compute their
+norms or attention in float32 whatever their weights are, the coarsest dtype that numbers are
+rounded to on the way is found while it runs. What may differ is a matter of that dtype.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,70 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The coarsest dtype among the weights, float32 if there are none."""
+    dtypes = {real_dtype(p.dtype) for p in model.parameters()} & set(TOLERANCE)
+    return max(dtypes, key=lambda d: TOLERANCE[d], default=torch.float32)
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the real and imaginary parts."""
+    return torch.empty(0, dtype=dtype).real.dtype if dtype.is_complex else dtype
+
+
+def to_double(model: M) -> M:
+    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
+    return model._apply(_widen)
+
+
+def in_double(inputs: Any) -> Any:
+    """Nested inputs with their floating point tensors in float64."""
+
+    def widen(t: torch.Tensor) -> torch.Tensor:
+        return _widen(t.detach())
+
+    return tree_map_only(torch.Tensor, widen, inputs)
+
+
+def _widen(t: torch.Tensor) -> torch.Tensor:
+    return t.double() if t.is_floating_point() else t.to(torch.complex128) if t.is_complex() else t
+
+
+@contextmanager
+def coarsest_dtype(dtype: torch.dtype) -> Iterator[Coarsest]:
+    """Find the coarsest dtype that numbers of at least this precision are rounded to.
+
+    Some models compute their norms or attention in float32, also when their weights are float64.
+    """
+    with Coarsest(dtype) as mode:
+        yield mode
+
+
+class Coarsest(TorchDispatchMode):
+    """Remembers the coarsest dtype that numbers are rounded to while a model runs."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        finest = min(map(_eps, tree_leaves((args, kwargs))), default=1.0)
+        for tensor in tree_leaves(out):
+            if finest < _eps(tensor) < 1.0 and _eps(tensor) > torch.finfo(self.dtype).eps:
+                self.dtype = real_dtype(tensor.dtype)
+        return out
+
+
+def _eps(value: Any) -> float:
+    if isinstance(value, torch.Tensor) and value.numel() > 1:
+        dtype = real_dtype(value.dtype)
+        if dtype.is_floating_point:
+            return torch.finfo(dtype).eps
+    return 1.0
+
 
 TOLERANCE = {
     torch.float64: 1e-9,
@@ -49,66 +119,3 @@ def largest_error(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor
     if len(expected) != len(found):
         return float("inf")
     return max(map(relative_error, expected, found), default=0.0)
-
-
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """The coarsest dtype among the weights, float32 if there are none."""
-    dtypes = {real_dtype(p.dtype) for p in model.parameters()} & set(TOLERANCE)
-    return max(dtypes, key=lambda d: TOLERANCE[d], default=torch.float32)
-
-
-def in_double(inputs: Any) -> Any:
-    """Nested inputs with their floating point tensors in float64."""
-
-    def widen(t: torch.Tensor) -> torch.Tensor:
-        return _widened(t.detach())
-
-    return tree_map_only(torch.Tensor, widen, inputs)
-
-
-def to_double(model: M) -> M:
-    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
-    return model._apply(_widened)
-
-
-def _widened(t: torch.Tensor) -> torch.Tensor:
-    return t.double() if t.is_floating_point() else t.to(torch.complex128) if t.is_complex() else t
-
-
-class Coarsest(TorchDispatchMode):
-    """Remembers the coarsest dtype that numbers are rounded to while a model runs."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        finest = min(map(_eps, tree_leaves((args, kwargs))), default=1.0)
-        for tensor in tree_leaves(out):
-            if finest < _eps(tensor) < 1.0 and _eps(tensor) > torch.finfo(self.dtype).eps:
-                self.dtype = real_dtype(tensor.dtype)
-        return out
-
-
-def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the real and imaginary parts."""
-    return torch.empty(0, dtype=dtype).real.dtype if dtype.is_complex else dtype
-
-
-def _eps(value: Any) -> float:
-    if isinstance(value, torch.Tensor) and value.numel() > 1:
-        dtype = real_dtype(value.dtype)
-        if dtype.is_floating_point:
-            return torch.finfo(dtype).eps
-    return 1.0
-
-
-@contextmanager
-def coarsest_dtype(dtype: torch.dtype) -> Iterator[Coarsest]:
-    """Find the coarsest dtype that numbers of at least this precision are rounded to.
-
-    Some models compute their norms or attention in float32, also when their weights are float64.
-    """
-    with Coarsest(dtype) as mode:
-        yield mode

@@ -1,4 +1,12 @@
-"""A ``GraphModule`` that keeps everything that the module it came from stores."""
+"""A ``GraphModule`` that keeps everything that the module it came from stores.
+
+>>> import torch
+>>> from torch import fx
+>>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+>>> emitted = emit(model, fx.symbolic_trace(model))
+>>> list(emitted.state_dict()) == list(model.state_dict())
+True
+"""
 
 from __future__ import annotations
 
@@ -8,20 +16,6 @@ from typing import Any
 
 from torch import fx, nn
 from torch.fx.graph_module import reduce_graph_module
-
-
-def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
-    """A module that runs the traced graph on the stored tensors of ``model``, which it shares."""
-    graph = copy.deepcopy(traced.graph)
-    root = holder(model.__dict__)
-    for node in graph.find_nodes(op="get_attr"):
-        name = str(node.target)
-        if "." not in name and not hasattr(root, name):
-            root.register_buffer(name, getattr(traced, name), persistent=False)
-    emitted = RebasedModule(root, graph, type(model).__name__)
-    emitted.training = model.training
-    return emitted
-
 
 META = "fxrebasin"
 """The key under which passes and results are kept in ``GraphModule.meta``."""
@@ -62,15 +56,28 @@ class RebasedModule(fx.GraphModule):
         return _restore, (body, import_block, self.training)
 
 
-def holder(attributes: dict[str, Any]) -> nn.Module:
-    """A plain module that holds the parameters, buffers and submodules found in a ``__dict__``."""
-    root = nn.Module()
-    root.__dict__.update({k: copy.copy(attributes[k]) for k in root.__dict__ if k in attributes})
-    return root
-
-
 def _restore(body: dict[str, Any], import_block: str, training: bool) -> RebasedModule:
     traced: Any = reduce_graph_module(dict(body), import_block)
     restored = RebasedModule(holder(body), traced.graph)
     restored.training = training
     return restored
+
+
+def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
+    """A module that runs the traced graph on the stored tensors of ``model``, which it shares."""
+    graph = copy.deepcopy(traced.graph)
+    root = holder(model.__dict__)
+    for node in graph.find_nodes(op="get_attr"):
+        name = str(node.target)
+        if "." not in name and not hasattr(root, name):
+            root.register_buffer(name, getattr(traced, name), persistent=False)
+    emitted = RebasedModule(root, graph, type(model).__name__)
+    emitted.training = model.training
+    return emitted
+
+
+def holder(attributes: dict[str, Any]) -> nn.Module:
+    """A plain module that holds the parameters, buffers and submodules found in a ``__dict__``."""
+    root = nn.Module()
+    root.__dict__.update({k: copy.copy(attributes[k]) for k in root.__dict__ if k in attributes})
+    return root

@@ -1,4 +1,9 @@
-"""Run a module as in evaluation, and leave no trace of it."""
+"""Run a module as in evaluation, and leave no trace of it.
+
+Two modules are compared by what ``run`` returns for them: both see copies of the same inputs and
+the same random numbers. Modes, random state and settings of torch are afterwards what they were;
+what forward writes to the module itself stays, so give it a copy where that matters.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,15 @@ from torch.utils._pytree import tree_map_only
 
 from .outputs import output_tensors
 
+SEED = 0x5EED
 
-def cuda_devices(model: nn.Module) -> list[int]:
-    return sorted({t.device.index for t in model.parameters() if t.device.type == "cuda"})
+
+def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
+    with unobserved(model):
+        reseed(model)
+        outputs = model(*clone_tensors(args), **clone_tensors(kwargs))
+        return [t.detach() for t in output_tensors(outputs)]
 
 
 @contextmanager
@@ -37,16 +48,6 @@ def unobserved(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
             module.training = mode
 
 
-SEED = 0x5EED
-
-
-def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
-    with unobserved(model):
-        reseed(model)
-        return [t.detach() for t in output_tensors(model(*cloned(args), **cloned(kwargs)))]
-
-
 def reseed(model: nn.Module) -> None:
     """Give both modules one random state, and not the one that the model was traced in: random
     numbers that tracing baked in must not come out right by chance."""
@@ -55,5 +56,9 @@ def reseed(model: nn.Module) -> None:
         torch.cuda.default_generators[device.index].manual_seed(SEED)
 
 
-def cloned(inputs: Any) -> Any:
+def clone_tensors(inputs: Any) -> Any:
     return tree_map_only(torch.Tensor, lambda t: t.detach().clone(), inputs)
+
+
+def cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({t.device.index for t in model.parameters() if t.device.type == "cuda"})

@@ -24,7 +24,7 @@ from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.running import cloned, reseed, unobserved
+from ..models.running import clone_tensors, reseed, unobserved
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
@@ -164,7 +164,7 @@ def _activations(
     watcher = _Watcher(module)
     with unobserved(module):
         reseed(module)
-        inputs = in_placeholder_order(module, *cloned((tuple(args), dict(kwargs))))
+        inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
         watcher.run(*inputs, enable_io_processing=False)
     return watcher.seen
 

@@ -11,7 +11,7 @@ from torch.fx.passes.infra.pass_base import PassResult
 from ..layouts.facts import Facts
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
-from ..propagation.stored import stored_by_identity
+from ..propagation.stored import find_stored
 from ..tracing.front_ends import Traced, run_or_retrace
 from .base import Pass
 from .state import as_inputs, keep, leaves_of, state_of
@@ -73,7 +73,7 @@ class Propagate(Pass):
     def ensures(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "facts")
         assert state.facts is not None
-        stored = stored_by_identity(state.model)
+        stored = find_stored(state.model)
         parameters = state.facts.parameters
         assert [p.names for p in parameters] == [tuple(s.names) for s in stored]
         for one, parameter in zip(stored, parameters, strict=True):

@@ -56,7 +56,7 @@ def axes_of(name: str, layout: Layout, units: Units) -> list[AxisUnits]:
     return result
 
 
-def pinned_axes(name: str, layout: Layout, units: Units, since: int) -> list[Axis]:
+def find_pinned_axes(name: str, layout: Layout, units: Units, since: int) -> list[Axis]:
     """The axes of a tensor with units that were pinned for a cause numbered from ``since`` on."""
     found: set[Axis] = set()
     for coordinate in layout.coordinates:

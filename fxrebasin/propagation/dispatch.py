@@ -125,8 +125,8 @@ class LayoutMode(TorchDispatchMode):
         return out
 
     def touch(self, operands: Sequence[Layout], rule: Rule | None = None) -> None:
-        """Remember which parameters are met; numbers that name units are read, but for a rule
-        that knows about them."""
+        """Remember which parameters an op meets. Where operands hold positions of units, as
+        ``argsort`` gives, pin those units, unless the op's rule can handle that."""
         for x in operands:
             parameter = x.parameter or x.buffer
             if parameter is not None:

@@ -41,6 +41,6 @@ def tensors_written_silently(func: Any, args: Any) -> list[torch.Tensor]:
 
 
 def without_out(func: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What is written to is no operand, whatever it held before."""
+    """The keyword arguments without ``out``: what an op overwrites is not one of its operands."""
     outs = {argument.name for argument in func._schema.arguments if argument.is_out}
     return {name: value for name, value in kwargs.items() if name not in outs}

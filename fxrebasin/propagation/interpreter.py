@@ -16,7 +16,7 @@ from typing import Any
 import networkx as nx
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from ..errors import InvalidInputError
 from ..layouts.adoption import resolve
@@ -30,14 +30,14 @@ from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.outputs import output_tensors
-from ..models.running import unobserved
+from ..models.running import clone_tensors, unobserved
 from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .recording import Recording, source_line
-from .stored import stored_by_identity, unnamed_parameters
+from .stored import find_stored, make_parameters
 
 
 def propagate(
@@ -84,17 +84,15 @@ def _run(
     free_outputs: bool | Container[int],
 ) -> Facts:
     units = Units()
-    stored = stored_by_identity(names)
-    found = Facts(units, unnamed_parameters(stored, units, groups), nx.MultiGraph())
+    stored = find_stored(names)
+    found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
     mode = LayoutMode(found, stored, rules)
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs = tree_map_only(
-            torch.Tensor, lambda t: t.detach().clone(), (tuple(args), dict(kwargs))
-        )
+        inputs = clone_tensors((tuple(args), dict(kwargs)))
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ..layouts.layout import Layout
 from ..tracing.symbolic import TORCH
-from .constraint_graph import AxisUnits, axes_of, connect, connect_parents, pinned_axes
+from .constraint_graph import AxisUnits, axes_of, connect, connect_parents, find_pinned_axes
 from .dispatch import LayoutMode
 
 _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.+)')
@@ -110,7 +110,7 @@ class Record:
     def _mark_pinned(self, layouts: list[tuple[str, Layout]], since: int) -> None:
         """A loop at every axis with units that were pinned for a cause from ``since`` on."""
         for name, layout in layouts:
-            for axis in pinned_axes(name, layout, self.facts.units, since):
+            for axis in find_pinned_axes(name, layout, self.facts.units, since):
                 self.facts.graph.add_edge(axis, axis, node=self.site, kind="pinned")
 
 

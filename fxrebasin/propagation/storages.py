@@ -79,10 +79,10 @@ class Storages:
         if found is None and record.layouts and record.root in record.layouts:
             root = record.layouts[record.root]
             if root.parameter is None:
-                found = self._seen_through(root, record.root, place)
+                found = self._look_through(root, record.root, place)
         return found
 
-    def _seen_through(self, layout: Layout, root: Place, place: Place) -> Layout:
+    def _look_through(self, layout: Layout, root: Place, place: Place) -> Layout:
         """The layout of a view that no op has been seen to make of the root as it is now."""
         index = axis_indices(root, place) or entry_indices(root, place)
         if index is not None:
@@ -104,8 +104,8 @@ class Storages:
         """Record an in-place write; False where it cannot be followed.
 
         ``before`` is what the whole storage, in its first seen shape, held before the write. What
-        is written to a part of it is told apart from the rest once both are looked at together,
-        which need not happen: a buffer for work is used for one thing after another.
+        is written to a part of it is distinguished from the rest when both are next read together,
+        which need not happen: a work buffer is used for one thing after another.
         """
         record = self._record(tensor)
         place = place_of(tensor)
@@ -208,8 +208,8 @@ def scatter(units: Units, root: Layout, index: list[Ids], written: Layout) -> La
     region = {a for a, ix in enumerate(index) if len(np.unique(ix)) < root.shape[a]}
     inside = np.zeros([n if a in region else 1 for a, n in enumerate(root.shape)], dtype=np.int64)
     inside[tuple(ix if a in region else 0 for a, ix in enumerate(index))] = 1
-    result, told_apart = [], False
-    for old, new in _paired(root, written, index):
+    result, is_marked = [], False
+    for old, new in _pair_coordinates(root, written, index):
         touched = set(varies_on(new))
         spanned = {a for a, ix in enumerate(index) if set(varies_on(ix)) & touched}
         axes = region | spanned | set(varies_on(old))
@@ -222,17 +222,17 @@ def scatter(units: Units, root: Layout, index: list[Ids], written: Layout) -> La
         here = np.broadcast_to(inside, target.shape) == 1
         within, without = np.unique(target[here]), np.unique(target[~here])
         if np.intersect1d(within, without).size == 0:
-            told_apart = True
+            is_marked = True
             where = units.positions(-1, 2).repeat([len(without), len(within)])
             units.claim((np.concatenate([without, within]),), (where,))
-        _separate(units, within, without)
+        _keep_apart(units, within, without)
         result.append(collapse(target))
-    if not told_apart:
+    if not is_marked:
         result.append(units.positions(-1, 2)[inside])
     return Layout(root.shape, tuple(result))
 
 
-def _separate(units: Units, within: Ids, without: Ids) -> None:
+def _keep_apart(units: Units, within: Ids, without: Ids) -> None:
     """Units that were written to were made differently from those that were not."""
     ids = np.union1d(within, without)
     labels = np.isin(ids, within) + 2 * np.isin(ids, without)
@@ -241,19 +241,19 @@ def _separate(units: Units, within: Ids, without: Ids) -> None:
         units.label(ids[movable], mix(labels[movable]))
 
 
-def _paired(root: Layout, written: Layout, index: list[Ids]) -> list[tuple[Ids, Ids]]:
+def _pair_coordinates(root: Layout, written: Layout, index: list[Ids]) -> list[tuple[Ids, Ids]]:
     """Coordinates of old and new contents, those that agree on the written entries first."""
     before = gather(root, index, written.shape).coordinates
     news = list(written.coordinates)
     olds = list(root.coordinates)
-    twins: list[Ids | None] = []
+    partners: list[Ids | None] = []
     for seen in before:
         k = next((k for k, c in enumerate(news) if np.array_equal(c, seen)), None)
-        twins.append(None if k is None else news.pop(k))
-    for k, twin in enumerate(twins):
-        if twin is None and news:
-            twins[k] = news.pop(0)
+        partners.append(None if k is None else news.pop(k))
+    for k, partner in enumerate(partners):
+        if partner is None and news:
+            partners[k] = news.pop(0)
     olds += [np.full([1] * root.ndim, NOWHERE, dtype=np.int64)] * len(news)
-    twins += news
+    partners += news
     nothing = np.full([1] * written.ndim, NOWHERE, dtype=np.int64)
-    return [(old, nothing if new is None else new) for old, new in zip(olds, twins, strict=True)]
+    return [(old, nothing if new is None else new) for old, new in zip(olds, partners, strict=True)]

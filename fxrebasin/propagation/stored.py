@@ -23,7 +23,7 @@ class Stored:
     """Running statistics, as of BatchNorm, and singular vectors of weights belong to units."""
 
 
-def stored_by_identity(model: nn.Module) -> list[Stored]:
+def find_stored(model: nn.Module) -> list[Stored]:
     """Every parameter and buffer, known by identity."""
     found: dict[int, Stored] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -42,7 +42,7 @@ def _is_statistic(owner: nn.Module, name: str) -> bool:
     return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
 
 
-def unnamed_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
+def make_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
     parameters = [
         Parameter(
             tuple(s.names),

@@ -39,9 +39,10 @@ class Tensors:
         self.storages.put(tensor, layout)
 
     def layout_of(self, tensor: torch.Tensor) -> Layout:
-        """The layout of a tensor; a constant's positions are told apart where its values differ.
+        """The layout of a tensor.
 
-        Those of a buffer that may hold other values in another state dict always are.
+        A constant has a coordinate along every axis on which its values differ. A buffer of
+        floating point numbers has one along every axis: another state dict may hold other values.
         """
         known = self.storages.get(tensor)
         if known is not None:

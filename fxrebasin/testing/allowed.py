@@ -21,7 +21,7 @@ from ..layouts.ids import Ids
 from ..layouts.layout import Layout, Parameter
 from ..layouts.settling import settle
 from ..layouts.units import Units
-from ..propagation.stored import Stored, unnamed_parameters
+from ..propagation.stored import Stored, make_parameters
 from ..propagation.tensors import Tensors
 from ..refinement.build import build_symmetry
 from ..rules.call import Call, Rule
@@ -51,7 +51,7 @@ def allowed_groups(example: Example, rule: Rule) -> Iterator[Allowed]:
 def _allowed(example: Example, rule: Rule, named: Sequence[str]) -> Allowed:
     units = Units(site=example.name)
     stored = [Stored(t, [name], False) for name, t in example.tensors.items()]
-    found = Facts(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
+    found = Facts(units, make_parameters(stored, units, {}), nx.MultiGraph())
     tensors = Tensors(found, stored)
     have_units = {id(example.tensors[name]) for name in named}
 

@@ -46,7 +46,7 @@ def trace(
     if isinstance(model, fx.GraphModule):
         return shared_copy(model)
     absent = _absent_inputs(model, args, kwargs)
-    tracer, graph = _traced(model, absent, leaves or Leaves(), training=False)
+    tracer, graph = _trace_in_mode(model, absent, leaves or Leaves(), training=False)
     for node in graph.find_nodes(op="placeholder"):
         name = str(node.target).rpartition("_")[0]
         if name in absent:  # fx numbers the inputs that it is told the values of
@@ -89,7 +89,7 @@ def _absent_inputs(
     return {p.name: p.default for p in named if p.name not in given and p.default is None}
 
 
-def _traced(
+def _trace_in_mode(
     model: nn.Module, absent: dict[str, Any], leaves: Leaves, *, training: bool
 ) -> tuple[fx.Tracer, fx.Graph]:
     failure: Exception | None = None
@@ -126,7 +126,7 @@ def is_mode_dependent(
         return False
     try:
         absent = _absent_inputs(model, args, kwargs)
-        _, training = _traced(model, absent, leaves or Leaves(), training=True)
+        _, training = _trace_in_mode(model, absent, leaves or Leaves(), training=True)
     except TraceError:
         return True
     return _signature(training) != _signature(traced.graph)

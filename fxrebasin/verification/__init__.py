@@ -1,1 +1,1 @@
-"""Does a module still compute what it computed, and does a group hold?"""
+"""Does a permuted module compute what the original does, and is a symmetry group right?"""

@@ -13,7 +13,7 @@ from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.precision import TOLERANCE, relative_error
-from ..models.running import cloned, run, unobserved
+from ..models.running import clone_tensors, run, unobserved
 
 
 def explain_difference(
@@ -75,7 +75,7 @@ def _first_difference(
     for module in (before, after):
         recorder = _Recorder(module)
         with unobserved(module):
-            inputs = in_placeholder_order(module, cloned(tuple(args)), cloned(kwargs))
+            inputs = in_placeholder_order(module, clone_tensors(tuple(args)), clone_tensors(kwargs))
             recorder.run(*inputs, enable_io_processing=False)
         recorders.append(recorder.values)
     for name, values in recorders[0].items():

@@ -1,4 +1,4 @@
-"""What tracing can lose beside values: dtypes of outputs, and who gets gradients."""
+"""What tracing can lose besides values: dtypes of outputs, and who gets gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import VerificationError
 from ..models.copying import deep_copy
 from ..models.outputs import output_tensors
-from ..models.running import cloned, reseed, unobserved
+from ..models.running import clone_tensors, reseed, unobserved
 
 
 def check_traits(
@@ -53,7 +53,7 @@ def _traits(
     """The dtypes of the outputs, and the parameters that their gradients reach."""
     with unobserved(model, gradients=gradients):
         reseed(model)
-        outputs = model(*cloned(args), **cloned(kwargs))
+        outputs = model(*clone_tensors(args), **clone_tensors(kwargs))
     tensors = output_tensors(outputs)
     names = {id(p): name for name, p in model.named_parameters()}
     pending = [t.grad_fn for t in tensors if t.grad_fn is not None]

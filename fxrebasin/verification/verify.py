@@ -1,7 +1,7 @@
 """Does the rewritten module compute what the original computes?
 
 The reference is the user's own module, run eagerly, not its trace: what tracing bakes in is
-found here as well, and told apart from a wrong permutation.
+found here as well, and reported as a fault of the trace, not of the permutation.
 """
 
 from __future__ import annotations

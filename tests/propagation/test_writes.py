@@ -10,7 +10,7 @@ from fxrebasin.layouts.coordinates import along
 from fxrebasin.layouts.facts import Facts
 from fxrebasin.layouts.layout import Layout
 from fxrebasin.layouts.units import Units
-from fxrebasin.propagation.stored import stored_by_identity, unnamed_parameters
+from fxrebasin.propagation.stored import find_stored, make_parameters
 from fxrebasin.propagation.tensors import Tensors
 from fxrebasin.propagation.writes import Writes
 
@@ -25,8 +25,8 @@ class Stores(nn.Module):
 
 def known(model: nn.Module) -> tuple[Tensors, Writes]:
     units = Units()
-    stored = stored_by_identity(model)
-    facts = Facts(units, unnamed_parameters(stored, units, {}), nx.MultiGraph())
+    stored = find_stored(model)
+    facts = Facts(units, make_parameters(stored, units, {}), nx.MultiGraph())
     tensors = Tensors(facts, stored)
     return tensors, Writes(tensors, stored)
 
