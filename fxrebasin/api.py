@@ -12,7 +12,12 @@ from .matching.alignment import Alignment
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
 from .models.rebased import RebasedModule, emit
-from .models.validation import check_parameters, check_same_architecture, check_state_dict
+from .models.validation import (
+    check_parameters,
+    check_same_architecture,
+    check_state_dict,
+    reading_once,
+)
 from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
@@ -260,11 +265,12 @@ def rebasin(
         device=device,
         progress=progress,
     )
-    if symmetry is None:
-        found = run_passes(passes_to_analyze(args, kwargs, reference=to), model_b)
-    else:
-        found = adopt_symmetry(symmetry, model_b, args, kwargs, reference=to)
-    emitted = run_passes(passes_to_align(solve), found)
+    with reading_once():
+        if symmetry is None:
+            found = run_passes(passes_to_analyze(args, kwargs, reference=to), model_b)
+        else:
+            found = adopt_symmetry(symmetry, model_b, args, kwargs, reference=to)
+        emitted = run_passes(passes_to_align(solve), found)
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
@@ -30,10 +32,33 @@ def check_state_dict(given: object, name: str) -> None:
         )
 
 
+_read: ContextVar[set[Hashable] | None] = ContextVar("_read", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Inside, no tensor is read twice by :func:`is_finite`: the weights of large models take long.
+
+    Only for where nobody writes to the tensors or frees them.
+    """
+    token = _read.set(set())
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
 def is_finite(tensor: torch.Tensor) -> bool:
     """Is every entry a number? A sum finds out fastest; where it overflows, each entry is asked."""
+    read = _read.get()
+    place = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+    if read is not None and place in read:
+        return True
     total = tensor.detach().sum()
-    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+    found = bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+    if read is not None and found:
+        read.add(place)
+    return found
 
 
 def check_parameters(model: nn.Module, which: str = "the model") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from random_pairs import random_pair
@@ -45,6 +47,24 @@ def test_the_graph_is_that_of_the_front_end_that_found_the_group(front_end: str)
         assert isinstance(aligned, fx.GraphModule)
         targets = {node.target for node in aligned.graph.nodes}
         assert (torch.ops.aten.linear.default in targets) == (front_end == "export")
+
+
+def test_the_weights_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    total = torch.Tensor.sum
+
+    def noted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        reads.append(tensor.data_ptr())
+        return total(tensor, *args, **kwargs)
+
+    a, b = net(1), net(2)
+    places = [model.get_parameter("0.weight").data_ptr() for model in (a, b)]
+    monkeypatch.setattr(torch.Tensor, "sum", noted)
+    fr.rebasin(b, to=a, args=(X,), progress=False)
+    assert [reads.count(place) for place in places] == [1, 1]
+    symmetry = fr.analyze(b, args=(X,))
+    fr.match(symmetry, b.state_dict(), to=a.state_dict(), progress=False)
+    assert [reads.count(place) for place in places] == [2, 3]  # alone, each call looks for itself
 
 
 def test_a_group_of_another_model_is_refused() -> None:
