@@ -1,4 +1,4 @@
-"""The primitives of which every rule is made: ``merge``, ``reduce``, ``move`` and ``pin``.
+"""The primitives that every rule is made of: ``merge``, ``reduce``, ``move``, ``pin_units``.
 
 A product of matrices merges its operands along the dim that they share, and reduces over it:
 
@@ -102,7 +102,7 @@ def move(x: Layout, movement: Movement) -> list[Layout]:
     ]
 
 
-def pin(
+def pin_units(
     units: Units,
     x: Layout,
     reason: str,

@@ -18,7 +18,7 @@ from ..errors import FxrebasinError, RuleError
 from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
-from ..layouts.primitives import pin
+from ..layouts.primitives import pin_units
 from ..rules.call import Call, Rule
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
@@ -132,7 +132,7 @@ class LayoutMode(TorchDispatchMode):
             if parameter is not None:
                 self.touched[parameter.name] = parameter
             if x.order_of is not None and not isinstance(rule, IndexRule):
-                pin(self.facts.units, x.order_of, READ)
+                pin_units(self.facts.units, x.order_of, READ)
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:
@@ -155,12 +155,12 @@ class LayoutMode(TorchDispatchMode):
                 self.facts.unknown_ops[call.op] += 1
             for x in operands:
                 text = f"{call.op} is not understood"
-                pin(self.facts.units, x, text, kind=PinKind.UNKNOWN_OP, op=call.op)
+                pin_units(self.facts.units, x, text, kind=PinKind.UNKNOWN_OP, op=call.op)
             return list(call.pinned())
         if self._runs_on_nothing(call, operands):
             for x in operands:
                 text = "meets a tensor that is empty on the example inputs"
-                pin(self.facts.units, x, text, kind=PinKind.EMPTY, op=call.op)
+                pin_units(self.facts.units, x, text, kind=PinKind.EMPTY, op=call.op)
             return list(call.pinned())
         try:
             found = rule(call, *args, **kwargs)

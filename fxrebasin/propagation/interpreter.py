@@ -25,7 +25,7 @@ from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
-from ..layouts.primitives import pin
+from ..layouts.primitives import pin_units
 from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
@@ -133,7 +133,7 @@ def _pin_outputs(
             mode.facts.outputs.append(output)
         else:
             text = "is an output of the model"
-            pin(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
+            pin_units(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
 
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")

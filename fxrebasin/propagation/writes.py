@@ -14,7 +14,7 @@ import torch
 from ..layouts.causes import PinKind
 from ..layouts.coordinates import positional
 from ..layouts.layout import Layout, Parameter
-from ..layouts.primitives import pin
+from ..layouts.primitives import pin_units
 from .stored import Stored
 from .tensors import Tensors
 
@@ -68,7 +68,7 @@ class Writes:
             return
         for x in (before, layout):
             text = f"{op} writes where it cannot be followed"
-            pin(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
+            pin_units(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
         root = storages.root(written)
         whole = tuple(root.shape)
         storages.put(root, Layout(whole, tuple(positional(units, whole))))
@@ -85,7 +85,7 @@ class Writes:
         units, shape = self._tensors.units, tuple(written.shape)
         for x in operands:
             text = f"{op} writes what it makes of it to another tensor"
-            pin(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
+            pin_units(units, x, text, kind=PinKind.UNFOLLOWED, op=op)
         layout = Layout(shape, tuple(positional(units, shape)))
         self.follow(written, before, layout, op, touched)
 

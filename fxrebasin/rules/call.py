@@ -115,10 +115,17 @@ class Call:
         chosen = tuple(d % len(shape) for d in dims)
         return Layout(shape, tuple(positional(self.units, shape, chosen)))
 
-    def pin(self, x: Layout, reason: str, dims: Sequence[int] | None = None) -> Layout:
+    def pin(
+        self,
+        x: Layout,
+        reason: str,
+        dims: Sequence[int] | None = None,
+        *,
+        kind: PinKind = PinKind.RULE,
+    ) -> Layout:
         """``x``, of which no unit along ``dims`` (default: all) may move, and why."""
         dims = None if dims is None else tuple(d % x.ndim for d in dims)
-        return primitives.pin(self.units, x, reason, dims, op=self.op)
+        return primitives.pin_units(self.units, x, reason, dims, kind=kind, op=self.op)
 
     def pin_unused(self, x: Layout, used: Layout, reason: str) -> None:
         """Pin the units of ``x`` that are not in ``used``, along the axes where others are."""
@@ -127,9 +134,8 @@ class Call:
     def pinned(self, *operands: Layout, reason: str | None = None) -> tuple[Layout, ...]:
         """The results of an op that is not understood: nothing about its operands may move."""
         kind = PinKind.RULE if reason else PinKind.UNKNOWN_OP
-        text = reason or f"{self.op} is not understood"
         for x in operands:
-            primitives.pin(self.units, x, text, kind=kind, op=self.op)
+            self.pin(x, reason or f"{self.op} is not understood", kind=kind)
         return tuple(self.positions(shape) for shape in self.shapes)
 
     def resolve(self, x: Layout) -> Layout:

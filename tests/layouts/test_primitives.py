@@ -18,7 +18,7 @@ from fxrebasin.layouts.primitives import (
     _drop_dims,
     merge,
     move,
-    pin,
+    pin_units,
     reduce,
 )
 from fxrebasin.layouts.units import Units
@@ -231,10 +231,10 @@ def test_pinning_all_or_some_dims() -> None:
     units = Units()
     a, b = units.fresh(2), units.fresh(3)
     x = Layout((2, 3), (along(a, 0, 2), along(b, 1, 2)))
-    pin(units, x, "because of dim 1", (1,))
+    pin_units(units, x, "because of dim 1", (1,))
     assert not units.is_pinned(a).any()
     assert units.is_pinned(b).all()
-    pin(units, x, "because of everything")
+    pin_units(units, x, "because of everything")
     assert units.is_pinned(a).all()
     assert (reason(units, int(a[0])), reason(units, int(b[0]))) == (
         "because of everything",

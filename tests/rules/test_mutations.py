@@ -106,9 +106,9 @@ def reduce_mutants(
         yield Mutant("reduce", place, "forgets what its sums are over", change)
 
 
-def pin_mutants(place: int, call: Call, x: Layout, *rest: Any) -> Iterator[Mutant]:
+def pin_mutants(place: int, call: Call, x: Layout, *rest: Any, **options: Any) -> Iterator[Mutant]:
     if not all(call.units.is_pinned(c).all() for c in x.coordinates):
-        yield Mutant("pin", place, "is left out", lambda call, x, *rest: call.resolve(x))
+        yield Mutant("pin", place, "is left out", lambda call, x, *rest, **options: call.resolve(x))
 
 
 def positions_mutants(
