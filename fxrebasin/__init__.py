@@ -49,6 +49,7 @@ __all__ = [
     "weight_matching",
     "activation_matching",
     "Permutation",
+    "Aligned",
     "Alignment",
     "Round",
     "Aligned",
