@@ -52,7 +52,6 @@ __all__ = [
     "Aligned",
     "Alignment",
     "Round",
-    "Aligned",
     "Report",
     "RebasedModule",
     "Budget",

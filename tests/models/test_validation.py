@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_optional_inputs_can_be_left_out(
 
 def test_options_that_make_no_sense() -> None:
     with pytest.raises(InvalidArgumentError, match="max_sweeps"):
-        rebase(net(), net(), max_sweeps=-1)
+        rebase(net(), net(), solver=partial(fr.solvers.coordinate_descent, max_sweeps=-1))
 
 
 def test_every_error_has_one_base_and_a_builtin_one() -> None:
