@@ -15,11 +15,9 @@ from functools import cached_property
 
 import networkx as nx
 
-from ..drawing.plot import plot_blocks
 from ..errors import FileFormatError
 from ..files import replacing
 from .as_graph import block_graph
-from .as_html import html_report
 from .as_json import dumps, loads
 from .as_spec import permutation_spec
 from .contract import check
@@ -119,10 +117,14 @@ class Symmetry:
                 f"{self.block_count:,} blocks, {self.movable_units:,} movable units, "
                 f"log order {self.log_order:,.1f}"
             )
+        from ..drawing.plot import plot_blocks  # here, so that importing the package stays quick
+
         plot_blocks(block_graph(self), flows(self), path, title=title)
 
     def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Write a report as one HTML page: tables, the drawing and the pins."""
+        from .as_html import html_report
+
         page = html_report(self, title=title)
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
