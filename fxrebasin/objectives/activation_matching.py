@@ -126,7 +126,7 @@ def _watch(
     return traced.module, seen
 
 
-class _Watcher(Interpreter):
+class _Recorder(Interpreter):
     """Keeps what layers with weights are given and return."""
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -161,12 +161,12 @@ def _activations(
     module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Activations:
     module = deep_copy(module)  # forward may write to buffers
-    watcher = _Watcher(module)
+    recorder = _Recorder(module)
     with unobserved(module):
         reseed(module)
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
-        watcher.run(*inputs, enable_io_processing=False)
-    return watcher.seen
+        recorder.run(*inputs, enable_io_processing=False)
+    return recorder.seen
 
 
 def _comparable(b: Activations, a: Activations) -> list[str]:
