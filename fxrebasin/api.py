@@ -12,6 +12,7 @@ from .matching.alignment import Alignment
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
 from .models.rebased import RebasedModule, emit
+from .models.surroundings import neutral
 from .models.validation import (
     check_parameters,
     check_same_architecture,
@@ -30,6 +31,7 @@ from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 
 
+@neutral()
 def analyze(
     model: nn.Module | torch.export.ExportedProgram,
     args: Sequence[Any] = (),
@@ -89,6 +91,7 @@ def analyze(
     return symmetry
 
 
+@neutral()
 def match(
     symmetry: Symmetry,
     state_dict: Mapping[str, torch.Tensor],
@@ -135,6 +138,7 @@ def match(
     ).permutation
 
 
+@neutral()
 def activation_matching(
     model_b: nn.Module,
     *,
@@ -209,6 +213,7 @@ def activation_matching(
     return solver(objective, seed=seed, callback=callback, progress=progress)
 
 
+@neutral()
 def rebasin(
     model_b: nn.Module,
     *,

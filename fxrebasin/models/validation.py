@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
 
@@ -77,8 +78,9 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
     for name, tensor in parameters.items():
         if isinstance(tensor, nn.parameter.UninitializedParameter):
             problem = "is not initialised yet; run the model once first"
-        elif tensor.device.type == "meta":
-            problem = "is on the meta device and has no values; load the weights first"
+        elif isinstance(tensor, FakeTensor) or tensor.device.type == "meta":
+            what = "a FakeTensor" if isinstance(tensor, FakeTensor) else "on the meta device"
+            problem = f"is {what} and has no values; load the weights first"
         elif tensor.is_quantized:
             problem = f"is quantised ({tensor.dtype}); permute the model before quantising it"
         elif tensor.layout != torch.strided:

@@ -24,7 +24,8 @@ from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.running import clone_tensors, reseed, unobserved
+from ..models.running import clone_tensors, unobserved
+from ..models.surroundings import neutral
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
@@ -41,6 +42,7 @@ QUIET = 1e-6
 """Units whose deviation is a smaller share of that of the whole tensor do not react."""
 
 
+@neutral()
 def activations(
     symmetry: Symmetry,
     model_b: nn.Module,
@@ -163,7 +165,6 @@ def _activations(
     module = deep_copy(module)  # forward may write to buffers
     watcher = _Watcher(module)
     with unobserved(module):
-        reseed(module)
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
         watcher.run(*inputs, enable_io_processing=False)
     return watcher.seen

@@ -17,12 +17,14 @@ from ..matching.alignment import Alignment
 from ..matching.inner_products import InnerProducts, term
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
+from ..models.surroundings import neutral
 from ..models.validation import check_state_dict, is_finite
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
 
 
+@neutral()
 def weights(
     symmetry: Symmetry,
     b: Mapping[str, torch.Tensor],
@@ -69,6 +71,7 @@ def weights(
     return InnerProducts(symmetry, terms, name="weight matching")
 
 
+@neutral()
 def weight_matching(
     symmetry: Symmetry,
     state_dict: Mapping[str, torch.Tensor],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from torch import nn
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from ..files import replacing
 from ..models.copying import deep_copy, forget_caches
+from ..models.surroundings import neutral
 from ..models.validation import check_state_dict, stored_tensors
 from .action import Indices, flat_indices, source_of, take
 from .group import Symmetry
@@ -83,6 +85,7 @@ class Permutation:
         return cls(symmetry, {b.name: np.tile(rows[b.name], (b.count, 1)) for b in symmetry})
 
     @classmethod
+    @neutral()
     def random(cls, symmetry: Symmetry, generator: torch.Generator | None = None) -> Permutation:
         """A random permutation of a symmetry, uniform over the group.
 
@@ -96,16 +99,20 @@ class Permutation:
             symmetry: the group to draw from.
             generator: the source of randomness; torch's own if not given.
         """
+        device = torch.device("cpu") if generator is None else generator.device
         indices = {}
         for block in symmetry:
-            keys = torch.rand(block.count, block.size, generator=generator, dtype=torch.float64)
-            indices[block.name] = keys.argsort(dim=1).numpy()
+            keys = torch.rand(
+                block.count, block.size, generator=generator, dtype=torch.float64, device=device
+            )
+            indices[block.name] = keys.argsort(dim=1).cpu().numpy()
         return cls(symmetry, indices)
 
     def flat(self, name: str) -> Indices:
         """Per unit of a block, counted over all parents, the unit that takes its place."""
         return flat_indices(self.symmetry.blocks, self.indices, name)
 
+    @neutral()
     def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
 
@@ -135,6 +142,7 @@ class Permutation:
                     result[name] = moved[key]
         return result
 
+    @neutral()
     def permute(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
         """One parameter's tensor with its entries moved; a new tensor."""
         tensor = tensor.detach()
@@ -143,6 +151,7 @@ class Permutation:
             tensor = take(tensor, group.axes, source)
         return tensor
 
+    @neutral()
     def apply_to(self, model: M) -> M:
         """A copy of a module, hooks and methods included, with permuted weights.
 
@@ -153,6 +162,7 @@ class Permutation:
         self.apply_(moved)
         return moved
 
+    @neutral()
     def apply_(self, model: nn.Module) -> None:
         """Permute a module's own parameters and buffers in place."""
         tensors = stored_tensors(model)
@@ -167,7 +177,8 @@ class Permutation:
             for name, tensor in tensors.items():
                 if moved[name] is not tensor and id(tensor) not in done:
                     done.add(id(tensor))
-                    tensor.copy_(moved[name])
+                    with torch.inference_mode() if tensor.is_inference() else nullcontext():
+                        tensor.copy_(moved[name])
         if done:
             forget_caches(model)
 

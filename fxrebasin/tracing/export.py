@@ -26,7 +26,7 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     """
     shared = shared_copy(model)
     try:
-        with unobserved(shared), _silenced():
+        with unobserved(shared, draws=False), _silenced():
             exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error

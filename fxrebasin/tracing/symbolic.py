@@ -14,7 +14,9 @@ from torch import fx, nn
 
 from ..errors import TraceError
 from ..models.copying import shared_copy
-from ..models.running import cuda_devices
+from ..models.exclusive import exclusive
+from ..models.randomness import OwnRandomness, keeping_random_state
+from ..models.surroundings import neutral
 
 TORCH = Path(torch.__file__).parent
 
@@ -95,7 +97,8 @@ def _trace_in_mode(
     failure: Exception | None = None
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
-            with torch.random.fork_rng(devices=cuda_devices(model)):
+            # Twice: an interrupt may come where the inner one begins to put things back.
+            with neutral(), exclusive(), exclusive(), keeping_random_state(model), OwnRandomness():
                 shared = shared_copy(model).train(training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
             _refuse_replaced(model, shared)

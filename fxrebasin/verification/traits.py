@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import VerificationError
 from ..models.copying import deep_copy
 from ..models.outputs import output_tensors
-from ..models.running import clone_tensors, reseed, unobserved
+from ..models.running import clone_tensors, unobserved
 
 
 def check_traits(
@@ -52,7 +52,6 @@ def _traits(
 ) -> tuple[list[torch.dtype], set[str]]:
     """The dtypes of the outputs, and the parameters that their gradients reach."""
     with unobserved(model, gradients=gradients):
-        reseed(model)
         outputs = model(*clone_tensors(args), **clone_tensors(kwargs))
     tensors = output_tensors(outputs)
     names = {id(p): name for name, p in model.named_parameters()}

@@ -26,6 +26,7 @@ from ..models.precision import (
     to_double,
 )
 from ..models.running import run
+from ..models.surroundings import neutral
 from .first_difference import explain_difference
 from .traits import check_traits
 
@@ -46,6 +47,7 @@ class Verification:
         return f"relative output error {self.error:.1e} in {name}"
 
 
+@neutral()
 def verify(
     original: nn.Module,
     rewritten: nn.Module,
