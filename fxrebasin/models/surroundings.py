@@ -22,8 +22,8 @@ import torch
 from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
+from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
-from torch.utils._python_dispatch import _disable_current_modes
 
 _default_device: ContextVar[torch.device | None] = ContextVar("_default_device", default=None)
 
@@ -38,7 +38,7 @@ def neutral() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pyfunctorch.temporarily_clear_interpreter_stack())
         stack.enter_context(_without_function_modes())
-        stack.enter_context(_disable_current_modes())
+        stack.enter_context(_without_dispatch_modes())
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
@@ -57,6 +57,18 @@ def _without_function_modes() -> Iterator[None]:
         _default_device.reset(token)
         for mode in reversed(modes):
             _push_mode(mode)
+
+
+@contextmanager
+def _without_dispatch_modes() -> Iterator[None]:
+    """Only those of this thread: torch keeps some, of an export that is going on, for all."""
+    count = _python_dispatch._len_torch_dispatch_stack()
+    modes = [_python_dispatch._pop_mode() for _ in range(count)]
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            _python_dispatch._push_mode(mode)
 
 
 @contextmanager
