@@ -54,7 +54,7 @@ def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedM
     """``GraphModule`` itself drops what its graph does not use when it is copied."""
     root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
     copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
-    copied.meta.update(model.meta)
+    copied.meta.update(getattr(model, "meta", {}))
     copied.training = model.training
     return copied
 

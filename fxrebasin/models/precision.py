@@ -62,6 +62,8 @@ def coarsest_dtype(dtype: torch.dtype) -> Iterator[Coarsest]:
 class Coarsest(TorchDispatchMode):
     """Remembers the coarsest dtype that numbers are rounded to while a model runs."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype

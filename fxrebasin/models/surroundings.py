@@ -21,6 +21,7 @@ from contextvars import ContextVar
 import torch
 from torch._C import _functorch
 from torch._functorch import pyfunctorch
+from torch.autograd import forward_ad
 from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
@@ -104,10 +105,12 @@ def unwinding() -> Iterator[None]:
     A graph that was exported from ``torch.vmap`` opens one; where it fails before it closes it, no
     other model would run in this process.
     """
-    depth = _depth()
+    depth, dual = _depth(), forward_ad._current_level
     try:
         yield
     finally:
+        while forward_ad._current_level > dual:
+            forward_ad.exit_dual_level()
         while _depth() > depth:
             pyfunctorch.pop_dynamic_layer_stack()
 

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch._higher_order_ops.scan import generic_scan
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..errors import FxrebasinError, RuleError
+from ..errors import FxrebasinError, InvalidInputError, RuleError
 from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
@@ -40,6 +41,8 @@ class Watcher(Protocol):
 class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
+    supports_higher_order_operators = True
+
     def __init__(
         self, facts: Facts, stored: Sequence[Stored], rules: RuleBook | None = None
     ) -> None:
@@ -56,6 +59,8 @@ class LayoutMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            return self._look_inside(func, args, kwargs)
         operands = _tensors_in((args, kwargs))
         written = tensors_written(func, args, kwargs)
         for tensor in [*written, *tensors_written_silently(func, args)]:
@@ -134,6 +139,19 @@ class LayoutMode(TorchDispatchMode):
             if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin_units(self.facts.units, x.order_of, READ)
 
+    def _look_inside(self, operator: Any, args: Any, kwargs: Any) -> Any:
+        """An operator that takes functions, as ``torch.cond``: what they do is followed."""
+        kernel = OPERATORS_OF_FUNCTIONS.get(operator.name()) or operator.py_kernels.get(
+            torch._C.DispatchKey.CompositeExplicitAutograd
+        )
+        if kernel is None:
+            raise InvalidInputError(
+                f"{operator.name()} takes functions, and what they do cannot be followed; give it "
+                "a rule with rules={...}, or write it with ordinary ops"
+            )
+        with self:
+            return kernel(*args, **kwargs)
+
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:
             self.facts.shapes_read = True
@@ -188,6 +206,18 @@ class LayoutMode(TorchDispatchMode):
                 return False
         nothing = call.shapes != () and all(0 in shape for shape in call.shapes)
         return nothing or any(0 in x.shape for x in operands)
+
+
+def _choose(chooses: Any, one: Any, other: Any, operands: Any) -> Any:
+    return (one if chooses else other)(*operands)
+
+
+def _scan(combine: Any, first: Any, rows: Any, more: Any) -> Any:
+    return generic_scan(combine, first, rows, additional_inputs=more)
+
+
+OPERATORS_OF_FUNCTIONS: dict[str, Callable[..., Any]] = {"cond": _choose, "scan": _scan}
+"""Those whose own code does not run under a dispatch mode."""
 
 
 def _tensors_in(value: Any) -> list[torch.Tensor]:

@@ -101,6 +101,11 @@ class Call:
 
     def concatenate(self, operands: Sequence[Layout], dim: int) -> Layout:
         """One operand after the other along ``dim``, as ``torch.cat``."""
+        if all(0 in x.shape for x in operands):
+            text = "is concatenated where there are no entries on the example inputs"
+            for x in operands:
+                self.pin(x, text, kind=PinKind.EMPTY)
+            return Layout(self.shape)
         return concatenation.concatenate(self.units, operands, dim % len(self.shape))
 
     def positions(self, shape: Shape, dims: Sequence[int] | None = None) -> Layout:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ..errors import TraceError
 from ..models.copying import shared_copy
@@ -30,7 +30,23 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
             exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error
+    _refuse_functions(exported.graph)
     return from_program(exported, type(model).__name__)
+
+
+REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+
+
+def _refuse_functions(graph: fx.Graph) -> None:
+    """Calls that take functions, or open and close levels of ``torch.func``, do not run alone."""
+    for node in graph.nodes:
+        name = ""
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            name = node.target.name()
+        elif str(getattr(node.target, "__module__", "")).startswith("torch._functorch"):
+            name = "a transform of torch.func, such as torch.vmap,"
+        if name and name not in REGIONS:
+            raise TraceError(f"torch.export keeps {name} as calls that cannot be run one by one")
 
 
 @contextmanager

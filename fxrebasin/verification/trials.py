@@ -164,8 +164,9 @@ def _prepare_one(
         inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
     with coarsest_dtype(dtype_of(tried)) as coarsest:
         outputs = run(deep_copy(tried), *inputs)
-    if not all(bool(torch.isfinite(t).all()) for t in outputs if t.is_floating_point()):
-        raise ArithmeticError("the outputs are not finite")
+    numbers = [t for t in outputs if t.is_floating_point() and t.numel()]
+    if not all(bool(torch.isfinite(t).any()) and not torch.isnan(t).any() for t in numbers):
+        raise ArithmeticError("the outputs are not numbers")
     return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 

@@ -136,7 +136,5 @@ def test_an_interrupt_leaves_torch_as_it_was() -> None:
         assert nn.Module.__dict__["__getattr__"] is getattribute, count
         assert fx_tracing._Patcher.__module__ == fx_tracing.__name__, count
         assert fx_tracing.CURRENT_PATCHER is None, count
-        free = exclusive._lock.acquire(timeout=1)
-        assert free
-        exclusive._lock.release()
+        assert not exclusive._lock._is_owned(), count  # type: ignore[attr-defined]
     assert fr.analyze(make(), args=(torch.ones(2, 3),)).movable_units == 5
