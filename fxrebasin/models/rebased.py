@@ -52,7 +52,8 @@ class RebasedModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (body, import_block) = super().__reduce__()
-        body = {k: v for k, v in body.items() if k != "meta"}
+        # The tracer of torch.export cannot be made again; any will do for a graph that is ready.
+        body = {k: v for k, v in body.items() if k not in ("meta", "_tracer_cls")}
         return _restore, (body, import_block, self.training)
 
 

@@ -85,6 +85,8 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
             problem = f"is quantised ({tensor.dtype}); permute the model before quantising it"
         elif tensor.layout != torch.strided:
             problem = f"is sparse ({tensor.layout}); call .to_dense() on it first"
+        elif tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+            problem = f"is stored in {tensor.dtype}; call .to(torch.bfloat16) on the model first"
         elif not is_finite(tensor):
             problem = "holds nan or inf; repair or retrain the model first"
         else:

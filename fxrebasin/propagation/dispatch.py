@@ -129,6 +129,14 @@ class LayoutMode(TorchDispatchMode):
             self.watcher.after(operands, results)
         return out
 
+    def read(self, tensor: torch.Tensor, how: str) -> None:
+        """Python is given the values of a tensor: what it does with them is not seen."""
+        layout = self.tensors.get(tensor)
+        if layout is not None:
+            self.touch([layout])
+            pin_units(self.facts.units, layout, f"its values are read by {how}")
+            self.facts.values_read[self.facts.units.site] = None
+
     def touch(self, operands: Sequence[Layout], rule: Rule | None = None) -> None:
         """Remember which parameters an op meets. Where operands hold positions of units, as
         ``argsort`` gives, pin those units, unless the op's rule can handle that."""
@@ -185,6 +193,13 @@ class LayoutMode(TorchDispatchMode):
         except FxrebasinError:
             raise
         except Exception as error:
+            if self.rules.is_built_in(rule):
+                self.facts.unknown_ops[call.op] += 1
+                shapes = ", ".join(str(tuple(x.shape)) for x in operands)
+                for x in operands:
+                    text = f"the rule of {call.op} does not know the shapes {shapes}"
+                    pin_units(self.facts.units, x, text, kind=PinKind.UNKNOWN_OP, op=call.op)
+                return list(call.pinned())
             given = ", ".join(str(x.shape) for x in operands)
             raise RuleError(
                 f"the rule of {call.op} failed on tensors of shapes {given}: "

@@ -36,6 +36,7 @@ from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
+from .reads import Reads
 from .recording import Recording, source_line
 from .stored import find_stored, make_parameters
 
@@ -98,6 +99,7 @@ def _run(
                 shape = tuple(tensor.shape)
                 mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
         stack.callback(mode.writes.undo)
+        stack.enter_context(Reads(mode))
         if isinstance(module, EagerModule):
             value = run_eagerly(module, recording, *inputs)
         else:

@@ -123,6 +123,8 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
     name = packet.__name__
     if packet not in RULES and name.endswith("_") and not name.endswith("__"):
         packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
+    if packet not in RULES and name.endswith("_copy"):  # a view, and then a copy of it
+        packet = getattr(getattr(torch.ops, op.namespace), name.removesuffix("_copy"), packet)
     if packet in RULES:
         return RULES[packet]
     if packet._qualified_op_name in OTHER_LIBRARIES:
@@ -152,6 +154,9 @@ class RuleBook:
             own = self.own.get(op) or self.own.get(op.overloadpacket)
             self._of_op[op] = own or find_rule(op)
         return self._of_op[op]
+
+    def is_built_in(self, rule: Rule) -> bool:
+        return all(rule is not own for own in self.own.values())
 
     def of_function(self, function: Callable[..., Any]) -> Rule | None:
         return self.own.get(function) if self.own else None
