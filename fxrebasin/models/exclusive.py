@@ -10,6 +10,7 @@ put back even where ``Ctrl-C`` comes in between.
 
 from __future__ import annotations
 
+import builtins
 import functools
 import os
 import threading
@@ -44,7 +45,7 @@ class _Patcher(fx_tracing._Patcher):
         new_fn: Callable[..., Any],
         deduplicate: bool = True,
     ) -> None:
-        before = frame_dict.get(name) or fx_tracing.builtins.__dict__.get(name)
+        before = frame_dict.get(name) or vars(builtins).get(name)
         known = len(self.patches_made)
         super().patch(frame_dict, name, _for_this_thread(new_fn, before), deduplicate)
         _patched.extend(self.patches_made[known:])

@@ -19,10 +19,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 
 import torch
-from torch._C import _functorch
+from torch._C import _functorch, _len_torch_dispatch_stack, _len_torch_function_stack
 from torch._functorch import pyfunctorch
 from torch.autograd import forward_ad
-from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode
+from torch.overrides import _pop_mode, _push_mode
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
 
@@ -63,7 +63,7 @@ def _without_function_modes() -> Iterator[None]:
 @contextmanager
 def _without_dispatch_modes() -> Iterator[None]:
     """Only those of this thread: torch keeps some, of an export that is going on, for all."""
-    count = _python_dispatch._len_torch_dispatch_stack()
+    count = _len_torch_dispatch_stack()
     modes = [_python_dispatch._pop_mode() for _ in range(count)]
     try:
         yield
@@ -112,7 +112,7 @@ def unwinding() -> Iterator[None]:
         while forward_ad._current_level > dual:
             forward_ad.exit_dual_level()
         while _depth() > depth:
-            pyfunctorch.pop_dynamic_layer_stack()
+            _functorch.pop_dynamic_layer_stack()
 
 
 def _depth() -> int:
