@@ -15,10 +15,13 @@ from torch import fx, nn
 from ..errors import TraceError
 from ..models.copying import shared_copy
 from ..models.exclusive import exclusive
-from ..models.randomness import OwnRandomness, keeping_random_state
+from ..models.randomness import SEED, OwnRandomness, keeping_random_state
 from ..models.surroundings import neutral
 
 TORCH = Path(torch.__file__).parent
+
+TRACED = SEED + 1
+"""Another seed than models are run with: what tracing bakes in must not come out right by chance."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,13 @@ def _trace_in_mode(
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
             # Twice: an interrupt may come where the inner one begins to put things back.
-            with neutral(), exclusive(), exclusive(), keeping_random_state(model), OwnRandomness():
+            with (
+                neutral(),
+                exclusive(),
+                exclusive(),
+                keeping_random_state(model),
+                OwnRandomness(TRACED),
+            ):
                 shared = shared_copy(model).train(training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
             _refuse_replaced(model, shared)
