@@ -21,7 +21,7 @@ from ..models.surroundings import neutral
 TORCH = Path(torch.__file__).parent
 
 TRACED = SEED + 1
-"""Another seed than models are run with: what tracing bakes in must not come out right by chance."""
+"""Not that of runs: what tracing bakes in must not come out right by chance."""
 
 
 @dataclass(frozen=True)
