@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from networks import around, real
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
+from fxrebasin.models.copying import attributes
 from fxrebasin.models.precision import to_double
+from fxrebasin.models.reachable import leaves_of
 
 torch.set_num_threads(1)
 
@@ -91,29 +95,72 @@ def made(case: Case, seed: int) -> nn.Module:
 
 
 class Snapshot:
-    """All that analysing and aligning must not change."""
+    """All that no call may change: bits, modes, hooks, attributes, inputs, random numbers,
+    settings."""
 
-    def __init__(self, model: nn.Module, inputs: Iterable[Tensor]) -> None:
+    def __init__(self, model: nn.Module, inputs: Iterable[Any]) -> None:
         self.model, self.inputs = model, tuple(inputs)
-        self.modes = [module.training for module in model.modules()]
         self.tensors = [*model.named_parameters(), *model.named_buffers()]
-        self.values = [t.detach().clone() for _, t in self.tensors]
-        self.requires = [t.requires_grad for _, t in self.tensors]
-        self.given = [x.clone() for x in self.inputs]
-        self.random = torch.get_rng_state()
+        self.before = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        modules = list(self.model.modules())
+        return {
+            "a tensor was replaced": [(name, id(t)) for name, t in named],
+            "a tensor was written to": {name: bits(t) for name, t in named},
+            "memory was moved": [(t.data_ptr(), t.stride()) for _, t in named],
+            "a gradient was changed": [_grad(t) for _, t in named if t.is_leaf],
+            "a parameter was frozen or not": [t.requires_grad for _, t in named],
+            "a module or mode was changed": [(id(m), m.training) for m in modules],
+            "an attribute was changed": [_leaves(attributes(m)) for m in modules],
+            "a hook came or went": [_hooks(m) for m in modules],
+            "an example input was changed": _leaves(self.inputs),
+            "random numbers were drawn": _random_state(),
+            "a setting was changed": _settings(),
+        }
 
     def check(self) -> None:
-        now = [*self.model.named_parameters(), *self.model.named_buffers()]
-        assert [name for name, _ in now] == [name for name, _ in self.tensors]
-        for (name, t), (_, before), value in zip(now, self.tensors, self.values, strict=True):
-            assert t is before, f"{name} was replaced"
-            assert torch.equal(t, value), f"{name} was written to"
-            assert t.grad is None, f"{name} has a gradient"
-        assert [t.requires_grad for _, t in now] == self.requires, "a parameter was frozen or not"
-        assert [m.training for m in self.model.modules()] == self.modes, "a mode was changed"
-        for x, value in zip(self.inputs, self.given, strict=True):
-            assert torch.equal(x, value), "an example input was written to"
-        assert torch.equal(torch.get_rng_state(), self.random), "random numbers were drawn"
+        for what, now in self._read().items():
+            assert now == self.before[what], what
+
+
+def bits(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _grad(tensor: Tensor) -> Any:
+    return None if tensor.grad is None else (id(tensor.grad), bits(tensor.grad))
+
+
+def _leaves(value: Any) -> list[tuple[str, Any]]:
+    return [
+        (path, (id(x), bits(x)) if isinstance(x, Tensor) else repr(x))
+        for path, x in leaves_of(value, strict=False)
+        if not isinstance(x, torch.Generator)
+    ] + [
+        (path, bits(x.get_state()))
+        for path, x in leaves_of(value, strict=False)
+        if isinstance(x, torch.Generator)
+    ]
+
+
+def _hooks(module: nn.Module) -> list[tuple[str, list[Any]]]:
+    kinds = (name for name in vars(module) if name.endswith("_hooks"))
+    return [(name, list(vars(module)[name].items())) for name in sorted(kinds)]
+
+
+def _random_state() -> tuple[Any, ...]:
+    arrays: Any = np.random.get_state()  # noqa: NPY002 - what models use
+    return bits(torch.get_rng_state()), random.getstate(), arrays[1].tobytes(), arrays[2]
+
+
+def _settings() -> tuple[Any, ...]:
+    return (
+        *(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()),
+        *(torch.get_default_device(), torch.is_autocast_enabled("cpu")),
+        *(torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled),
+    )
 
 
 def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
+
+from .reachable import copy_with
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,17 +34,29 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def to_double(model: M) -> M:
-    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
-    return model._apply(_widen)
+    """In place, as ``nn.Module.double``, which leaves complex tensors as they are.
+
+    No module's own ``double`` is run; tensors that are plain attributes are widened as well.
+    """
+    wide: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in wide:
+                wide[id(parameter)] = parameter
+                grad, parameter.grad = parameter.grad, None
+                parameter.data = _widen(parameter.data)
+                parameter.grad = None if grad is None else _widen(grad)
+        for kept in (module._buffers, vars(module)):
+            for name, tensor in list(kept.items()):
+                if isinstance(tensor, torch.Tensor):
+                    kept[name] = wide.setdefault(id(tensor), _widen(tensor.detach()))
+    return model
 
 
 def in_double(inputs: Any) -> Any:
     """Nested inputs with their floating point tensors in float64."""
 
-    def widen(t: torch.Tensor) -> torch.Tensor:
-        return _widen(t.detach())
-
-    return tree_map_only(torch.Tensor, widen, inputs)
+    return copy_with(inputs, lambda t: _widen(t.detach()))
 
 
 def _widen(t: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ from typing import Any
 import networkx as nx
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from ..errors import InvalidInputError
 from ..layouts.adoption import resolve
@@ -30,6 +29,7 @@ from ..layouts.units import Units
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.outputs import output_tensors
+from ..models.reachable import reachable_tensors
 from ..models.running import clone_tensors, unobserved
 from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
@@ -93,10 +93,9 @@ def _run(
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
         inputs = clone_tensors((tuple(args), dict(kwargs)))
-        for tensor in tree_leaves(inputs):
-            if isinstance(tensor, torch.Tensor):
-                shape = tuple(tensor.shape)
-                mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        for tensor in reachable_tensors(inputs):
+            shape = tuple(tensor.shape)
+            mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
         stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
             value = run_eagerly(module, recording, *inputs)
