@@ -100,29 +100,33 @@ class Snapshot:
 
     def __init__(self, model: nn.Module, inputs: Iterable[Any]) -> None:
         self.model, self.inputs = model, tuple(inputs)
-        self.tensors = [*model.named_parameters(), *model.named_buffers()]
         self.before = self._read()
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, dict[str, Any]]:
         named = [*self.model.named_parameters(), *self.model.named_buffers()]
-        modules = list(self.model.modules())
+        modules = list(self.model.named_modules())
         return {
-            "a tensor was replaced": [(name, id(t)) for name, t in named],
-            "a tensor was written to": {name: bits(t) for name, t in named},
-            "memory was moved": [(t.data_ptr(), t.stride()) for _, t in named],
-            "a gradient was changed": [_grad(t) for _, t in named if t.is_leaf],
-            "a parameter was frozen or not": [t.requires_grad for _, t in named],
-            "a module or mode was changed": [(id(m), m.training) for m in modules],
-            "an attribute was changed": [_leaves(attributes(m)) for m in modules],
-            "a hook came or went": [_hooks(m) for m in modules],
-            "an example input was changed": _leaves(self.inputs),
-            "random numbers were drawn": _random_state(),
-            "a setting was changed": _settings(),
+            "was replaced": {name: id(t) for name, t in named},
+            "was written to": {name: bits(t) for name, t in named},
+            "was moved in memory": {name: (t.data_ptr(), t.stride()) for name, t in named},
+            "has a gradient or another": {name: _grad(t) for name, t in named if t.is_leaf},
+            "was frozen or not": {name: t.requires_grad for name, t in named},
+            "was changed": {
+                **{f"the module {name!r}": id(m) for name, m in modules},
+                **{f"the mode of {name!r}": m.training for name, m in modules},
+                **{f"an attribute of {name!r}": _leaves(attributes(m)) for name, m in modules},
+                **{f"a hook of {name!r}": _hooks(m) for name, m in modules},
+                "an example input": _leaves(self.inputs),
+                "the random state": _random_state(),
+                "a setting": _settings(),
+            },
         }
 
     def check(self) -> None:
         for what, now in self._read().items():
-            assert now == self.before[what], what
+            before = self.before[what]
+            changed = [k for k in {**before, **now} if before.get(k, ()) != now.get(k, ())]
+            assert not changed, f"{changed[0]} {what}"
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -134,15 +138,13 @@ def _grad(tensor: Tensor) -> Any:
 
 
 def _leaves(value: Any) -> list[tuple[str, Any]]:
-    return [
-        (path, (id(x), bits(x)) if isinstance(x, Tensor) else repr(x))
-        for path, x in leaves_of(value, strict=False)
-        if not isinstance(x, torch.Generator)
-    ] + [
-        (path, bits(x.get_state()))
-        for path, x in leaves_of(value, strict=False)
-        if isinstance(x, torch.Generator)
-    ]
+    return [(path, _told(leaf)) for path, leaf in leaves_of(value, strict=False)]
+
+
+def _told(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Generator):
+        return bits(leaf.get_state())
+    return (id(leaf), bits(leaf)) if isinstance(leaf, Tensor) else repr(leaf)
 
 
 def _hooks(module: nn.Module) -> list[tuple[str, list[Any]]]:

@@ -114,18 +114,28 @@ changed their outputs by 1e-2 or more; see ``benchmarks/coverage/coverage.md``.
 
 
 def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Largest absolute difference over the largest absolute value; inf where shapes differ."""
+    """Largest absolute difference over the largest absolute value; inf where shapes differ.
+
+    Whole numbers are equal or not: their error is at least 1 where any differs.
+    """
     if expected.shape != found.shape:
         return float("inf")
     if expected.numel() == 0:
         return 0.0
+    exact = not any(t.is_floating_point() or t.is_complex() for t in (expected, found))
+    least = 1.0 if exact and not torch.equal(expected.detach(), found.detach()) else 0.0
     wide = torch.complex128 if expected.is_complex() else torch.float64
     expected, found = expected.detach().to(wide), found.detach().to(wide)
     both_nan = expected.isnan() & found.isnan()
     difference = torch.where(both_nan | (expected == found), 0.0, (expected - found).abs())
     scale = expected.abs().nan_to_num(0.0, 0.0).max()
     worst = float(difference.max() / scale) if scale > 0 else float(difference.max())
-    return worst if worst == worst else float("inf")
+    return max(worst, least) if worst == worst else float("inf")
+
+
+def is_comparable(tensor: torch.Tensor) -> bool:
+    """Is there an entry that says anything: neither nan nor infinite?"""
+    return tensor.numel() > 0 and bool(torch.isfinite(tensor).any())
 
 
 def largest_error(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:

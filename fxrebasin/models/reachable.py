@@ -29,8 +29,9 @@ from ..errors import InvalidInputError
 LARGEST = 100_000
 """How many objects are looked into."""
 
+_ATOMS = (str, bytes, bool, int, float, complex, type(None), Enum, type, range, slice, np.generic)
 _SKIPPED = (
-    *(str, bytes, bool, int, float, complex, type(None), Enum, type, range, slice, np.generic),
+    *_ATOMS,
     *(torch.Tensor, torch.dtype, torch.device, torch.Generator, np.ndarray, nn.Module),
     *(types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.FrameType),
 )
@@ -49,9 +50,10 @@ def leaves_of(value: Any, *, strict: bool = True) -> Iterator[tuple[str, Any]]:
     yield from _Walk(strict=strict).leaves("", value)
 
 
-def reachable_tensors(value: Any) -> list[torch.Tensor]:
+def reachable_tensors(value: Any, *, strict: bool = False) -> list[torch.Tensor]:
     """Every tensor that can be reached from a value, in order."""
-    return [leaf for _, leaf in leaves_of(value) if isinstance(leaf, torch.Tensor)]
+    leaves = leaves_of(value, strict=strict)
+    return [leaf for _, leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def copy_with(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -175,7 +177,10 @@ def _parts_of(value: Any) -> Iterator[tuple[str, Any, bool]]:
     fields: tuple[str, ...] = ()
     if dataclasses.is_dataclass(value):
         fields = tuple(f.name for f in dataclasses.fields(value))
+    is_container = isinstance(value, (Mapping, list, tuple, deque, Set))
     for name, part in _attributes(value).items():
+        if is_container and name not in fields and isinstance(part, _ATOMS):
+            continue  # what a container notes about itself
         yield f".{name}", part, name in fields and not isinstance(value, Mapping)
 
 

@@ -18,19 +18,45 @@ import torch
 from torch import nn
 
 from .copying import set_modes
-from .outputs import output_tensors
-from .reachable import copy_with
+from .outputs import Returned, require_tensors, returned
+from .reachable import copy_with, reachable_tensors
 
 SEED = 0x5EED
 
 
 def run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     """The tensors that a model returns in eval mode, from copies of the inputs and one seed."""
+    found = run_whole(model, args, kwargs)
+    return [*found.tensors, *found.written]
+
+
+def run_whole(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Returned:
+    """The same, and what else it returns.
+
+    Raises:
+        InvalidInputError: no tensor is returned or written.
+    """
     with unobserved(model):
         reseed(model)
-        args, kwargs = clone_tensors((tuple(args), dict(kwargs)))
-        outputs = model(*args, **kwargs)
-        return [t.detach() for t in output_tensors(outputs)]
+        given = clone_tensors((tuple(args), dict(kwargs)))
+        before = {id(t): (t, t.clone()) for t in reachable_tensors(given)}
+        value = model(*given[0], **given[1])
+        found = returned(value)
+        written = [t for t in reachable_tensors(given) if _was_written(t, before)]
+        require_tensors([*found.tensors, *written], model, value)
+        tensors = [t.detach() for t in found.tensors]
+        return Returned(tensors, found.paths, found.others, tuple(t.detach() for t in written))
+
+
+def _was_written(
+    tensor: torch.Tensor, before: dict[int, tuple[torch.Tensor, torch.Tensor]]
+) -> bool:
+    if id(tensor) not in before:
+        return True
+    value = before[id(tensor)][1]
+    if tensor.layout != torch.strided:
+        return False
+    return tensor.shape != value.shape or not bool(((tensor == value) | (tensor != tensor)).all())
 
 
 @contextmanager

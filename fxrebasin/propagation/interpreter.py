@@ -20,15 +20,15 @@ from torch import fx, nn
 from ..errors import InvalidInputError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
-from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
 from ..layouts.units import Units
+from ..models.copying import attributes
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.outputs import output_tensors
+from ..models.outputs import output_tensors, require_tensors
 from ..models.reachable import reachable_tensors
 from ..models.running import clone_tensors, unobserved
 from ..rules.registry import RuleBook
@@ -86,7 +86,9 @@ def _run(
     units = Units()
     stored = find_stored(names)
     found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
-    mode = LayoutMode(found, stored, rules)
+    if isinstance(module, EagerModule):
+        module = module.anew()  # without what an earlier run has left on it
+    mode = LayoutMode(found, stored, rules, names)
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
@@ -94,8 +96,8 @@ def _run(
             stack.enter_context(_without_fused_recurrence())
         inputs = clone_tensors((tuple(args), dict(kwargs)))
         for tensor in reachable_tensors(inputs):
-            shape = tuple(tensor.shape)
-            mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
+            mode.tensors.put_input(tensor)
+        given = [(t, mode.tensors.get(t)) for t in reachable_tensors(inputs)]
         stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
             value = run_eagerly(module, recording, *inputs)
@@ -105,7 +107,10 @@ def _run(
             value = _Propagator(module, recording).run(*ordered, enable_io_processing=False)
         with recording.record("output") as record:
             outputs = output_tensors(value)
-            for tensor in outputs:
+            written = _find_written(mode, inputs, given)
+            kept = _find_kept(mode, module) if isinstance(module, EagerModule) else []
+            require_tensors([*outputs, *written], names, value)
+            for tensor in [*outputs, *written, *kept]:
                 record.named_operand(tensor)
             if outputs and all(t.numel() == 0 for t in outputs):
                 raise InvalidInputError(
@@ -113,7 +118,37 @@ def _run(
                     "permutation keeps them; give a batch of at least one example"
                 )
             _pin_outputs(mode, outputs, free=free_outputs)
+            _pin_tensors(mode, written, "is written into an argument of the model")
+            _pin_tensors(mode, kept, "is kept on the model, where its user finds it")
     return found
+
+
+def _find_written(
+    mode: LayoutMode, inputs: Any, given: Sequence[tuple[torch.Tensor, Layout | None]]
+) -> list[torch.Tensor]:
+    """The tensors that can be reached from the arguments and were not given with them."""
+    known = {id(tensor): layout for tensor, layout in given}
+    return [t for t in reachable_tensors(inputs) if mode.tensors.get(t) is not known.get(id(t))]
+
+
+def _find_kept(mode: LayoutMode, module: EagerModule) -> list[torch.Tensor]:
+    """What forward has left on its modules. What it has computed from weights alone, to have it at
+    the next call, is no result."""
+    found = []
+    for one in module.model.modules():
+        own = [*one.parameters(recurse=False), *one.buffers(recurse=False)]
+        stored = {id(t) for t in own if mode.writes.is_stored(t)}
+        kept = reachable_tensors([attributes(one), *own], strict=False)
+        found += [t for t in kept if id(t) not in stored and mode.tensors.is_from_inputs(t)]
+    return [t for t in found if mode.tensors.get(t) is not None]
+
+
+def _pin_tensors(mode: LayoutMode, tensors: Sequence[torch.Tensor], text: str) -> None:
+    for tensor in tensors:
+        layout = mode.tensors.get(tensor)
+        if layout is not None:
+            mode.touch([layout])
+            pin_units(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
 
 
 def _pin_outputs(
