@@ -33,7 +33,7 @@ def state_of(model: nn.Module, *, buffers: bool = True) -> State:
 def changes(before: State, after: State) -> list[str]:
     """Where two states differ."""
     names = [*before, *(name for name in after if name not in before)]
-    return [n for n in names if not _is_same(before.get(n, _NOTHING), after.get(n, _NOTHING))]
+    return [n for n in names if not is_equal(before.get(n, _NOTHING), after.get(n, _NOTHING))]
 
 
 _NOTHING = object()
@@ -47,7 +47,8 @@ def _frozen(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def is_equal(one: Any, other: Any) -> bool:
+    """Are two leaves the same, tensors and arrays number by number?"""
     if isinstance(one, nn.Module) and isinstance(other, nn.Module):
         return True  # has a state of its own
     if type(one) is not type(other):

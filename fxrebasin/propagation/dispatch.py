@@ -24,7 +24,7 @@ from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
-from .stored import Stored, find_loaded
+from .stored import Stored
 from .tensors import Tensors
 from .writes import Writes
 
@@ -45,12 +45,12 @@ class LayoutMode(TorchDispatchMode):
         facts: Facts,
         stored: Sequence[Stored],
         rules: RuleBook | None = None,
-        model: nn.Module | None = None,
+        state: Sequence[torch.Tensor] = (),
     ) -> None:
         super().__init__()
         self.facts = facts
         self.rules = rules or RuleBook()
-        self.tensors = Tensors(facts, stored, find_loaded(model) if model else ())
+        self.tensors = Tensors(facts, stored, state)
         self.writes = Writes(self.tensors, stored)
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -31,13 +32,14 @@ from ..models.interpreter import Interpreter
 from ..models.outputs import output_tensors, require_tensors
 from ..models.reachable import reachable_tensors
 from ..models.running import clone_tensors, unobserved
+from ..models.state import changes, is_equal, state_of
 from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .recording import Recording, source_line
-from .stored import find_stored, make_parameters
+from .stored import find_loaded, find_stored, make_parameters
 
 
 def propagate(
@@ -88,19 +90,24 @@ def _run(
     found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
     if isinstance(module, EagerModule):
         module = module.anew()  # without what an earlier run has left on it
-    mode = LayoutMode(found, stored, rules, names)
+    mode = LayoutMode(found, stored, rules, _find_state(module, names))
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs = clone_tensors((tuple(args), dict(kwargs)))
-        for tensor in reachable_tensors(inputs):
-            mode.tensors.put_input(tensor)
-        given = [(t, mode.tensors.get(t)) for t in reachable_tensors(inputs)]
+        inputs, given = _place_inputs(mode, args, kwargs)
         stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
+            before = state_of(module.model, buffers=False)
             value = run_eagerly(module, recording, *inputs)
+            # what a model keeps may be used by the next call only: two calls are looked at
+            if changes(before, state_of(module.model, buffers=False)):
+                if free_outputs is False:
+                    _pin_tensors(mode, output_tensors(value), "is an output of the model")
+                _pin_tensors(mode, _find_kept(mode, module), KEPT)
+                inputs, given = _place_inputs(mode, args, kwargs)
+                value = run_eagerly(module, recording, *inputs)
         else:
             ordered = in_placeholder_order(module, *inputs)
             stack.enter_context(mode)
@@ -119,13 +126,39 @@ def _run(
                 )
             _pin_outputs(mode, outputs, free=free_outputs)
             _pin_tensors(mode, written, "is written into an argument of the model")
-            _pin_tensors(mode, kept, "is kept on the model, where its user finds it")
+            _pin_tensors(mode, kept, KEPT)
     return found
 
 
-def _find_written(
-    mode: LayoutMode, inputs: Any, given: Sequence[tuple[torch.Tensor, Layout | None]]
-) -> list[torch.Tensor]:
+def _find_state(module: fx.GraphModule | EagerModule, names: nn.Module) -> list[torch.Tensor]:
+    """The constants of a run that a state dict fills; those of a graph are known by their values."""
+    if isinstance(module, EagerModule):
+        return find_loaded(module.model)
+    loaded = find_loaded(names)
+    if not loaded:
+        return []
+    kept = reachable_tensors([attributes(m) for m in module.modules()])
+    return [t for t in [*module.buffers(), *kept] if any(map(partial(is_equal, t), loaded))]
+
+
+Given = list[tuple[torch.Tensor, Layout | None]]
+"""Tensors among the arguments, and their layouts before forward ran."""
+
+
+def _place_inputs(
+    mode: LayoutMode, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Any, Given]:
+    """Copies of the example inputs, whose entries are told apart by where they are."""
+    inputs = clone_tensors((tuple(args), dict(kwargs)))
+    for tensor in reachable_tensors(inputs):
+        mode.tensors.put_input(tensor)
+    return inputs, [(t, mode.tensors.get(t)) for t in reachable_tensors(inputs)]
+
+
+KEPT = "is kept on the model, where its user finds it"
+
+
+def _find_written(mode: LayoutMode, inputs: Any, given: Given) -> list[torch.Tensor]:
     """The tensors that can be reached from the arguments and were not given with them."""
     known = {id(tensor): layout for tensor, layout in given}
     return [t for t in reachable_tensors(inputs) if mode.tensors.get(t) is not known.get(id(t))]

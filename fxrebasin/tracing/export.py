@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
+from ..models.copying import forget_caches, shared_copy
 from ..models.rebased import RebasedModule, holder
 from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
@@ -25,6 +25,7 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         TraceError: the module cannot be exported; names the line of the user's source.
     """
     shared = shared_copy(model)
+    forget_caches(shared)
     try:
         with unobserved(shared), _silenced():
             exported = torch.export.export(

@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.copying import set_modes, shared_copy
+from ..models.copying import forget_caches, set_modes, shared_copy
 from ..models.running import unobserved
 
 TORCH = Path(torch.__file__).parent
@@ -97,6 +97,7 @@ def _trace_in_mode(
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
             shared = shared_copy(model)
+            forget_caches(shared)
             with unobserved(shared, gradients=torch.is_grad_enabled()), _same_values(shared):
                 set_modes(shared, training)
                 graph = tracer.trace(shared, concrete_args=absent or None)

@@ -74,6 +74,7 @@ def test_what_is_wrapped_is_seen(name: str) -> None:
     model, other = Model(WRAPS[name]), Model(WRAPS[name])
     assert fr.analyze(model, (X,)).log_order == pytest.approx(f(8))
     aligned = fr.rebasin(model, to=other, args=(X,), progress=False)
+    assert aligned.report.verification is not None
     assert aligned.report.verification.outputs >= 1
 
 
