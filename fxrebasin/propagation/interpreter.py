@@ -131,7 +131,7 @@ def _run(
 
 
 def _find_state(module: fx.GraphModule | EagerModule, names: nn.Module) -> list[torch.Tensor]:
-    """The constants of a run that a state dict fills; those of a graph are known by their values."""
+    """The constants of a run that a state dict fills; in a graph they are known by their values."""
     if isinstance(module, EagerModule):
         return find_loaded(module.model)
     loaded = find_loaded(names)

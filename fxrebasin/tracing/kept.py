@@ -80,9 +80,6 @@ def _may_be_written(given: Any) -> bool:
     return not all(isinstance(value, plain) for value in [*args, *kwargs.values()])
 
 
-UNSEEN = {"__init__", "__setattr__", "train", "eval", "_apply", "extra_repr", "reset_parameters"}
-"""Methods that do not run in forward."""
-
 CHANGING = {"append", "extend", "insert", "update", "setdefault", "pop", "clear", "add", "setattr"}
 """Names by which containers and objects are changed; tensors are by names that end in ``_``."""
 
@@ -90,22 +87,22 @@ STORING = {"STORE_ATTR", "DELETE_ATTR", "STORE_SUBSCR", "DELETE_SUBSCR"}
 
 
 def _may_write(model: nn.Module) -> bool:
-    """Does the code of any module, or a function that it names, store into what it is given?"""
+    """Does forward of any module, or what it calls by name, store into what it is given?"""
     seen: set[Any] = set()
-    for kind in {base for m in model.modules() for base in type(m).__mro__}:
-        if kind is object or kind.__module__.startswith("torch."):
-            continue
-        for name, method in vars(kind).items():
-            if name not in UNSEEN and _stores(inspect.unwrap(method), seen):
-                return True
+    for kind in {type(m) for m in model.modules()}:
+        if not kind.__module__.startswith("torch.") and _stores(kind.forward, kind, seen):
+            return True
     return any("forward" in vars(m) or m._forward_hooks for m in model.modules())
 
 
-def _stores(function: Any, seen: set[Any]) -> bool:
-    if not isinstance(function, FunctionType) or function in seen:
+def _stores(function: Any, kind: type, seen: set[Any]) -> bool:
+    if isinstance(function, (property, staticmethod, classmethod)):
+        function = function.fget if isinstance(function, property) else function.__func__
+    function = inspect.unwrap(function) if isinstance(function, FunctionType) else None
+    if not isinstance(function, FunctionType) or (function, kind) in seen:
         return False
-    seen.add(function)
-    if function.__module__ and function.__module__.partition(".")[0] == "torch":
+    seen.add((function, kind))
+    if (function.__module__ or "").partition(".")[0] == "torch":
         return False
     pending: list[CodeType] = [function.__code__]
     while pending:
@@ -115,7 +112,8 @@ def _stores(function: Any, seen: set[Any]) -> bool:
         if any(n in CHANGING or (n[-1] == "_" and n[0] != "_") for n in code.co_names):
             return True
         pending += [c for c in code.co_consts if isinstance(c, CodeType)]
-        named = (function.__globals__.get(name) for name in code.co_names)
-        if any(_stores(inspect.unwrap(f), seen) for f in named if isinstance(f, FunctionType)):
-            return True
+        for name in code.co_names:
+            methods = [vars(base).get(name) for base in kind.__mro__]  # super() may be asked
+            if any(_stores(f, kind, seen) for f in [*methods, function.__globals__.get(name)]):
+                return True
     return False

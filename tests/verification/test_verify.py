@@ -275,8 +275,8 @@ def test_several_outputs_are_all_compared() -> None:
         fr.verify(b, aligned, (X,))
 
 
-def test_nan_outputs_are_equal() -> None:
-    aligned = rebase(lambda net, h: h * math.nan)
+def test_nan_among_numbers_is_equal_to_nan() -> None:
+    aligned = rebase(lambda net, h: h * torch.tensor([[math.nan], [1.0], [1.0], [1.0]]))
     assert aligned.report.verification == Verification(0.0, torch.float64, 1)
 
 
