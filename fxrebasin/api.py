@@ -17,6 +17,7 @@ from .models.validation import (
     check_same_architecture,
     check_state_dict,
     reading_once,
+    stored_tensors,
 )
 from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
@@ -25,6 +26,7 @@ from .passes.solve import Solve
 from .passes.state import state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
+from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
@@ -253,6 +255,7 @@ def rebasin(
     Raises:
         ArchitectureMismatchError: A and B have different parameters, or the symmetry others.
         VerificationError: the result does not compute what B computes; nothing was changed.
+        InvalidArgumentError: ``inplace``, and B shares memory with A; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
     solve = Solve(
@@ -274,6 +277,9 @@ def rebasin(
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None
-        state.alignment.permutation.apply_(model_b)
+        permutation = state.alignment.permutation
+        moving = {n for p in permutation.symmetry.parameters if p.groups for n in p.names}
+        check_apart(stored_tensors(model_b), stored_tensors(to), moving)
+        permutation.apply_(model_b)
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return attach(state.report(), emitted)

@@ -25,6 +25,7 @@ from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.running import clone_tensors, reseed, unobserved
+from ..models.validation import stored_tensors
 from ..propagation.constraints import Constraint
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
@@ -71,13 +72,15 @@ def activations(
             :func:`fxrebasin.activation_matching`.
 
     Raises:
-        ArchitectureMismatchError: A and B take different paths.
+        ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
+            model.
         InvalidArgumentError: no layer with weights is given or returns a unit that can move.
         TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
 
     Warns:
         UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
     """
+    _check_belongs(symmetry, model_b)
     given = dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
@@ -105,6 +108,18 @@ def activations(
             "are no activations to compare; use fxrebasin.weight_matching"
         )
     return InnerProducts(symmetry, terms, name="activation matching")
+
+
+def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
+    """Refuse the symmetry of another model: its blocks are not those of this one."""
+    stored = {name: tuple(t.shape) for name, t in stored_tensors(model).items()}
+    known = {name: p.shape for p in symmetry.parameters for name in p.names}
+    for name in [*known, *(n for n in stored if n not in known)]:
+        if known.get(name) != stored.get(name):
+            raise ArchitectureMismatchError(
+                f"symmetry: it has {name!r} of shape {known.get(name)}, and model B has it of "
+                f"shape {stored.get(name)}; give the symmetry that was found for this model"
+            )
 
 
 def _watch(

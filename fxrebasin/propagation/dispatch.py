@@ -41,12 +41,16 @@ class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
     def __init__(
-        self, facts: Facts, stored: Sequence[Stored], rules: RuleBook | None = None
+        self,
+        facts: Facts,
+        stored: Sequence[Stored],
+        rules: RuleBook | None = None,
+        state: Sequence[torch.Tensor] = (),
     ) -> None:
         super().__init__()
         self.facts = facts
         self.rules = rules or RuleBook()
-        self.tensors = Tensors(facts, stored)
+        self.tensors = Tensors(facts, stored, state)
         self.writes = Writes(self.tensors, stored)
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
@@ -68,6 +72,7 @@ class LayoutMode(TorchDispatchMode):
             out = func(*args, **kwargs)
             for tensor in [*operands, *_tensors_in(out)]:
                 self.tensors.storages.see(tensor)
+            self.tensors.derive([*_tensors_in(out), *written], operands)
             return out
         if self.watcher is not None:
             self.watcher.before(str(func))
@@ -76,6 +81,7 @@ class LayoutMode(TorchDispatchMode):
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
         results = _tensors_in(out)
+        self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), *given)
         touched = self.touched.values()
@@ -112,8 +118,10 @@ class LayoutMode(TorchDispatchMode):
         finally:
             self._inside_leaf = False
         if all(self.tensors.get(t) is None for t in [*operands, *owned.values()]):
+            self.tensors.derive(_tensors_in(out), [*operands, *owned.values()])
             return out
         results = _tensors_in(out)
+        self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
         call = self._call(name, results, parameters=parameters)
         given = self._as_layouts((args, dict(kwargs)))

@@ -11,33 +11,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import networkx as nx
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from ..errors import InvalidInputError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
-from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
 from ..layouts.units import Units
+from ..models.copying import attributes
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.outputs import output_tensors
+from ..models.outputs import output_tensors, require_tensors
+from ..models.reachable import reachable_tensors
 from ..models.running import clone_tensors, unobserved
+from ..models.state import changes, is_equal, state_of
 from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .recording import Recording, source_line
-from .stored import find_stored, make_parameters
+from .stored import find_loaded, find_stored, make_parameters
 
 
 def propagate(
@@ -86,27 +88,36 @@ def _run(
     units = Units()
     stored = find_stored(names)
     found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
-    mode = LayoutMode(found, stored, rules)
+    if isinstance(module, EagerModule):
+        module = module.anew()  # without what an earlier run has left on it
+    mode = LayoutMode(found, stored, rules, _find_state(module, names))
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs = clone_tensors((tuple(args), dict(kwargs)))
-        for tensor in tree_leaves(inputs):
-            if isinstance(tensor, torch.Tensor):
-                shape = tuple(tensor.shape)
-                mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        inputs, given = _place_inputs(mode, args, kwargs)
         stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
+            before = state_of(module.model, buffers=False)
             value = run_eagerly(module, recording, *inputs)
+            # what a model keeps may be used by the next call only: two calls are looked at
+            if changes(before, state_of(module.model, buffers=False)):
+                if free_outputs is False:
+                    _pin_tensors(mode, output_tensors(value), "is an output of the model")
+                _pin_tensors(mode, _find_kept(mode, module), KEPT)
+                inputs, given = _place_inputs(mode, args, kwargs)
+                value = run_eagerly(module, recording, *inputs)
         else:
             ordered = in_placeholder_order(module, *inputs)
             stack.enter_context(mode)
             value = _Propagator(module, recording).run(*ordered, enable_io_processing=False)
         with recording.record("output") as record:
             outputs = output_tensors(value)
-            for tensor in outputs:
+            written = _find_written(mode, inputs, given)
+            kept = _find_kept(mode, module) if isinstance(module, EagerModule) else []
+            require_tensors([*outputs, *written], names, value)
+            for tensor in [*outputs, *written, *kept]:
                 record.named_operand(tensor)
             if outputs and all(t.numel() == 0 for t in outputs):
                 raise InvalidInputError(
@@ -114,7 +125,63 @@ def _run(
                     "permutation keeps them; give a batch of at least one example"
                 )
             _pin_outputs(mode, outputs, free=free_outputs)
+            _pin_tensors(mode, written, "is written into an argument of the model")
+            _pin_tensors(mode, kept, KEPT)
     return found
+
+
+def _find_state(module: fx.GraphModule | EagerModule, names: nn.Module) -> list[torch.Tensor]:
+    """The constants of a run that a state dict fills; in a graph they are known by their values."""
+    if isinstance(module, EagerModule):
+        return find_loaded(module.model)
+    loaded = find_loaded(names)
+    if not loaded:
+        return []
+    kept = reachable_tensors([attributes(m) for m in module.modules()])
+    return [t for t in [*module.buffers(), *kept] if any(map(partial(is_equal, t), loaded))]
+
+
+Given = list[tuple[torch.Tensor, Layout | None]]
+"""Tensors among the arguments, and their layouts before forward ran."""
+
+
+def _place_inputs(
+    mode: LayoutMode, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Any, Given]:
+    """Copies of the example inputs, whose entries are told apart by where they are."""
+    inputs = clone_tensors((tuple(args), dict(kwargs)))
+    for tensor in reachable_tensors(inputs):
+        mode.tensors.put_input(tensor)
+    return inputs, [(t, mode.tensors.get(t)) for t in reachable_tensors(inputs)]
+
+
+KEPT = "is kept on the model, where its user finds it"
+
+
+def _find_written(mode: LayoutMode, inputs: Any, given: Given) -> list[torch.Tensor]:
+    """The tensors that can be reached from the arguments and were not given with them."""
+    known = {id(tensor): layout for tensor, layout in given}
+    return [t for t in reachable_tensors(inputs) if mode.tensors.get(t) is not known.get(id(t))]
+
+
+def _find_kept(mode: LayoutMode, module: EagerModule) -> list[torch.Tensor]:
+    """What forward has left on its modules. What it has computed from weights alone, to have it at
+    the next call, is no result."""
+    found = []
+    for one in module.model.modules():
+        own = [*one.parameters(recurse=False), *one.buffers(recurse=False)]
+        stored = {id(t) for t in own if mode.writes.is_stored(t)}
+        kept = reachable_tensors([attributes(one), *own], strict=False)
+        found += [t for t in kept if id(t) not in stored and mode.tensors.is_from_inputs(t)]
+    return [t for t in found if mode.tensors.get(t) is not None]
+
+
+def _pin_tensors(mode: LayoutMode, tensors: Sequence[torch.Tensor], text: str) -> None:
+    for tensor in tensors:
+        layout = mode.tensors.get(tensor)
+        if layout is not None:
+            mode.touch([layout])
+            pin_units(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
 
 
 def _pin_outputs(
