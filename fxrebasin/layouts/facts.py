@@ -9,6 +9,7 @@ import networkx as nx
 
 from .layout import Parameter
 from .units import Units
+from .unread import Reading
 
 
 @dataclass
@@ -25,5 +26,7 @@ class Facts:
     """Per node of the constraint graph's edges, the line of the user's source."""
     shapes_read: bool = False
     """Did an op run whose result has a shape that depends on values?"""
+    reading: Reading = field(default_factory=Reading)
+    """What ops have read of their operands, and what they have left out."""
     values_read: dict[str, None] = field(default_factory=dict)
     """The nodes at which control flow read a value that depends on inputs or parameters."""

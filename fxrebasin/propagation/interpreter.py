@@ -27,6 +27,7 @@ from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
 from ..layouts.units import Units
+from ..layouts.unread import complete_unread
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.outputs import output_tensors
@@ -70,6 +71,7 @@ def propagate(
         if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
             break
         groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+    complete_unread(found.units, found.parameters, found.reading)
     impose(constraints, found)
     return found
 

@@ -1,0 +1,152 @@
+"""Groups that were found at one length hold at others: what the example did not read follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import lgamma
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fxrebasin as fr
+
+torch.set_num_threads(1)
+
+
+def f(n: int) -> float:
+    """The logarithm of n!."""
+    return lgamma(n + 1)
+
+
+class Positions(nn.Module):
+    """A position per token is added, read in one of several ways."""
+
+    def __init__(self, read: str) -> None:
+        super().__init__()
+        self.embed, self.deep, self.head = nn.Linear(3, 7), nn.Linear(7, 6), nn.Linear(6, 2)
+        self.position, self.table = nn.Parameter(torch.randn(1, 9, 7)), nn.Embedding(9, 7)
+        self.read = read
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, t = self.embed(x), x.shape[1]
+        if self.read == "slice":
+            h = h + self.position[:, :t]
+        elif self.read == "narrow":
+            h = h + self.position.narrow(1, 0, t)
+        elif self.read == "last":
+            h = h + self.position[:, 9 - t :]
+        elif self.read == "table":
+            h = h + self.table.weight[:t]
+        else:
+            h = torch.stack([h[:, i] + self.position[0, i] for i in range(t)], 1)
+        return self.head(self.deep(h.relu()).relu())
+
+
+class RelativeBias(nn.Module):
+    """Two heads with a bias per pair of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.head = (nn.Linear(n, m) for n, m in [(3, 8)] * 3 + [(8, 2)])
+        self.bias = nn.Parameter(torch.randn(2, 9, 9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        q, k, v = (m(x).view(b, t, 2, 4).transpose(1, 2) for m in (self.q, self.k, self.v))
+        weights = (q @ k.transpose(-1, -2) + self.bias[:, :t, :t]).softmax(-1)
+        return self.head((weights @ v).transpose(1, 2).reshape(b, t, 8))
+
+
+class Synthesizer(nn.Module):
+    """Of the outputs of a layer, as many are read as there are tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.scores = nn.Linear(3, 8), nn.Linear(8, 32)
+        self.value, self.head = nn.Linear(3, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.scores(self.first(x).relu())[..., : x.shape[1]].softmax(-1)
+        return self.head(weights @ self.value(x).relu())
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase], **options: int | bool) -> None:
+        super().__init__()
+        self.layer = kind(3, 6, batch_first=True, **options)
+        width = int(options.get("proj_size", 6)) * (2 if options.get("bidirectional") else 1)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0])
+
+
+class Cells(nn.Module):
+    def __init__(self, kind: type[nn.RNNCellBase]) -> None:
+        super().__init__()
+        self.cell, self.head = kind(3, 6), nn.Linear(6, 2)  # type: ignore[call-arg]
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return self.head(state[0] if isinstance(state, tuple) else state)
+
+
+class ByHand(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_input, self.of_state, self.head = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.shape[0], 6, dtype=x.dtype)
+        for t in range(x.shape[1]):
+            h = (self.of_input(x[:, t]) + self.of_state(h)).tanh()
+        return self.head(h)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    **{
+        f"position, {read}": (lambda read=read: Positions(read), f(7) + f(6))
+        for read in ("slice", "narrow", "last", "table", "loop")
+    },
+    "relative bias": (RelativeBias, f(2) + 4 * f(4)),
+    "outputs": (Synthesizer, f(8) + f(5)),
+    "lstm": (lambda: Recurrent(nn.LSTM), f(6)),
+    "gru": (lambda: Recurrent(nn.GRU), f(6)),
+    "rnn": (lambda: Recurrent(nn.RNN), f(6)),
+    "lstm, projected": (lambda: Recurrent(nn.LSTM, proj_size=5), f(6) + f(5)),
+    "gru, both ways": (lambda: Recurrent(nn.GRU, bidirectional=True), 2 * f(6)),
+    "lstm, deep": (lambda: Recurrent(nn.LSTM, num_layers=2), 2 * f(6)),
+    "lstm cell": (lambda: Cells(nn.LSTMCell), f(6)),
+    "gru cell": (lambda: Cells(nn.GRUCell), f(6)),
+    "rnn cell": (lambda: Cells(nn.RNNCell), f(6)),
+    "by hand": (ByHand, f(6)),
+}
+
+
+def largest_difference(model: nn.Module, symmetry: fr.Symmetry) -> float:
+    """At all lengths and batch sizes, in float64, of a permutation drawn at random."""
+    model = model.double().eval()
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply_to(model)
+    worst = 0.0
+    with torch.no_grad():
+        for length in (1, 2, 3, 5, 9):
+            for batch in (1, 3):
+                x = torch.randn(batch, length, 3, dtype=torch.float64)
+                worst = max(worst, float((model(x) - moved(x)).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize("length", [1, 2, 4])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_one_length_does_not_read_follows(name: str, length: int) -> None:
+    if (name, length) == ("relative bias", 1):
+        pytest.skip("a softmax over one position is constant")
+    torch.manual_seed(0)
+    factory, log_order = MODELS[name]
+    model = factory()
+    symmetry = fr.analyze(model, args=(torch.randn(1, length, 3),), check=False)
+    assert largest_difference(model, symmetry) < 1e-9
+    assert symmetry.log_order == pytest.approx(log_order)
