@@ -76,6 +76,16 @@ class Falsify(Pass):
         notes = list(claimed.notes)
         if not found.was_tested:
             notes.append("the model does not run with other weights: the group was not tested")
+        if found.sizes:
+            notes.append(f"the group was also tested on inputs of other sizes: {found.sizes}")
+        if found.only_here:
+            shown = ", ".join(found.only_here[:3])
+            problem = (
+                f"{len(found.only_here)} blocks hold for the sizes of the example inputs only and "
+                f"were pinned: {shown}; give inputs of other sizes too, by examples="
+            )
+            warnings.warn(problem, RefutedWarning, stacklevel=2)
+            notes.append(problem)
         if found.refuted:
             shown = ", ".join(found.refuted[:3])
             problem = f"{len(found.refuted)} blocks were refuted by a test and pinned: {shown}"
@@ -89,5 +99,5 @@ class Falsify(Pass):
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None and state.falsification is not None
         assert state.symmetry.blocks is state.falsification.symmetry.blocks
-        if state.falsification.refuted:  # else it is the group that Refine has checked
+        if state.falsification.refuted or state.falsification.only_here:  # else it is the group that Refine has checked
             check(state.symmetry)

@@ -136,6 +136,7 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
+                self.facts.touched.add(parameter.name)
             if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin_units(self.facts.units, x.order_of, READ)
 

@@ -9,8 +9,9 @@ they give shapes, and tell constants that are uniform along an axis from those t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
@@ -38,7 +39,17 @@ from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .recording import Recording, source_line
-from .stored import find_stored, make_parameters
+from .stored import Stored, find_stored, make_parameters
+from .training import as_in_training
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs to run a model on, in eval mode or as in training."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    training: bool = False
 
 
 def propagate(
@@ -50,6 +61,7 @@ def propagate(
     rules: RuleBook | None = None,
     constraints: Sequence[Constraint] = (),
     free_outputs: bool | Container[int] = False,
+    more: Sequence[Example] = (),
 ) -> Facts:
     """Propagate units through a model.
 
@@ -60,13 +72,19 @@ def propagate(
         rules: of the user's own, besides the built-in ones.
         constraints: axes that the user wants pinned or tied.
         free_outputs: may the units of the model's outputs move? Or those of which of them?
+        more: other inputs; what is found holds for all.
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
     """
     groups: Groups = {}
     while True:
-        found = _run(module, names, args, kwargs, rules, groups, free_outputs)
+        stored = find_stored(names)
+        units = Units()
+        found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
+        _run(module, stored, found, Example(args, kwargs), rules, free_outputs)
+        for example in more:
+            _run(EagerModule(names), stored, found, example, rules, free_outputs)
         more = find_groups(found.units, found.parameters)
         if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
             break
@@ -78,23 +96,24 @@ def propagate(
 
 def _run(
     module: fx.GraphModule | EagerModule,
-    names: nn.Module,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
+    stored: Sequence[Stored],
+    found: Facts,
+    example: Example,
     rules: RuleBook | None,
-    groups: Groups,
     free_outputs: bool | Container[int],
-) -> Facts:
-    units = Units()
-    stored = find_stored(names)
-    found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
+) -> None:
+    """Run a model on one example; what that finds is added to what is known."""
+    units, is_first = found.units, not found.runs
+    found.runs += 1
     mode = LayoutMode(found, stored, rules)
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs = clone_tensors((tuple(args), dict(kwargs)))
+        if example.training:
+            stack.enter_context(as_in_training(module))
+        inputs = clone_tensors((tuple(example.args), dict(example.kwargs)))
         for tensor in tree_leaves(inputs):
             if isinstance(tensor, torch.Tensor):
                 shape = tuple(tensor.shape)
@@ -115,14 +134,18 @@ def _run(
                     "the model's outputs have no entries on the example inputs, so that every "
                     "permutation keeps them; give a batch of at least one example"
                 )
-            _pin_outputs(mode, outputs, free=free_outputs)
-    return found
+            _pin_outputs(mode, outputs, free=free_outputs, described=is_first)
 
 
 def _pin_outputs(
-    mode: LayoutMode, outputs: Sequence[torch.Tensor], *, free: bool | Container[int]
+    mode: LayoutMode,
+    outputs: Sequence[torch.Tensor],
+    *,
+    free: bool | Container[int],
+    described: bool,
 ) -> None:
-    """Outputs stay as they are; of those that are free, how they move is found out instead."""
+    """Outputs stay as they are; of those that are free, how they move is found out instead, and
+    described for the first example."""
     for k, tensor in enumerate(outputs):
         layout = mode.tensors.get(tensor)
         if layout is None:
@@ -130,6 +153,8 @@ def _pin_outputs(
         mode.touch([layout])
         if free if isinstance(free, bool) else k in free:
             x = resolve(mode.facts.units, layout)
+            if not described:
+                continue
             output = Parameter((f"output {k}",), x.shape, True, ())
             output.coordinates = list(x.coordinates)
             mode.facts.outputs.append(output)

@@ -30,6 +30,7 @@ class Content(NamedTuple):
     outputs: tuple[ParameterSymmetry, ...]
     front_end: str
     notes: tuple[str, ...]
+    untouched: tuple[str, ...] = ()
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -44,6 +45,7 @@ def dumps(symmetry: Group, *, indent: int | None = None) -> str:
         "unknown_ops": dict(symmetry.unknown_ops),
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
+        "untouched": symmetry.untouched,
     }
     return json.dumps(content, indent=indent)
 
@@ -68,6 +70,7 @@ def loads(text: str) -> Content:
         tuple(_parameter(p) for p in content["outputs"]),
         content["front_end"],
         tuple(content["notes"]),
+        tuple(content.get("untouched", ())),
     )
 
 

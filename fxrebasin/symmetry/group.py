@@ -41,6 +41,8 @@ class Symmetry:
     """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
     notes: tuple[str, ...] = ()
     """What to know about the answer: the path that it holds for, what was pinned afterwards."""
+    untouched: tuple[str, ...] = ()
+    """The parameters that nothing that was run has met; other inputs may use them."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 

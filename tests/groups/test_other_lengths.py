@@ -150,3 +150,86 @@ def test_what_one_length_does_not_read_follows(name: str, length: int) -> None:
     symmetry = fr.analyze(model, args=(torch.randn(1, length, 3),), check=False)
     assert largest_difference(model, symmetry) < 1e-9
     assert symmetry.log_order == pytest.approx(log_order)
+
+
+class Weights(nn.Module):
+    """As many layers as there are tokens, from one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.weight = nn.Parameter(torch.randn(9, 6, 6) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x[:, 0]).relu()
+        for t in range(x.shape[1]):
+            h = (h @ self.weight[t]).relu()
+        return self.head(h)
+
+
+class Branch(nn.Module):
+    """Long inputs go another way, through the same layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        deep = self.second(h).relu()
+        return self.head(deep + h if x.shape[1] > 2 else deep)
+
+
+def test_blocks_that_hold_at_one_size_only_are_pinned() -> None:
+    torch.manual_seed(0)
+    for length, factory in ((1, Weights), (2, Branch)):
+        model = factory()
+        with pytest.warns(fr.errors.RefutedWarning, match="hold for the sizes of the example"):
+            symmetry = fr.analyze(model, args=(torch.randn(1, length, 3),))
+        assert largest_difference(model, symmetry) < 1e-9
+        assert any("other sizes" in note for note in symmetry.notes)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_several_examples_hold_together(check: bool) -> None:
+    torch.manual_seed(0)
+    model = Branch()
+    examples = [(torch.randn(1, 2, 3),), ((), {"x": torch.randn(2, 3, 3)})]
+    symmetry = fr.analyze(model, examples=examples, check=check)
+    assert symmetry.log_order == pytest.approx(f(6))
+    assert largest_difference(model, symmetry) < 1e-9
+    assert "holds for 2 example inputs together" in symmetry.notes
+
+
+def test_a_group_that_holds_at_other_sizes_says_at_which() -> None:
+    symmetry = fr.analyze(Positions("slice"), args=(torch.randn(1, 4, 3),))
+    assert symmetry.log_order == pytest.approx(f(7) + f(6))
+    assert any("2 along dim 0, 5 along dim 1" in note for note in symmetry.notes)
+
+
+class Auxiliary(nn.Module):
+    def __init__(self, in_training: bool = True) -> None:
+        super().__init__()
+        self.first, self.head, self.extra = nn.Linear(3, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+        self.in_training = in_training
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        h = nn.functional.dropout(self.first(x).relu(), 0.5, self.training)
+        if self.training and self.in_training:
+            return self.head(h), self.extra(h)
+        return self.head(h)
+
+
+def test_heads_of_training_move_with_what_they_read() -> None:
+    symmetry = fr.analyze(Auxiliary(), args=(torch.randn(2, 3),))
+    assert symmetry.log_order == pytest.approx(f(6))
+    assert ("extra.weight", 1) in next(iter(symmetry)).axes
+    assert not symmetry.untouched
+    assert any("training" in note for note in symmetry.notes)
+
+
+def test_untouched_parameters_are_named() -> None:
+    with pytest.warns(fr.errors.UntouchedWarning, match="2 parameters are not used.*extra"):
+        symmetry = fr.analyze(Auxiliary(in_training=False), args=(torch.randn(2, 3),))
+    assert symmetry.untouched == ("extra.weight", "extra.bias")
+    assert fr.Symmetry.from_json(symmetry.to_json()).untouched == symmetry.untouched
