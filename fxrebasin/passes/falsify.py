@@ -27,7 +27,7 @@ class Falsify(Pass):
     Requires: ``Refine``.
     Ensures: the symmetry in the state is the one that passed the test, or that a note says could
         not be tested.
-    Cost: three forward passes, in float64 for small models; more only where something fails.
+    Cost: three forward passes, and three on inputs of other sizes where the model takes any, in float64 for small models; more only where something fails.
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace
@@ -99,5 +99,7 @@ class Falsify(Pass):
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None and state.falsification is not None
         assert state.symmetry.blocks is state.falsification.symmetry.blocks
-        if state.falsification.refuted or state.falsification.only_here:  # else it is the group that Refine has checked
+        if (
+            state.falsification.refuted or state.falsification.only_here
+        ):  # else it is the group that Refine has checked
             check(state.symmetry)

@@ -74,6 +74,7 @@ class Propagate(Pass):
 
         given, leaves = Traced(graph_module, state.origin), leaves_of(state.rules)
         traced, state.facts = run_or_retrace(given, state.model, args, kwargs, leaves, run_on_units)
+        assert state.facts is not None
         if state.facts.untouched() and not isinstance(state.model, fx.GraphModule):
             more.append(Example(args, kwargs, training=True))
             try:

@@ -85,10 +85,10 @@ def propagate(
         _run(module, stored, found, Example(args, kwargs), rules, free_outputs)
         for example in more:
             _run(EagerModule(names), stored, found, example, rules, free_outputs)
-        more = find_groups(found.units, found.parameters)
-        if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
+        noted = find_groups(found.units, found.parameters)
+        if not any(noted[name].keys() - groups.get(name, {}).keys() for name in noted):
             break
-        groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+        groups = {name: noted.get(name, {}) | groups.get(name, {}) for name in noted | groups}
     complete_unread(found.units, found.parameters, found.reading)
     impose(constraints, found)
     return found

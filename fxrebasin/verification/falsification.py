@@ -98,7 +98,11 @@ def _pin_offenders(
 
 
 def _other_trials(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], random_weights: bool, seed: int
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    random_weights: bool,
+    seed: int,
 ) -> tuple[Trials | Sequence[Trial], str]:
     """Trials on inputs of the first other sizes at which the model runs, and these sizes."""
     for (other_args, other_kwargs), sizes in vary(args, kwargs):

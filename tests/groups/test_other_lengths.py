@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import lgamma
+from typing import Any
 
 import pytest
 import torch
@@ -72,10 +74,10 @@ class Synthesizer(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], **options: int | bool) -> None:
+    def __init__(self, kind: Callable[..., nn.Module], **options: Any) -> None:
         super().__init__()
         self.layer = kind(3, 6, batch_first=True, **options)
-        width = int(options.get("proj_size", 6)) * (2 if options.get("bidirectional") else 1)
+        width = options.get("proj_size", 6) * (2 if options.get("bidirectional") else 1)
         self.head = nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,9 +85,9 @@ class Recurrent(nn.Module):
 
 
 class Cells(nn.Module):
-    def __init__(self, kind: type[nn.RNNCellBase]) -> None:
+    def __init__(self, kind: Callable[..., nn.Module]) -> None:
         super().__init__()
-        self.cell, self.head = kind(3, 6), nn.Linear(6, 2)  # type: ignore[call-arg]
+        self.cell, self.head = kind(3, 6), nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         state = None
@@ -108,7 +110,7 @@ class ByHand(nn.Module):
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     **{
-        f"position, {read}": (lambda read=read: Positions(read), f(7) + f(6))
+        f"position, {read}": (partial(Positions, read), f(7) + f(6))
         for read in ("slice", "narrow", "last", "table", "loop")
     },
     "relative bias": (RelativeBias, f(2) + 4 * f(4)),
