@@ -27,7 +27,8 @@ class Falsify(Pass):
     Requires: ``Refine``.
     Ensures: the symmetry in the state is the one that passed the test, or that a note says could
         not be tested.
-    Cost: three forward passes, and three on inputs of other sizes where the model takes any, in float64 for small models; more only where something fails.
+    Cost: three forward passes, and three on inputs of other sizes where the model takes any, in
+        float64 for small models; more only where something fails.
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace
@@ -77,7 +78,8 @@ class Falsify(Pass):
         if not found.was_tested:
             notes.append("the model does not run with other weights: the group was not tested")
         if found.sizes:
-            notes.append(f"the group was also tested on inputs of other sizes: {found.sizes}")
+            tested = f"the group was also tested on inputs of other sizes: {found.sizes}"
+            notes += [tested] if tested not in notes else []
         if found.only_here:
             shown = ", ".join(found.only_here[:3])
             problem = (

@@ -39,7 +39,7 @@ class Symmetry:
     """How the model's outputs move with it, where they were left free."""
     front_end: str = ""
     """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
     """What to know about the answer: the path that it holds for, what was pinned afterwards."""
     untouched: tuple[str, ...] = ()
     """The parameters that nothing that was run has met; other inputs may use them."""

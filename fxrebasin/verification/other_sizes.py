@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +23,11 @@ def vary(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, 
         assert first is not None
         sizes = {d: first.shape[d] for d in dims if d < first.ndim}
         if len(sizes) == len(dims) and 0 not in sizes.values():
-            longer = tree_map_only(torch.Tensor, lambda t, s=sizes: _longer(t, s), inputs)
+            longer = tree_map_only(torch.Tensor, partial(_longer, sizes), inputs)
             yield longer, ", ".join(f"{n + 1} along dim {d}" for d, n in sizes.items())
 
 
-def _longer(tensor: torch.Tensor, sizes: Mapping[int, int]) -> torch.Tensor:
+def _longer(sizes: Mapping[int, int], tensor: torch.Tensor) -> torch.Tensor:
     for d, n in sizes.items():
         if d < tensor.ndim and tensor.shape[d] == n:
             tensor = torch.cat([tensor.detach(), tensor.detach().narrow(d, 0, 1)], d)

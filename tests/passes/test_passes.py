@@ -104,7 +104,7 @@ def test_refine_finds_the_symmetry() -> None:
     result = Refine()(module)
     assert result.graph_module is module
     assert not result.modified
-    assert state_of(module).symmetry == fr.analyze(net(1), args=(X,), check=False)
+    assert state_of(module).symmetry == fr.analyze(net(1), args=(X,))
 
 
 def test_falsify_keeps_what_is_right() -> None:
