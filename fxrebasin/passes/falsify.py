@@ -77,9 +77,6 @@ class Falsify(Pass):
         notes = list(claimed.notes)
         if not found.was_tested:
             notes.append("the model does not run with other weights: the group was not tested")
-        if found.sizes:
-            tested = f"the group was also tested on inputs of other sizes: {found.sizes}"
-            notes += [tested] if tested not in notes else []
         if found.only_here:
             shown = ", ".join(found.only_here[:3])
             problem = (
@@ -94,7 +91,12 @@ class Falsify(Pass):
             warnings.warn(f"{problem}; please report this model", RefutedWarning, stacklevel=2)
             notes.append(problem)
         state.falsification = found
-        state.symmetry = replace(found.symmetry, front_end=claimed.front_end, notes=tuple(notes))
+        state.symmetry = replace(
+            found.symmetry,
+            front_end=claimed.front_end,
+            notes=tuple(notes),
+            tested_at=found.sizes,
+        )
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: nn.Module) -> None:
