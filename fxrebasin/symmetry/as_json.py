@@ -31,6 +31,7 @@ class Content(NamedTuple):
     front_end: str
     notes: tuple[str, ...]
     untouched: tuple[str, ...] = ()
+    tested_at: str = ""
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -46,6 +47,7 @@ def dumps(symmetry: Group, *, indent: int | None = None) -> str:
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
         "untouched": symmetry.untouched,
+        "tested_at": symmetry.tested_at,
     }
     return json.dumps(content, indent=indent)
 
@@ -71,6 +73,7 @@ def loads(text: str) -> Content:
         content["front_end"],
         tuple(content["notes"]),
         tuple(content.get("untouched", ())),
+        content.get("tested_at", ""),
     )
 
 

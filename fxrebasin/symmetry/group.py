@@ -44,7 +44,7 @@ class Symmetry:
     untouched: tuple[str, ...] = ()
     """The parameters that nothing that was run has met; other inputs may use them."""
     tested_at: str = field(default="", compare=False)
-    """The sizes of inputs, besides the example's, at which it was tested; not kept in JSON."""
+    """The sizes of inputs, besides the example's, at which it was tested."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 
