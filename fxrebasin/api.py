@@ -23,7 +23,7 @@ from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
 from .passes.solve import Solve
-from .passes.state import state_of
+from .passes.state import as_example, state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
 from .symmetry.aliases import check_apart
@@ -42,6 +42,7 @@ def analyze(
     free_outputs: bool = False,
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+    examples: Sequence[Any] = (),
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -68,6 +69,9 @@ def analyze(
             ``symmetry.outputs`` says how.
         check: put the group to the test; three or four forward passes.
         front_ends: which to try, in order. ``symmetry.front_end`` says which was used.
+        examples: more inputs, of other lengths, sizes or options, each a tuple of arguments or
+            ``(arguments, keywords)``; the group holds for all. The first stands for ``args``
+            where these are left out.
 
     Raises:
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
@@ -76,7 +80,10 @@ def analyze(
 
     Warns:
         RefutedWarning: blocks failed the test; please report the model.
+        UntouchedWarning: parameters are not used on the inputs; ``symmetry.untouched`` names them.
     """
+    if examples and not args and not kwargs:
+        (args, kwargs), examples = as_example(examples[0]), examples[1:]
     passes = passes_to_analyze(
         args,
         kwargs,
@@ -85,6 +92,7 @@ def analyze(
         free_outputs=free_outputs,
         check=check,
         front_ends=front_ends,
+        examples=examples,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None

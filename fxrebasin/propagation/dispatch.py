@@ -23,6 +23,7 @@ from ..rules.call import Call, Rule
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
+from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
 from .stored import Stored
 from .tensors import Tensors
@@ -84,6 +85,7 @@ class LayoutMode(TorchDispatchMode):
         self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), *given)
+        self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:
@@ -126,7 +128,10 @@ class LayoutMode(TorchDispatchMode):
         call = self._call(name, results, parameters=parameters)
         given = self._as_layouts((args, dict(kwargs)))
         self.touch(list(parameters.values()))
-        for tensor, layout in zip(results, self._apply(call, rule, *given), strict=True):
+        layouts = self._apply(call, rule, *given)
+        met = (*_layouts_in(given), *parameters.values())
+        self.facts.reading.read.append((met, tuple(layouts)))
+        for tensor, layout in zip(results, layouts, strict=True):
             self.tensors.put(tensor, layout)
         if self.watcher is not None:
             self.watcher.after(operands, results)
@@ -139,8 +144,17 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
+                self.facts.touched.add(parameter.name)
             if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin_units(self.facts.units, x.order_of, READ)
+
+    def _note_reading(self, func: Any, given: Any, results: Sequence[Layout]) -> None:
+        reading, operands = self.facts.reading, tuple(_layouts_in(given))
+        if only_chooses(func) and operands:
+            reading.chosen.append((operands[0], tuple(results)))
+        else:
+            reading.read.append((operands, tuple(results)))
+            reading.unfed += find_unfed(func, given[0])
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:

@@ -9,8 +9,9 @@ they give shapes, and tell constants that are uniform along an axis from those t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
 from ..layouts.units import Units
+from ..layouts.unread import complete_unread
 from ..models.copying import attributes
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
@@ -39,7 +41,17 @@ from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .recording import Recording, source_line
-from .stored import find_loaded, find_stored, make_parameters
+from .stored import Stored, find_loaded, find_stored, make_parameters
+from .training import as_in_training
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs to run a model on, in eval mode or as in training."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    training: bool = False
 
 
 def propagate(
@@ -51,6 +63,7 @@ def propagate(
     rules: RuleBook | None = None,
     constraints: Sequence[Constraint] = (),
     free_outputs: bool | Container[int] = False,
+    more: Sequence[Example] = (),
 ) -> Facts:
     """Propagate units through a model.
 
@@ -61,17 +74,24 @@ def propagate(
         rules: of the user's own, besides the built-in ones.
         constraints: axes that the user wants pinned or tied.
         free_outputs: may the units of the model's outputs move? Or those of which of them?
+        more: other inputs; what is found holds for all.
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
     """
     groups: Groups = {}
     while True:
-        found = _run(module, names, args, kwargs, rules, groups, free_outputs)
-        more = find_groups(found.units, found.parameters)
-        if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
+        stored = find_stored(names)
+        units = Units()
+        found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
+        _run(module, names, stored, found, Example(args, kwargs), rules, free_outputs)
+        for example in more:
+            _run(EagerModule(names), names, stored, found, example, rules, free_outputs)
+        noted = find_groups(found.units, found.parameters)
+        if not any(noted[name].keys() - groups.get(name, {}).keys() for name in noted):
             break
-        groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+        groups = {name: noted.get(name, {}) | groups.get(name, {}) for name in noted | groups}
+    complete_unread(found.units, found.parameters, found.reading)
     impose(constraints, found)
     return found
 
@@ -79,15 +99,15 @@ def propagate(
 def _run(
     module: fx.GraphModule | EagerModule,
     names: nn.Module,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
+    stored: Sequence[Stored],
+    found: Facts,
+    example: Example,
     rules: RuleBook | None,
-    groups: Groups,
     free_outputs: bool | Container[int],
-) -> Facts:
-    units = Units()
-    stored = find_stored(names)
-    found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
+) -> None:
+    """Run a model on one example; what that finds is added to what is known."""
+    is_first = not found.runs
+    found.runs += 1
     if isinstance(module, EagerModule):
         module = module.anew()  # without what an earlier run has left on it
     mode = LayoutMode(found, stored, rules, _find_state(module, names))
@@ -96,7 +116,9 @@ def _run(
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs, given = _place_inputs(mode, args, kwargs)
+        if example.training:
+            stack.enter_context(as_in_training(module))
+        inputs, given = _place_inputs(mode, example.args, example.kwargs)
         stack.callback(mode.writes.undo)
         if isinstance(module, EagerModule):
             before = state_of(module.model, buffers=False)
@@ -106,7 +128,7 @@ def _run(
                 if free_outputs is False:
                     _pin_tensors(mode, output_tensors(value), "is an output of the model")
                 _pin_tensors(mode, _find_kept(mode, module), KEPT)
-                inputs, given = _place_inputs(mode, args, kwargs)
+                inputs, given = _place_inputs(mode, example.args, example.kwargs)
                 value = run_eagerly(module, recording, *inputs)
         else:
             ordered = in_placeholder_order(module, *inputs)
@@ -124,10 +146,9 @@ def _run(
                     "the model's outputs have no entries on the example inputs, so that every "
                     "permutation keeps them; give a batch of at least one example"
                 )
-            _pin_outputs(mode, outputs, free=free_outputs)
+            _pin_outputs(mode, outputs, free=free_outputs, described=is_first)
             _pin_tensors(mode, written, "is written into an argument of the model")
             _pin_tensors(mode, kept, KEPT)
-    return found
 
 
 def _find_state(module: fx.GraphModule | EagerModule, names: nn.Module) -> list[torch.Tensor]:
@@ -146,7 +167,7 @@ Given = list[tuple[torch.Tensor, Layout | None]]
 
 
 def _place_inputs(
-    mode: LayoutMode, args: Sequence[Any], kwargs: dict[str, Any]
+    mode: LayoutMode, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Any, Given]:
     """Copies of the example inputs, whose entries are told apart by where they are."""
     inputs = clone_tensors((tuple(args), dict(kwargs)))
@@ -185,9 +206,14 @@ def _pin_tensors(mode: LayoutMode, tensors: Sequence[torch.Tensor], text: str) -
 
 
 def _pin_outputs(
-    mode: LayoutMode, outputs: Sequence[torch.Tensor], *, free: bool | Container[int]
+    mode: LayoutMode,
+    outputs: Sequence[torch.Tensor],
+    *,
+    free: bool | Container[int],
+    described: bool,
 ) -> None:
-    """Outputs stay as they are; of those that are free, how they move is found out instead."""
+    """Outputs stay as they are; of those that are free, how they move is found out instead, and
+    described for the first example."""
     for k, tensor in enumerate(outputs):
         layout = mode.tensors.get(tensor)
         if layout is None:
@@ -195,6 +221,8 @@ def _pin_outputs(
         mode.touch([layout])
         if free if isinstance(free, bool) else k in free:
             x = resolve(mode.facts.units, layout)
+            if not described:
+                continue
             output = Parameter((f"output {k}",), x.shape, True, ())
             output.coordinates = list(x.coordinates)
             mode.facts.outputs.append(output)
