@@ -107,6 +107,7 @@ class _Settings:
         self.is_tracing = fx_tracing._get_is_fx_tracing()
         self.patches = len(_patched)
         self.fast = torch.backends.mha.get_fastpath_enabled()
+        self.dtype = torch.get_default_dtype()
         self.cudnn = torch.backends.cudnn.enabled
         self.mkldnn = torch._C._get_mkldnn_enabled()
 
@@ -125,5 +126,6 @@ class _Settings:
         fx_tracing.CURRENT_PATCHER = self.current
         fx_tracing._set_is_fx_tracing(self.is_tracing)
         torch.backends.mha.set_fastpath_enabled(self.fast)
+        torch.set_default_dtype(self.dtype)
         torch.backends.cudnn.enabled = self.cudnn
         torch._C._set_mkldnn_enabled(self.mkldnn)

@@ -12,11 +12,13 @@ tensor([0.4963])
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -57,22 +59,32 @@ class OwnRandomness(TorchDispatchMode):
         return self.sources[device]
 
 
-@contextmanager
-def keeping_random_state(model: nn.Module) -> Iterator[None]:
-    """A model that seeds torch's own source of random numbers leaves it as it was.
+def seed_python(seed: int) -> None:
+    """The sources of Python and numpy, which some models draw from; threads cannot be told apart
+    there, so ``keeping_random_state`` puts them back in any case."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - what models use
 
-    Other threads draw from that source as well, so it is put back only if the model has done
-    something to it.
+
+@contextmanager
+def keeping_random_state(model: nn.Module, *, always: bool = False) -> Iterator[None]:
+    """What a model does to sources of random numbers, its own included, is undone.
+
+    Other threads draw from torch's as well, so these are put back only if the model has seeded
+    them anew; ``always`` also where it has only drawn, so that whatever is run next draws the same.
     """
     sources = [torch.default_generator]
     for index in sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"}):
         sources.append(torch.cuda.default_generators[index])
     before = [(s, s.initial_seed(), s.get_state()) for s in sources]
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002
+        alone = always or threading.active_count() == 1
         for source, seed, state in before:
-            alone = threading.active_count() == 1
             if source.initial_seed() != seed or (
                 alone and not torch.equal(source.get_state(), state)
             ):

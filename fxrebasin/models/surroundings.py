@@ -25,8 +25,15 @@ from torch.autograd import forward_ad
 from torch.overrides import _pop_mode, _push_mode
 from torch.utils import _python_dispatch
 from torch.utils._device import DeviceContext
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _default_device: ContextVar[torch.device | None] = ContextVar("_default_device", default=None)
+
+
+class Observer(TorchDispatchMode):
+    """A mode of our own that only looks on, and stays at work inside ``neutral``."""
+
+    supports_higher_order_operators = True
 
 
 @contextmanager
@@ -65,9 +72,14 @@ def _without_dispatch_modes() -> Iterator[None]:
     """Only those of this thread: torch keeps some, of an export that is going on, for all."""
     count = _len_torch_dispatch_stack()
     modes = [_python_dispatch._pop_mode() for _ in range(count)]
+    observers = [mode for mode in reversed(modes) if isinstance(mode, Observer)]
+    for mode in observers:
+        _python_dispatch._push_mode(mode)
     try:
         yield
     finally:
+        for _ in observers:
+            _python_dispatch._pop_mode()
         for mode in reversed(modes):
             _python_dispatch._push_mode(mode)
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx, nn
 
-from ..errors import InvalidInputError, PassOrderError
+from ..errors import InvalidArgumentError, InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
 from ..models.inputs import needs_inputs
@@ -86,6 +87,26 @@ def as_inputs(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> I
     if args is None and kwargs is None:
         return None
     return tuple(args or ()), dict(kwargs or {})
+
+
+def as_example(given: Any) -> Inputs:
+    """One of several examples: a tensor, a tuple of arguments, or arguments and keywords.
+
+    Raises:
+        InvalidArgumentError: it is none of these.
+    """
+    if isinstance(given, torch.Tensor):
+        return (given,), {}
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    if not isinstance(given, (tuple, list)):
+        raise InvalidArgumentError(
+            "examples: expected a tuple of arguments, or (arguments, keywords), for each, found "
+            f"{type(given).__name__}"
+        )
+    if len(given) == 2 and isinstance(given[0], (tuple, list)) and isinstance(given[1], Mapping):
+        return tuple(given[0]), dict(given[1])
+    return tuple(given), {}
 
 
 def leaves_of(rules: RuleBook) -> Leaves:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InvalidArgumentError
-from ..models.copying import deep_copy
+from ..models.copying import deep_copy, set_modes
+from ..models.randomness import keeping_random_state
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -39,7 +40,8 @@ def recompute_batch_norm(
     Only the BatchNorm layers run in train mode: dropout and everything else stay as in
     evaluation. Each layer's statistics are reset and become the plain average of the
     statistics of the batches, every batch counting alike whatever its size. Momentum, the mode of
-    every module, and all parameters are afterwards what they were. Layers without running
+    every module, and all parameters are afterwards what they were; where the loader or the model
+    fails, the statistics are as well. Layers without running
     statistics (``track_running_stats=False``) have nothing to measure, and a model without
     BatchNorm layers is not run at all.
 
@@ -85,12 +87,29 @@ def recompute_batch_norm(
             "loader yielded no batch, so there are no activations to measure; "
             "a generator can be read only once, a list or a DataLoader any number of times"
         )
-    with torch.no_grad(), _only_training(target, layers):
+    with (
+        torch.no_grad(),
+        keeping_random_state(target, always=True),
+        _only_training(target, layers),
+        _all_or_nothing(target),
+    ):
         for layer in layers:
-            layer.reset_running_stats()
+            _BatchNorm.reset_running_stats(layer)
         for batch in chain([first], inputs):
             target(batch)
     return target
+
+
+@contextmanager
+def _all_or_nothing(model: nn.Module) -> Iterator[None]:
+    """Give buffers the values back that they had where something fails midway."""
+    before = [(t, t.clone()) for t in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        for tensor, value in before:
+            tensor.copy_(value)
+        raise
 
 
 def tracked_layers(model: nn.Module) -> list[_BatchNorm]:
@@ -114,9 +133,9 @@ def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]
     modes = [(module, module.training) for module in model.modules()]
     momenta = [(layer, layer.momentum) for layer in layers]
     try:
-        model.eval()
+        set_modes(model, False)
         for layer in layers:
-            layer.train()
+            layer.training = True
             layer.momentum = None  # None is torch's way to ask for the cumulative average
         yield
     finally:

@@ -30,6 +30,8 @@ class Content(NamedTuple):
     outputs: tuple[ParameterSymmetry, ...]
     front_end: str
     notes: tuple[str, ...]
+    untouched: tuple[str, ...] = ()
+    tested_at: str = ""
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -44,6 +46,8 @@ def dumps(symmetry: Group, *, indent: int | None = None) -> str:
         "unknown_ops": dict(symmetry.unknown_ops),
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
+        "untouched": symmetry.untouched,
+        "tested_at": symmetry.tested_at,
     }
     return json.dumps(content, indent=indent)
 
@@ -68,6 +72,8 @@ def loads(text: str) -> Content:
         tuple(_parameter(p) for p in content["outputs"]),
         content["front_end"],
         tuple(content["notes"]),
+        tuple(content.get("untouched", ())),
+        content.get("tested_at", ""),
     )
 
 

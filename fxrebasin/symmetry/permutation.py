@@ -25,6 +25,7 @@ from ..models.copying import deep_copy, forget_caches
 from ..models.surroundings import neutral
 from ..models.validation import check_state_dict, stored_tensors
 from .action import Indices, flat_indices, source_of, take
+from .aliases import check_writable
 from .group import Symmetry
 from .parts import ParameterSymmetry
 
@@ -164,7 +165,13 @@ class Permutation:
 
     @neutral()
     def apply_(self, model: nn.Module) -> None:
-        """Permute a module's own parameters and buffers in place."""
+        """Permute a module's own parameters and buffers in place.
+
+        Raises:
+            InvalidArgumentError: two of them share memory and would have to move differently;
+                nothing was changed.
+            ArchitectureMismatchError: the module has other parameters than the symmetry says.
+        """
         tensors = stored_tensors(model)
         for parameter in self.symmetry.parameters:
             if parameter.name not in tensors:
@@ -173,6 +180,7 @@ class Permutation:
                 )
         done = set()
         moved = self.apply(tensors)
+        check_writable(tensors, moved)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 if moved[name] is not tensor and id(tensor) not in done:

@@ -12,9 +12,9 @@ import torch
 from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
+from ..models.copying import forget_caches, shared_copy
 from ..models.rebased import RebasedModule, holder
-from ..models.running import unobserved
+from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
 
 
@@ -25,12 +25,16 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         TraceError: the module cannot be exported; names the line of the user's source.
     """
     shared = shared_copy(model)
+    forget_caches(shared)
     try:
-        with unobserved(shared, draws=False), _silenced():
-            exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
+        with unobserved(shared, seed=None), _silenced():
+            exported = torch.export.export(
+                shared, *clone_tensors((tuple(args), dict(kwargs))), strict=False
+            )
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error
     _refuse_functions(exported.graph)
+    _refuse_constants(exported.constants)
     return from_program(exported, type(model).__name__)
 
 
@@ -47,6 +51,15 @@ def _refuse_functions(graph: fx.Graph) -> None:
             name = "a transform of torch.func, such as torch.vmap,"
         if name and name not in REGIONS:
             raise TraceError(f"torch.export keeps {name} as calls that cannot be run one by one")
+
+
+def _refuse_constants(constants: Mapping[str, Any]) -> None:
+    for name, value in constants.items():
+        if not isinstance(value, torch.Tensor):
+            raise TraceError(
+                f"torch.export keeps {name!r} in the graph, a {type(value).__name__}, which would "
+                "be shared by all copies"
+            )
 
 
 @contextmanager

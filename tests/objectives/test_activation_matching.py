@@ -279,3 +279,11 @@ def test_a_poor_start_is_the_users_choice() -> None:
         assert torch.allclose(found(inputs), a(inputs))
         lower += found.report.objective_after < found.report.objective_before - 1
     assert lower
+
+
+def test_the_symmetry_of_another_model_is_refused() -> None:
+    small, large = (nn.Sequential(nn.Linear(3, n), nn.Tanh(), nn.Linear(n, 2)) for n in (6, 8))
+    x = torch.randn(4, 3)
+    symmetry = fr.analyze(small, (x,))
+    with pytest.raises(ArchitectureMismatchError, match="symmetry: it has"):
+        fr.activation_matching(large, to=large, args=(x,), symmetry=symmetry, progress=False)

@@ -275,8 +275,8 @@ def test_several_outputs_are_all_compared() -> None:
         fr.verify(b, aligned, (X,))
 
 
-def test_nan_outputs_are_equal() -> None:
-    aligned = rebase(lambda net, h: h * math.nan)
+def test_nan_among_numbers_is_equal_to_nan() -> None:
+    aligned = rebase(lambda net, h: h * torch.tensor([[math.nan], [1.0], [1.0], [1.0]]))
     assert aligned.report.verification == Verification(0.0, torch.float64, 1)
 
 
@@ -323,3 +323,45 @@ def test_another_number_of_outputs_is_found() -> None:
     twice.load_state_dict(b.state_dict())
     with pytest.raises(VerificationError, match="Twice"):
         fr.verify(twice, aligned, (X,))
+
+
+class Returning(nn.Module):
+    """Returns something that a test decides on."""
+
+    def __init__(self, what: Callable[[Tensor], object], seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer, self.what = nn.Linear(3, 4), what
+
+    def forward(self, x: Tensor) -> object:
+        return self.what(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "complaint"),
+    [
+        (lambda y: y * math.nan, lambda y: y * math.nan, "nothing can be compared"),
+        (lambda y: y / 0, lambda y: y / 0, "nothing can be compared|does not compute"),
+        (lambda y: y[:0], lambda y: y[:0], "nothing can be compared"),
+        (lambda y: {"a": y}, lambda y: {"b": y}, r"at \['a'\]"),
+        (lambda y: (y, "cat"), lambda y: (y, "dog"), "'cat'"),
+        (lambda y: (y, 3), lambda y: (y, 4), "there is 3"),
+        (lambda y: (y, None), lambda y: (y, y), "does not compute"),
+        (lambda y: (y, 10**10), lambda y: (y, 10**10 + 1), "10000000000"),
+        (
+            lambda y: (y * 0).long() + 10**10,
+            lambda y: (y * 0).long() + 10**10 + 1,
+            "does not compute",
+        ),
+    ],
+)
+def test_where_nothing_agrees_nothing_is_certified(
+    one: Callable[[Tensor], object], other: Callable[[Tensor], object], complaint: str
+) -> None:
+    with pytest.raises(VerificationError, match=complaint):
+        fr.verify(Returning(one), Returning(other), (X,))
+
+
+def test_without_tensors_nothing_is_certified() -> None:
+    with pytest.raises(fr.errors.InvalidInputError, match="no tensor is found"):
+        fr.verify(Returning(lambda y: "cat"), Returning(lambda y: "cat", 1), (X,))
