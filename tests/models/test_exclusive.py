@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,6 +82,18 @@ def test_running_a_model_does_not_reseed_the_process() -> None:
     assert torch.equal(drawn[0], drawn[1])
     for e, f in zip(expected, [*others, torch.rand(2)], strict=True):
         assert torch.equal(e, f)
+
+
+def test_numbers_of_python_and_numpy_are_the_same_in_every_run_and_put_back() -> None:
+    class Draws(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + random.random() + np.random.rand()  # noqa: NPY002
+
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
+    first, second = (run(Draws(), (torch.zeros(3),), {})[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert before[0] == random.getstate()
+    assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
 
 
 @pytest.mark.parametrize("seed", [3, 7])

@@ -17,6 +17,8 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.flop_counter import FlopCounterMode
 
 import fxrebasin as fr
+from fxrebasin.models.precision import coarsest_dtype
+from fxrebasin.models.running import run
 from fxrebasin.models.surroundings import neutral, unwinding
 
 RIGHT = math.lgamma(9) + math.lgamma(8)
@@ -39,13 +41,13 @@ def make() -> nn.Module:
 @pytest.mark.parametrize("around", AROUND)
 def test_results_are_the_same_in_every_context(around: str) -> None:
     b, a, x = make(), make(), torch.randn(2, 3)
-    states = {"state_dict": b.state_dict(), "to": a.state_dict()}
+    states = b.state_dict(), a.state_dict()
     with AROUND[around]():
         for _ in range(2):  # the second time, autocast has copies of the weights
             symmetry = fr.analyze(b, args=(x,))
             assert symmetry.log_order == pytest.approx(RIGHT)
             assert not symmetry.notes
-        fr.weight_matching(symmetry, **states, progress=False)
+        fr.weight_matching(symmetry, states[0], to=states[1], progress=False)
         fr.activation_matching(b, to=a, args=(x,), progress=False)
         fr.Permutation.random(symmetry).apply_to(b)
         aligned = fr.rebasin(b, to=a, args=(x,), progress=False)
@@ -114,3 +116,20 @@ def test_levels_of_transforms_that_are_left_open_are_closed() -> None:
         _functorch._vmap_increment_nesting(3, "error")
         assert pyfunctorch.retrieve_current_functorch_interpreter() is not None
     assert _functorch.peek_interpreter_stack() is None
+
+
+def test_the_precision_of_a_run_is_seen_from_outside() -> None:
+    class Single(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.float().double()
+
+    with coarsest_dtype(torch.float64) as coarsest:
+        run(Single(), (torch.ones(2, dtype=torch.float64),), {})
+    assert coarsest.dtype == torch.float32
+
+
+def test_batch_norm_made_in_inference_mode_is_analysed() -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    found = fr.analyze(model, args=(torch.randn(2, 3),))
+    assert found.log_order == pytest.approx(math.lgamma(9))

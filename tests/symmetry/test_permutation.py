@@ -357,7 +357,7 @@ def test_in_place_the_parameters_stay_the_same_objects() -> None:
     parameters = {n: (id(p), p.data_ptr()) for n, p in model.named_parameters()}
     p = sample(nested()[1], 1)
     expected = p.apply(copy.deepcopy(model.state_dict()))
-    assert p.apply_(model) is None  # type: ignore[func-returns-value]
+    assert p.apply_(model) is None
     assert {n: (id(q), q.data_ptr()) for n, q in model.named_parameters()} == parameters
     assert same(dict(model.state_dict()), expected)
 
