@@ -18,7 +18,7 @@ import networkx as nx
 from ..errors import FileFormatError
 from ..files import replacing
 from .as_graph import block_graph
-from .as_json import dumps, loads
+from .as_json import UNREADABLE, dumps, loads, what_lacks
 from .as_spec import permutation_spec
 from .contract import check
 from .evidence import Evidence
@@ -202,16 +202,19 @@ class Symmetry:
     def from_json(cls, text: str) -> Symmetry:
         """Read a group written by :meth:`to_json`.
 
+        Text of older versions, which has no digest, is read if it does not contradict itself.
+
         Raises:
-            FileFormatError: the text is not such a group, or one that contradicts itself.
+            FileFormatError: the text is not such a group, was changed, or contradicts itself.
         """
         try:
             symmetry = cls(**loads(text)._asdict())
             check(symmetry)
-        except FileFormatError:
-            raise
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
+        except UNREADABLE as error:
+            raise FileFormatError(
+                f"this is not a symmetry written as JSON: {what_lacks(error)}; "
+                "write it again with Symmetry.to_json"
+            ) from error
         return symmetry
 
     def __hash__(self) -> int:

@@ -14,8 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.numpy import save
 from torch import nn
 
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
@@ -23,6 +21,9 @@ from ..files import replacing
 from ..models.copying import deep_copy, forget_caches
 from ..models.validation import check_state_dict, stored_tensors
 from .action import Indices, flat_indices, source_of, take
+from .as_json import what_lacks
+from .as_tensors import pack, unpack
+from .contract import check
 from .group import Symmetry
 from .parts import ParameterSymmetry
 
@@ -212,28 +213,35 @@ class Permutation:
         return f"Permutation({self.moved_units:,} of {total:,} units moved)"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as safetensors, the symmetry included; written to a temporary name and renamed."""
-        tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
+        """Write as safetensors, the symmetry included; written to a temporary name and renamed.
+
+        A digest of all that is in the file is written with it, and looked at by :meth:`load`.
+        """
         with replacing(path) as temporary:
-            temporary.write_bytes(save(tensors, {"symmetry": self.symmetry.to_json()}))
+            temporary.write_bytes(pack(self.symmetry, self.indices))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Permutation:
         """Read a permutation written by :meth:`save`.
 
+        Files of older versions, which have no digest, are read if what they say does not
+        contradict itself.
+
         Raises:
-            FileFormatError: the file is not such a permutation.
+            FileFormatError: the file is not such a permutation, or was changed.
+            OSError: the file cannot be opened.
         """
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"expected a file to read, found a folder: {os.fspath(path)}")
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                names = list(file.keys())
-                indices = {name: file.get_tensor(name) for name in names}
-            symmetry = Symmetry.from_json(metadata["symmetry"])
+            content, indices = unpack(path)
+            symmetry = Symmetry(**content._asdict())
+            check(symmetry)
             return cls(symmetry, indices)
-        except FileNotFoundError:
+        except OSError:
             raise
         except Exception as error:
             raise FileFormatError(
-                f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
+                f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: "
+                f"{what_lacks(error)}; write it again with Permutation.save"
             ) from error
