@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .matching.alignment import Alignment
+from .arguments import check_device, check_flag, check_function
+from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
 from .models.rebased import RebasedModule, emit
 from .models.validation import (
+    check_inputs,
+    check_model,
     check_parameters,
     check_same_architecture,
     check_state_dict,
@@ -25,7 +28,7 @@ from .passes.solve import Solve
 from .passes.state import state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
-from .symmetry.group import Symmetry
+from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 
@@ -127,12 +130,17 @@ def match(
 
     :func:`fxrebasin.weight_matching` also returns how the objective rose.
     """
+    check_symmetry(symmetry)
+    check_function(objective, "objective", "fr.objectives.weights")
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
+    check_device(device)
     compared = objective(symmetry, state_dict, to, device=device)
-    return solver(
-        compared, start=start, seed=seed, callback=callback, progress=progress
-    ).permutation
+    check_products(compared)
+    found = solver(compared, start=start, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found.permutation
 
 
 def activation_matching(
@@ -188,6 +196,8 @@ def activation_matching(
     Warns:
         UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
     """
+    check_inputs(args, kwargs)
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_parameters(model_b, "model B")
     check_parameters(to, "the reference model A")
     check_same_architecture(model_b, to)
@@ -206,7 +216,9 @@ def activation_matching(
         front_ends=front_ends,
         device=device,
     )
-    return solver(objective, seed=seed, callback=callback, progress=progress)
+    found = solver(objective, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found
 
 
 def rebasin(
@@ -255,6 +267,8 @@ def rebasin(
         VerificationError: the result does not compute what B computes; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
+    check_model(model_b, "model_b")
+    check_flag(inplace, "inplace")
     solve = Solve(
         to=to,
         objective=objective,

@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_flag
 from ..layouts.facts import Facts
-from ..propagation.constraints import Constraint
+from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import propagate
 from ..propagation.stored import find_stored
 from ..tracing.front_ends import Traced, run_or_retrace
@@ -43,6 +44,8 @@ class Propagate(Pass):
         free_outputs: bool = False,
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        check_constraints(constraints)
+        check_flag(free_outputs, "free_outputs")
         self.constraints = tuple(constraints)
         self.free_outputs = free_outputs
 

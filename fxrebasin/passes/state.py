@@ -18,6 +18,7 @@ from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
 from ..models.inputs import needs_inputs
 from ..models.rebased import META
+from ..models.validation import check_inputs, check_model
 from ..refinement.build import Refinement
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
@@ -83,6 +84,7 @@ class State:
 
 def as_inputs(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Inputs | None:
     """Example inputs as they are kept; None if none were given."""
+    check_inputs(args, kwargs)
     if args is None and kwargs is None:
         return None
     return tuple(args or ()), dict(kwargs or {})
@@ -108,6 +110,7 @@ def state_of(module: nn.Module, *needs: str) -> State:
     Raises:
         PassOrderError: a pass that has to come before has not been run.
     """
+    check_model(module, "graph_module")
     state: Any = _notebook(module).get(META)
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")

@@ -80,5 +80,5 @@ def digest_of(tensors: Tensors) -> str:
     for name in sorted(tensors):
         x = np.ascontiguousarray(tensors[name])
         whole.update(repr((name, x.dtype.str, x.shape)).encode())
-        whole.update(x.reshape(-1).view(np.uint8))
+        whole.update(x.reshape(-1).view(np.uint8).data)
     return whole.hexdigest()

@@ -466,3 +466,10 @@ class WithPins(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.two(torch.cat([self.one(x), self.beside(x)], 1).relu())
         return result
+
+
+def test_names_are_escaped_where_a_notebook_shows_them() -> None:
+    name = "<script>alert(1)</script>"
+    page = Symmetry({name: Block(name, 3)}, ())._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
