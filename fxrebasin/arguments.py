@@ -47,13 +47,14 @@ def spelled(given: object) -> str:
         return f"a {type(given).__name__} of shape {tuple(given.shape)}{layout}"
     if inspect.isclass(given):
         return f"the class {given.__name__}"
+    kind = type(given).__name__
+    named = f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
     if isinstance(given, (list, tuple, set, dict)):
-        return f"a {type(given).__name__} of {len(given)}"
+        return f"{named} of {len(given)}"
     if given is None or isinstance(given, (str, bytes, numbers.Number)):
         text = repr(given)
         return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-    kind = type(given).__name__
-    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    return named
 
 
 def check_kind(

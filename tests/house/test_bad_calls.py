@@ -320,16 +320,16 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a state dict for a model": (
         lambda: fr.rebasin(net().state_dict(), to=net(), args=(X,)),  # type: ignore[arg-type]
-        "model_b: expected a torch.nn.Module, found an OrderedDict; load the state dict into a "
-        "model",
+        "model_b: expected a torch.nn.Module, found an OrderedDict of 4; load the state dict into "
+        "a model",
     ),
     "state dicts on a line": (
         lambda: fr.interpolate(net().state_dict(), net(), lambda m: 0.0),  # type: ignore[arg-type]
-        "a: expected a torch.nn.Module, found an OrderedDict; load the state dict into a model",
+        "a: expected a torch.nn.Module, found an OrderedDict of 4; load the state dict into",
     ),
     "arrays for tensors": (
         lambda: permutation().apply({k: v.numpy() for k, v in STATES["to"].items()}),  # type: ignore[misc]
-        "state_dict['0.weight']: expected a tensor, found a ndarray; give torch.from_numpy of it",
+        "state_dict['0.weight']: expected a tensor, found an ndarray; give torch.from_numpy of it",
     ),
     "the names of DataParallel": (
         lambda: permutation().apply({f"module.{k}": v for k, v in STATES["to"].items()}),
