@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
+import numpy as np
 import torch
 
 from .errors import InvalidArgumentError
@@ -45,6 +46,8 @@ def spelled(given: object) -> str:
     if isinstance(given, torch.Tensor):
         layout = "" if given.layout == torch.strided else f" and layout {given.layout}"
         return f"a {type(given).__name__} of shape {tuple(given.shape)}{layout}"
+    if isinstance(given, np.ndarray):
+        return f"an array of shape {given.shape}"
     if inspect.isclass(given):
         return f"the class {given.__name__}"
     kind = type(given).__name__

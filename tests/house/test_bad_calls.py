@@ -237,7 +237,7 @@ def test_nonsense_is_refused_with_an_error_of_this_library(name: str, tmp_path: 
 
 TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     "a tensor for a tuple": (
-        lambda: fr.analyze(net(), X),
+        lambda: fr.analyze(net(), X),  # type: ignore[arg-type]
         "args: expected a tuple of example inputs, found a Tensor of shape (2, 3); give args=(x,)",
     ),
     "a number for a tuple": (
@@ -328,8 +328,8 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         "a: expected a torch.nn.Module, found an OrderedDict of 4; load the state dict into",
     ),
     "arrays for tensors": (
-        lambda: permutation().apply({k: v.numpy() for k, v in STATES["to"].items()}),  # type: ignore[misc]
-        "state_dict['0.weight']: expected a tensor, found an ndarray; give torch.from_numpy of it",
+        lambda: permutation().apply({k: v.numpy() for k, v in STATES["to"].items()}),
+        "state_dict['0.weight']: expected a tensor, found an array of shape (5, 3); give torch.from_numpy of it",
     ),
     "the names of DataParallel": (
         lambda: permutation().apply({f"module.{k}": v for k, v in STATES["to"].items()}),
@@ -373,7 +373,7 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         "asks for 'wieght', but the module stores ['bias', 'weight']",
     ),
     "a rule that returns nothing": (
-        lambda: fr.analyze(net(), (X,), rules={nn.ReLU: lambda call, x: None}),  # type: ignore[dict-item]
+        lambda: fr.analyze(net(), (X,), rules={nn.ReLU: lambda call, x: None}),  # type: ignore[return-value]
         "expected it to return a layout per result, found None; return what call.merge, ",
     ),
     "rules in a list": (
