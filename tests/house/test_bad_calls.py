@@ -329,7 +329,8 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "arrays for tensors": (
         lambda: permutation().apply({k: v.numpy() for k, v in STATES["to"].items()}),
-        "state_dict['0.weight']: expected a tensor, found an array of shape (5, 3); give torch.from_numpy of it",
+        "state_dict['0.weight']: expected a tensor, found an array of shape (5, 3); give "
+        "torch.from_numpy of it",
     ),
     "the names of DataParallel": (
         lambda: permutation().apply({f"module.{k}": v for k, v in STATES["to"].items()}),
