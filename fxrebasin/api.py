@@ -20,14 +20,16 @@ from .models.validation import (
     check_same_architecture,
     check_state_dict,
     reading_once,
+    stored_tensors,
 )
 from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
 from .passes.solve import Solve
-from .passes.state import state_of
+from .passes.state import as_examples, state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
+from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
@@ -43,6 +45,7 @@ def analyze(
     free_outputs: bool = False,
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+    examples: Sequence[Any] = (),
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -69,6 +72,9 @@ def analyze(
             ``symmetry.outputs`` says how.
         check: put the group to the test; three or four forward passes.
         front_ends: which to try, in order. ``symmetry.front_end`` says which was used.
+        examples: more inputs, of other lengths, sizes or options, each a tuple of arguments or
+            ``(arguments, keywords)``; the group holds for all. The first stands for ``args``
+            where these are left out.
 
     Raises:
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
@@ -77,7 +83,12 @@ def analyze(
 
     Warns:
         RefutedWarning: blocks failed the test; please report the model.
+        UntouchedWarning: parameters are not used on the inputs; ``symmetry.untouched`` names them.
     """
+    check_inputs(args, kwargs)
+    several = as_examples(examples)
+    if several and not args and not kwargs:
+        (args, kwargs), several = several[0], several[1:]
     passes = passes_to_analyze(
         args,
         kwargs,
@@ -86,6 +97,7 @@ def analyze(
         free_outputs=free_outputs,
         check=check,
         front_ends=front_ends,
+        examples=several,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
@@ -265,6 +277,7 @@ def rebasin(
     Raises:
         ArchitectureMismatchError: A and B have different parameters, or the symmetry others.
         VerificationError: the result does not compute what B computes; nothing was changed.
+        InvalidArgumentError: ``inplace``, and B shares memory with A; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
     check_model(model_b, "model_b")
@@ -288,6 +301,9 @@ def rebasin(
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None
-        state.alignment.permutation.apply_(model_b)
+        permutation = state.alignment.permutation
+        moving = {n for p in permutation.symmetry.parameters if p.groups for n in p.names}
+        check_apart(stored_tensors(model_b), stored_tensors(to), moving)
+        permutation.apply_(model_b)
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return attach(state.report(), emitted)

@@ -24,7 +24,7 @@ Kind = Literal["block", "stream", "parent", "nested"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """Levels and tracks of all blocks.
 
     >>> graph = nx.MultiDiGraph()
@@ -75,14 +75,14 @@ class Layout:
         return result
 
 
-def arrange(graph: nx.MultiDiGraph, flows: Iterable[Flow]) -> Layout:
+def arrange(graph: nx.MultiDiGraph, flows: Iterable[Flow]) -> Arrangement:
     """Give every flow a level and every block a span of levels and a track."""
     events = events_of(graph, flows)
     spans = _spans(events, {name: ancestors(graph, name) for name in graph})
     tracks: dict[str, int] = {}
     for siblings in _families(graph):
         tracks |= _pack({name: spans[name] for name in siblings})
-    return Layout(graph, tuple(events), spans, tracks)
+    return Arrangement(graph, tuple(events), spans, tracks)
 
 
 def _spans(events: list[Event], above: dict[str, list[str]]) -> dict[str, tuple[int, int]]:
@@ -108,11 +108,11 @@ def _spans(events: list[Event], above: dict[str, list[str]]) -> dict[str, tuple[
     return spans
 
 
-def cut_rows(layout: Layout, longest: int) -> list[tuple[int, int]]:
+def cut_rows(layout: Arrangement, longest: int) -> list[tuple[int, int]]:
     """Cut the levels into rows of about equal length, where few blocks are cut through.
 
     >>> chain = {f"b{k}": (k, k + 1) for k in range(10)}
-    >>> cut_rows(Layout(nx.MultiDiGraph(), (), chain, {}), longest=6)
+    >>> cut_rows(Arrangement(nx.MultiDiGraph(), (), chain, {}), longest=6)
     [(0, 5), (5, 10)]
     """
     last = max(layout.last_level, 1)

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from .arrangement import Layout
+from .arrangement import Arrangement
 from .events import Event
 
 
 class Names:
     """The texts for one layout."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Arrangement) -> None:
         self.layout = layout
         parts = [_module(event.parameter) for event in layout.events]
         # A name keeps its last part, so that something is left of it.

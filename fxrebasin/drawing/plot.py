@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from .arrangement import Layout, arrange, cut_rows
+from .arrangement import Arrangement, arrange, cut_rows
 from .events import Flow
 from .figures import figure_type, save_figure
 from .lines import Loop, lines, pinned_ends
@@ -183,7 +183,7 @@ def _draw_bands(panel: Axes, scene: Scene, names: Names) -> None:
         )  # fmt: skip
 
 
-def _legend(layout: Layout) -> list[tuple[str, str, str]]:
+def _legend(layout: Arrangement) -> list[tuple[str, str, str]]:
     """Fill, rim and meaning of every kind of block that is there."""
     found = {layout.kind(name) for name in layout.graph}
     entries = [(*colours, _MEANING[kind]) for kind, colours in COLOURS.items() if kind in found]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .arrangement import Layout
+from .arrangement import Arrangement
 from .events import Event
 
 
@@ -73,7 +73,7 @@ class Box:
 class Scene:
     """One row: from level ``first`` to level ``last``."""
 
-    layout: Layout
+    layout: Arrangement
     style: Style
     first: int
     last: int

@@ -53,7 +53,7 @@ def coordinate_descent(
         objective, start, callback, progress: see :class:`fxrebasin.solvers.Solver`. Without
             ``start``, every block is first placed by what is settled of its neighbours. Where
             ``torch.set_float32_matmul_precision`` allows for coarser products, gains that their
-            rounding could feign are computed in float64.
+            rounding could pretend are computed in float64.
         seed: of orders, and of what a budget is spent on.
         max_sweeps: visits of every block before giving up. 0 leaves every block where it is first
             placed, which most often is most of the gain.

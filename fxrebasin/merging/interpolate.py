@@ -28,7 +28,8 @@ from tqdm.auto import tqdm
 from ..arguments import check_flag, check_function, check_whole
 from ..errors import ArchitectureMismatchError, InvalidArgumentError
 from ..matching.solvers import coordinate_descent
-from ..models.copying import deep_copy
+from ..models.copying import deep_copy, set_modes
+from ..models.running import cuda_devices, same_random_state
 from ..models.validation import check_model, check_same_tensors
 from ..objectives import weights
 from ..repair.batch_norm import check_loader, recompute_batch_norm, tracked_layers
@@ -128,14 +129,15 @@ def interpolate(
     model = deep_copy(a)
     slots = _tensors(model)
     recomputed = loader is not None and bool(tracked_layers(model))
-    devices = {tensor.device for tensor in slots.values() if tensor.device.type == "cuda"}
+    devices = cuda_devices(model)
     measured: list[dict[str, float]] = []
     for t in tqdm(points, desc="interpolate", disable=None if progress else True, leave=False):
-        with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        with same_random_state(devices):
             _load_point(slots, start, end, t)
             if loader is not None:
                 recompute_batch_norm(model, loader, batches=batches, inplace=True)
-            measured.append(_metrics(evaluate(model.eval())))
+            set_modes(model, False)
+            measured.append(_metrics(evaluate(model)))
         if measured[-1].keys() != measured[0].keys():
             raise InvalidArgumentError(
                 f"evaluate returned the metrics {[*measured[0]]} at t = 0, "

@@ -70,7 +70,11 @@ def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
     for node in graph.find_nodes(op="get_attr"):
         name = str(node.target)
         if "." not in name and not hasattr(root, name):
-            root.register_buffer(name, getattr(traced, name), persistent=False)
+            value = getattr(traced, name)
+            if isinstance(value, nn.Module):  # a region of an exported graph
+                root.add_module(name, value)
+            else:
+                root.register_buffer(name, value, persistent=False)
     emitted = RebasedModule(root, graph, type(model).__name__)
     emitted.training = model.training
     return emitted

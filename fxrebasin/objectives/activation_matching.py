@@ -26,7 +26,7 @@ from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.running import clone_tensors, reseed, unobserved
-from ..models.validation import check_inputs, check_model
+from ..models.validation import check_inputs, check_model, stored_tensors
 from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
@@ -73,7 +73,8 @@ def activations(
             :func:`fxrebasin.activation_matching`.
 
     Raises:
-        ArchitectureMismatchError: A and B take different paths.
+        ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
+            model.
         InvalidArgumentError: no layer with weights is given or returns a unit that can move.
         TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
 
@@ -88,6 +89,7 @@ def activations(
     check_constraints(constraints)
     check_choices(front_ends, FRONT_ENDS, "front_ends")
     check_device(device)
+    _check_belongs(symmetry, model_b)
     args, given = args or (), dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
@@ -125,6 +127,18 @@ def activations(
     return InnerProducts(symmetry, terms, name="activation matching")
 
 
+def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
+    """Refuse the symmetry of another model: its blocks are not those of this one."""
+    stored = {name: tuple(t.shape) for name, t in stored_tensors(model).items()}
+    known = {name: p.shape for p in symmetry.parameters for name in p.names}
+    for name in [*known, *(n for n in stored if n not in known)]:
+        if known.get(name) != stored.get(name):
+            raise ArchitectureMismatchError(
+                f"symmetry: it has {name!r} of shape {known.get(name)}, and model B has it of "
+                f"shape {stored.get(name)}; give the symmetry that was found for this model"
+            )
+
+
 def _watch(
     front_ends: Sequence[FrontEnd],
     model: nn.Module,
@@ -144,7 +158,7 @@ def _watch(
     return traced.module, seen
 
 
-class _Watcher(Interpreter):
+class _Recorder(Interpreter):
     """Keeps what layers with weights are given and return."""
 
     def __init__(self, module: fx.GraphModule) -> None:
@@ -179,12 +193,12 @@ def _activations(
     module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Activations:
     module = deep_copy(module)  # forward may write to buffers
-    watcher = _Watcher(module)
+    recorder = _Recorder(module)
     with unobserved(module):
         reseed(module)
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
-        watcher.run(*inputs, enable_io_processing=False)
-    return watcher.seen
+        recorder.run(*inputs, enable_io_processing=False)
+    return recorder.seen
 
 
 def _comparable(b: Activations, a: Activations) -> list[str]:

@@ -39,6 +39,7 @@ def passes_to_analyze(
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     reference: nn.Module | None = None,
+    examples: Sequence[Any] = (),
 ) -> list[Pass]:
     """The passes that find a symmetry; arguments are those of :func:`fxrebasin.analyze`.
 
@@ -46,7 +47,7 @@ def passes_to_analyze(
     """
     check_flag(check, "check")
     trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=front_ends, reference=reference)
-    propagate = Propagate(constraints=constraints, free_outputs=free_outputs)
+    propagate = Propagate(constraints=constraints, free_outputs=free_outputs, examples=examples)
     return [trace, propagate, Refine(), *([Falsify()] if check else [])]
 
 

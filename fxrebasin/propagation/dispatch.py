@@ -23,6 +23,7 @@ from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
+from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
 from .stored import Stored
 from .tensors import Tensors
@@ -41,12 +42,16 @@ class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
     def __init__(
-        self, facts: Facts, stored: Sequence[Stored], rules: RuleBook | None = None
+        self,
+        facts: Facts,
+        stored: Sequence[Stored],
+        rules: RuleBook | None = None,
+        state: Sequence[torch.Tensor] = (),
     ) -> None:
         super().__init__()
         self.facts = facts
         self.rules = rules or RuleBook()
-        self.tensors = Tensors(facts, stored)
+        self.tensors = Tensors(facts, stored, state)
         self.writes = Writes(self.tensors, stored)
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
@@ -68,6 +73,7 @@ class LayoutMode(TorchDispatchMode):
             out = func(*args, **kwargs)
             for tensor in [*operands, *_tensors_in(out)]:
                 self.tensors.storages.see(tensor)
+            self.tensors.derive([*_tensors_in(out), *written], operands)
             return out
         if self.watcher is not None:
             self.watcher.before(str(func))
@@ -76,8 +82,10 @@ class LayoutMode(TorchDispatchMode):
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
         results = _tensors_in(out)
+        self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), *given)
+        self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:
@@ -113,13 +121,18 @@ class LayoutMode(TorchDispatchMode):
         finally:
             self._inside_leaf = False
         if all(self.tensors.get(t) is None for t in [*operands, *owned.values()]):
+            self.tensors.derive(_tensors_in(out), [*operands, *owned.values()])
             return out
         results = _tensors_in(out)
+        self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
         call = self._call(name, results, parameters=parameters, absent=absent)
         given = self._as_layouts((args, dict(kwargs)))
         self.touch(list(parameters.values()))
-        for tensor, layout in zip(results, self._apply(call, rule, *given), strict=True):
+        layouts = self._apply(call, rule, *given)
+        met = (*_layouts_in(given), *parameters.values())
+        self.facts.reading.read.append((met, tuple(layouts)))
+        for tensor, layout in zip(results, layouts, strict=True):
             self.tensors.put(tensor, layout)
         if self.watcher is not None:
             self.watcher.after(operands, results)
@@ -132,8 +145,17 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
+                self.facts.touched.add(parameter.name)
             if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin_units(self.facts.units, x.order_of, READ)
+
+    def _note_reading(self, func: Any, given: Any, results: Sequence[Layout]) -> None:
+        reading, operands = self.facts.reading, tuple(_layouts_in(given))
+        if only_chooses(func) and operands:
+            reading.chosen.append((operands[0], tuple(results)))
+        else:
+            reading.read.append((operands, tuple(results)))
+            reading.unfed += find_unfed(func, given[0])
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:

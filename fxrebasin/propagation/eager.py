@@ -35,7 +35,7 @@ def run_eagerly(module: EagerModule, recording: Recording, args: Any, kwargs: An
     Raises:
         InvalidInputError: the model does not run on the example inputs.
     """
-    mode, watcher = recording.mode, _Watcher(recording)
+    mode, watcher = recording.mode, _Calls(recording)
     with _tell_modules(module.model, watcher), _use_rules(module.model, mode, mode.rules), mode:
         mode.watcher = watcher
         try:
@@ -52,7 +52,7 @@ def run_eagerly(module: EagerModule, recording: Recording, args: Any, kwargs: An
             mode.watcher = None
 
 
-class _Watcher:
+class _Calls:
     """Names every op after the module that runs it, and records what it imposes."""
 
     def __init__(self, recording: Recording) -> None:
@@ -92,7 +92,7 @@ def _line_of_user() -> str:
 
 
 @contextmanager
-def _tell_modules(model: nn.Module, watcher: _Watcher) -> Iterator[None]:
+def _tell_modules(model: nn.Module, watcher: _Calls) -> Iterator[None]:
     """Tell the watcher which module runs."""
     handles = []
     for name, module in model.named_modules():

@@ -93,7 +93,7 @@ class _Builder:
         return result
 
     def _atoms_of_parents(self, members: Ids) -> list[Atom] | None:
-        """What the parents of the units move with; None if two parents cannot be told apart."""
+        """What the parents of the units move with; None if two parents move with the same."""
         start = np.searchsorted(self.child, members)
         width = int(np.searchsorted(self.child, members[0], side="right") - start[0])
         atoms: list[Atom] = []

@@ -2,7 +2,7 @@
 
 Units are refined to blocks, and every parameter is described by segments of these. Where that
 fails, or a random permutation of the blocks breaks what the analysis has relied on, what is at
-fault is pinned or told apart, and all is done once more.
+fault is pinned or labelled as different, and all is done once more.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def _symmetry(
         dict(found.unknown_ops),
         outputs=parameters[stored:],
         notes=_notes(found),
+        untouched=found.untouched(),
         evidence=Evidence(found.graph, found.sources),
     )
 

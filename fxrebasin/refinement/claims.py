@@ -69,8 +69,10 @@ def _forbid(
     permutation: Permutation,
     found: list[Failure],
 ) -> None:
-    """Find the blocks that are wrong alone. Units of nested ones are told apart under their
-    parents, which may be right; those of others are pinned where it shows.
+    """Find the blocks of which a permutation is wrong by itself.
+
+    The units of a nested one get a label each, so that they can no longer be exchanged within one
+    parent, while the parents still can; the units of others are pinned where it shows.
     """
     wrong = np.concatenate([ids for _, ids in found])
     involved = [c for c in classes.classes if np.isin(c.units, wrong).any()]
@@ -125,8 +127,8 @@ class _Trials:
         return [(site, ids) for site, ids in shown if ids.size]
 
     def _at_fault(self, ids: Ids, moved: NDArray[np.bool_]) -> Ids:
-        """The units that moved, or all that could where none did: then a table contradicts itself,
-        since units that it told apart have been united."""
+        """The units that moved. Where none did, all that could: a table then contradicts itself,
+        since units that were different when it was made have become one."""
         roots = np.unique(self.units.find(ids))
         at_fault = roots[moved[roots]]
         return at_fault if at_fault.size else roots[~self.units.is_pinned(roots)]

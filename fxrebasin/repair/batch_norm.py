@@ -27,7 +27,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..arguments import check_flag, refuse
 from ..errors import InvalidArgumentError
-from ..models.copying import deep_copy
+from ..models.copying import deep_copy, set_modes
+from ..models.running import cuda_devices, same_random_state
 from ..models.validation import check_model
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -41,7 +42,8 @@ def recompute_batch_norm(
     Only the BatchNorm layers run in train mode: dropout and everything else stay as in
     evaluation. Each layer's statistics are reset and become the plain average of the
     statistics of the batches, every batch counting alike whatever its size. Momentum, the mode of
-    every module, and all parameters are afterwards what they were. Layers without running
+    every module, and all parameters are afterwards what they were; where the loader or the model
+    fails, the statistics are as well. Layers without running
     statistics (``track_running_stats=False``) have nothing to measure, and a model without
     BatchNorm layers is not run at all.
 
@@ -91,9 +93,14 @@ def recompute_batch_norm(
             "loader yielded no batch, so there are no activations to measure; "
             "a generator can be read only once, a list or a DataLoader any number of times"
         )
-    with torch.no_grad(), _only_training(target, layers), _unless_it_fails(target):
+    with (
+        torch.no_grad(),
+        same_random_state(cuda_devices(target)),
+        _only_training(target, layers),
+        _unless_it_fails(target),
+    ):
         for layer in layers:
-            layer.reset_running_stats()
+            _BatchNorm.reset_running_stats(layer)
         for batch in chain([first], inputs):
             target(batch)
     return target
@@ -131,9 +138,9 @@ def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]
     modes = [(module, module.training) for module in model.modules()]
     momenta = [(layer, layer.momentum) for layer in layers]
     try:
-        model.eval()
+        set_modes(model, False)
         for layer in layers:
-            layer.train()
+            layer.training = True
             layer.momentum = None  # None is torch's way to ask for the cumulative average
         yield
     finally:

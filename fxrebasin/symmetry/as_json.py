@@ -42,6 +42,8 @@ class Content(NamedTuple):
     outputs: tuple[ParameterSymmetry, ...]
     front_end: str
     notes: tuple[str, ...]
+    untouched: tuple[str, ...] = ()
+    tested_at: str = ""
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -78,6 +80,8 @@ def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
         "unknown_ops": dict(symmetry.unknown_ops),
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
+        "untouched": symmetry.untouched,
+        "tested_at": symmetry.tested_at,
     }
 
 
@@ -110,6 +114,8 @@ def loads(text: str, positions: Positions | None = None) -> Content:
         tuple(_parameter(p, rest) for p in content["outputs"]),
         content["front_end"],
         tuple(content["notes"]),
+        tuple(content.get("untouched", ())),
+        content.get("tested_at", ""),
     )
     if rest is not None and rest.left:
         raise FileFormatError(f"expected positions for every segment, found {rest.left} too many")

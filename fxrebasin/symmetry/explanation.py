@@ -21,7 +21,7 @@ SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Step:
+class Link:
     """One constraint on the way: the node that imposed it, and the axis that it leads to."""
 
     axis: Axis
@@ -42,12 +42,12 @@ class Explanation:
     size: int
     blocks: tuple[Block, ...]
     """The blocks that move units on this axis; empty where none does."""
-    moves_with: dict[Axis, tuple[Step, ...]]
+    moves_with: dict[Axis, tuple[Link, ...]]
     """The other axes of parameters that these blocks move, and how the constraints lead there."""
     pinned: str
     """Why units on this axis cannot move; empty where all do."""
     pinned_units: int
-    path: tuple[Step, ...]
+    path: tuple[Link, ...]
     """The constraints that lead from this axis to the place where units were pinned."""
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> 
         axis,
         parameter.shape[axis[1]],
         blocks,
-        {other: _steps(evidence, paths.get(other, [])) for other in others},
+        {other: _links(evidence, paths.get(other, [])) for other in others},
         pin.reason if pin else "",
         pin.units if pin else 0,
         _path_to_pin(evidence, paths, pin) if pin else (),
@@ -125,21 +125,21 @@ def _paths(evidence: Evidence, axis: Axis) -> dict[Axis, list[Axis]]:
     return found
 
 
-def _steps(evidence: Evidence, path: list[Axis]) -> tuple[Step, ...]:
+def _links(evidence: Evidence, path: list[Axis]) -> tuple[Link, ...]:
     steps = []
     for one, other in pairwise(path):
         edge = next(iter(evidence.graph[one][other].values()))
-        steps.append(_step(evidence, other, edge["node"], edge["kind"]))
+        steps.append(_link(evidence, other, edge["node"], edge["kind"]))
     return tuple(steps)
 
 
-def _step(evidence: Evidence, axis: Axis, node: str, kind: str) -> Step:
-    return Step(axis, node, kind, evidence.sources.get(node, ""))
+def _link(evidence: Evidence, axis: Axis, node: str, kind: str) -> Link:
+    return Link(axis, node, kind, evidence.sources.get(node, ""))
 
 
 def _path_to_pin(
     evidence: Evidence, paths: dict[Axis, list[Axis]], pin: Pinned
-) -> tuple[Step, ...]:
+) -> tuple[Link, ...]:
     """The shortest way to an axis that was pinned at the same node, or else to any pinned one."""
     loops = [
         (axis, edge["node"])
@@ -150,7 +150,7 @@ def _path_to_pin(
     if not loops:
         return ()
     axis, node = min(named or loops, key=lambda loop: len(paths[loop[0]]))
-    return (*_steps(evidence, paths[axis]), _step(evidence, axis, node, "pinned"))
+    return (*_links(evidence, paths[axis]), _link(evidence, axis, node, "pinned"))
 
 
 def _spelled(axis: Axis) -> str:

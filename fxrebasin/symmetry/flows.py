@@ -77,8 +77,8 @@ def flows(symmetry: Group) -> list[Flow]:
 def blocks_on(parameter: ParameterSymmetry) -> dict[int, tuple[str, ...]]:
     """Per axis, the blocks whose units lie along it.
 
-    Axes that move jointly are told apart: of the weight ``(groups * out, in)`` of a grouped
-    convolution, the groups and their outputs lie along axis 0, their inputs along axis 1.
+    Also where axes move jointly: of the weight ``(groups * out, in)`` of a grouped convolution, the
+    groups and their outputs lie along axis 0, their inputs along axis 1.
     """
     result: dict[int, dict[str, None]] = {}
     for group in parameter.groups:

@@ -43,6 +43,10 @@ class Symmetry:
     """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
     notes: tuple[str, ...] = ()
     """What to know about the answer: the path that it holds for, what was pinned afterwards."""
+    untouched: tuple[str, ...] = ()
+    """The parameters that nothing that was run has met; other inputs may use them."""
+    tested_at: str = field(default="", compare=False)
+    """The sizes of inputs, besides the example's, at which it was tested."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 
@@ -190,6 +194,8 @@ class Symmetry:
             for op, n in self.unknown_ops.items()
         ]
         remarks += [f"note: {note}" for note in self.notes]
+        if self.tested_at:
+            remarks.append(f"tested on inputs of other sizes too: {self.tested_at}")
         return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
 
     def __repr__(self) -> str:

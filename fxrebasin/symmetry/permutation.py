@@ -28,6 +28,7 @@ from ..models.validation import (
     stored_tensors,
 )
 from .action import Indices, flat_indices, source_of, take
+from .aliases import check_writable
 from .as_json import what_lacks
 from .as_tensors import pack, unpack
 from .contract import check
@@ -191,7 +192,13 @@ class Permutation:
         return moved
 
     def apply_(self, model: nn.Module) -> None:
-        """Permute a module's own parameters and buffers in place."""
+        """Permute a module's own parameters and buffers in place.
+
+        Raises:
+            InvalidArgumentError: two of them share memory and would have to move differently;
+                nothing was changed.
+            ArchitectureMismatchError: the module has other parameters than the symmetry says.
+        """
         check_model(model, "model")
         tensors = stored_tensors(model)
         for parameter in self.symmetry.parameters:
@@ -201,6 +208,7 @@ class Permutation:
                 )
         done = set()
         moved = self.apply(tensors)
+        check_writable(tensors, moved)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 if moved[name] is not tensor and id(tensor) not in done:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
+from ..models.copying import forget_caches, shared_copy
 from ..models.rebased import RebasedModule, holder
-from ..models.running import unobserved
+from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
 
 
@@ -25,11 +25,20 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         TraceError: the module cannot be exported; names the line of the user's source.
     """
     shared = shared_copy(model)
+    forget_caches(shared)
     try:
         with unobserved(shared), _silenced():
-            exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
+            exported = torch.export.export(
+                shared, *clone_tensors((tuple(args), dict(kwargs))), strict=False
+            )
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error
+    for name, value in exported.constants.items():
+        if not isinstance(value, torch.Tensor):
+            raise TraceError(
+                f"torch.export keeps {name!r} in the graph, a {type(value).__name__}, which would "
+                "be shared by all copies"
+            )
     return from_program(exported, type(model).__name__)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
-from ..models.running import cuda_devices
+from ..models.copying import forget_caches, set_modes, shared_copy
+from ..models.running import unobserved
 
 TORCH = Path(torch.__file__).parent
 
@@ -95,8 +96,10 @@ def _trace_in_mode(
     failure: Exception | None = None
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
-            with torch.random.fork_rng(devices=cuda_devices(model)):
-                shared = shared_copy(model).train(training)
+            shared = shared_copy(model)
+            forget_caches(shared)
+            with unobserved(shared, gradients=torch.is_grad_enabled()), _same_values(shared):
+                set_modes(shared, training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
             _refuse_replaced(model, shared)
             return tracer, graph
@@ -104,6 +107,19 @@ def _trace_in_mode(
             failure = failure or error
     assert failure is not None
     raise TraceError(describe_failure(model, "torch.fx", failure)) from failure
+
+
+@contextmanager
+def _same_values(model: nn.Module) -> Iterator[None]:
+    """What forward writes to buffers while it is traced, where they are no proxies, is undone."""
+    before = [(t, t.detach().clone(), t._version) for t in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value, version in before:
+                if tensor._version != version or not tensor.equal(value):
+                    tensor.copy_(value)
 
 
 def _refuse_replaced(model: nn.Module, traced: nn.Module) -> None:

@@ -14,6 +14,7 @@ from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.precision import TOLERANCE, relative_error
 from ..models.running import clone_tensors, run, unobserved
+from ..models.validation import stored_tensors
 
 
 def explain_difference(
@@ -33,8 +34,11 @@ def explain_difference(
     name = type(original).__name__
     measured = f"(relative error {error:.2g}, tolerance {TOLERANCE[dtype]:.0e} in {dtype})"
     trace = deep_copy(rewritten)
-    state = original.state_dict()
-    trace.load_state_dict({k: state[k] for k in trace.state_dict() if k in state}, strict=False)
+    state = stored_tensors(original)
+    with torch.no_grad():
+        for key, tensor in stored_tensors(trace).items():
+            if key in state:
+                tensor.copy_(state[key])
     expected, traced = run(original, args, kwargs), run(trace, args, kwargs)
     errors = [relative_error(e, f) for e, f in zip(expected, traced, strict=False)]
     if len(expected) != len(traced) or not max(errors, default=0.0) <= TOLERANCE[dtype]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from ..errors import FxrebasinError
 from ..models.copying import deep_copy, forget_caches
@@ -29,6 +28,7 @@ from ..models.precision import (
     largest_error,
     to_double,
 )
+from ..models.reachable import copy_with
 from ..models.running import run
 from ..models.validation import stored_tensors
 from ..symmetry.permutation import Permutation
@@ -55,7 +55,8 @@ class Trial:
         expected = self.outputs
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
-            expected = [permutation.permute(p, t) for p, t in zip(moved, expected, strict=True)]
+            freed = (permutation.permute(p, t) for p, t in zip(moved, expected, strict=False))
+            expected = [*freed, *expected[len(moved) :]]
         return largest_error(expected, found)
 
     def refutes(self, permutation: Permutation) -> bool:
@@ -150,7 +151,7 @@ def _prepare_one(
         _disturb(tried, generator)
         forget_caches(tried)
     if random_inputs:
-        inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
+        inputs = copy_with(inputs, lambda t: _without_uniform(t, generator))
     with coarsest_dtype(dtype_of(tried)) as coarsest:
         outputs = run(deep_copy(tried), *inputs)
     if not all(bool(torch.isfinite(t).all()) for t in outputs if t.is_floating_point()):

@@ -16,7 +16,7 @@ from symmetry.test_as_graph import NAMES, OutOfOrder, Residual, analyse, group
 from torch import Tensor, nn
 
 from fxrebasin import Block, Symmetry
-from fxrebasin.drawing.arrangement import Layout, arrange, cut_rows
+from fxrebasin.drawing.arrangement import Arrangement, arrange, cut_rows
 from fxrebasin.drawing.lines import Line, Loop, lines, pinned_ends
 from fxrebasin.drawing.names import Names
 from fxrebasin.drawing.plot import draw_blocks, plot_blocks, svg_of_blocks
@@ -35,11 +35,11 @@ def plain(symmetry: Symmetry) -> tuple[nx.MultiDiGraph, list[Flow]]:
 
 
 @cache
-def layout_of(name: str) -> Layout:
+def layout_of(name: str) -> Arrangement:
     return arrange(*plain(group(name)))
 
 
-def whole(layout: Layout) -> Scene:
+def whole(layout: Arrangement) -> Scene:
     """All levels in one row."""
     return Scene(layout, COMFORTABLE, 0, max(layout.last_level, 1))
 
@@ -227,7 +227,7 @@ def test_rows_hold_all_levels_and_are_not_too_long(longest: int) -> None:
 
 def test_rows_are_cut_between_stages() -> None:
     spans = {f"b{k}": (6 * k, 6 * k + 6) for k in range(3)}
-    assert cut_rows(Layout(Symmetry({}, ()), (), spans, {}), 8) == [(0, 6), (6, 12), (12, 18)]
+    assert cut_rows(Arrangement(Symmetry({}, ()), (), spans, {}), 8) == [(0, 6), (6, 12), (12, 18)]
 
 
 def test_every_event_is_drawn_in_one_row() -> None:

@@ -83,6 +83,7 @@ NONSENSE: dict[str, Callable[[], Any]] = {
 STATES: dict[str, Any] = {"state_dict": net().state_dict(), "to": net(1).state_dict()}
 MODELS: dict[str, Any] = {"model_b": net(), "to": net(1), "args": (X,)}
 QUIET = {"progress": False}
+QUICK = {"front_ends": ["symbolic_trace"]}
 
 
 def register_for_a_moment(target: Any, rule: Any) -> None:
@@ -101,7 +102,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "analyze": (
             fr.analyze,
             {"model": net(), "args": (X,)},
-            "model args kwargs rules constraints free_outputs check front_ends",
+            "model args kwargs rules constraints free_outputs check front_ends examples",
         ),
         "match": (
             fr.match,
@@ -120,7 +121,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         ),
         "activation_matching": (
             fr.activation_matching,
-            {**MODELS, **QUIET, "args": (torch.randn(8, 3),)},
+            {**MODELS, **QUIET, "args": (torch.randn(8, 3),), "symmetry": s, **QUICK},
             "model_b to args kwargs symmetry rules constraints front_ends solver seed callback "
             "device",
         ),
@@ -194,7 +195,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "from_json": (fr.Symmetry.from_json, {"text": s.to_json()}, "text"),
         "save_html": (s.save_html, {"path": folder / "a.html"}, "title"),
         "Trace": (Trace, {"args": (X,)}, "args kwargs rules front_ends reference"),
-        "Propagate": (Propagate, {"args": (X,)}, "args kwargs constraints free_outputs"),
+        "Propagate": (Propagate, {"args": (X,)}, "args kwargs constraints free_outputs examples"),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
         "Solve": (
             Solve,
@@ -261,6 +262,11 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     "no axis": (
         lambda: fr.pin("0.weight", 0.5),  # type: ignore[arg-type]
         "dim: expected a whole number, found 0.5; give an int",
+    ),
+    "an example for a list of them": (
+        lambda: fr.analyze(net(), examples=X),  # type: ignore[arg-type]
+        "examples: expected a list of example inputs, found a Tensor of shape (2, 3); give "
+        "examples=[(x,), (longer,)]",
     ),
     "half a tie": (
         lambda: fr.tie("0.weight", ("1.weight", 0)),  # type: ignore[arg-type]

@@ -364,6 +364,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another log order": lambda c: c.update(log_order=1.0),
     "the format before digests": lambda c: c.update(format="fxrebasin.symmetry/2"),
     "no digest": lambda c: c.pop("digest"),
+    "other parameters left alone": lambda c: c.update(untouched=["other"]),
+    "no word of what was left alone": lambda c: c.pop("untouched"),
+    "tested at other sizes": lambda c: c.update(tested_at="9 along dim 0"),
     "another digest": lambda c: c.update(digest="0" * 64),
     "a tensor of another name": lambda c: c["parameters"][0].update(names=["other"]),
 }
