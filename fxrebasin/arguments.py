@@ -141,13 +141,13 @@ def check_items(
 
 
 def check_choices(given: object, known: Iterable[str], name: str) -> None:
-    """Refuse what is no list or tuple of names that are known; at least one."""
+    """Refuse what is no list or tuple of names that are known."""
     names = list(known)
     listed = ", ".join(map(repr, names))
     if isinstance(given, str):
         instead = given if given in names else names[0]
         refuse(name, f"a list of names among {listed}", given, f"give [{instead!r}]")
-    if not isinstance(given, Sequence) or not given:
+    if not isinstance(given, Sequence):
         refuse(name, f"a list of names among {listed}", given)
     for item in given:
         if item not in names:
