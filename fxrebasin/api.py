@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .matching.alignment import Alignment
+from .arguments import check_device, check_flag, check_function
+from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
 from .models.rebased import RebasedModule, emit
 from .models.surroundings import neutral
 from .models.validation import (
+    check_inputs,
+    check_model,
     check_parameters,
     check_same_architecture,
     check_state_dict,
@@ -24,11 +27,11 @@ from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
 from .passes.solve import Solve
-from .passes.state import as_example, state_of
+from .passes.state import as_examples, state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
 from .symmetry.aliases import check_apart
-from .symmetry.group import Symmetry
+from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 
@@ -84,8 +87,10 @@ def analyze(
         RefutedWarning: blocks failed the test; please report the model.
         UntouchedWarning: parameters are not used on the inputs; ``symmetry.untouched`` names them.
     """
-    if examples and not args and not kwargs:
-        (args, kwargs), examples = as_example(examples[0]), examples[1:]
+    check_inputs(args, kwargs)
+    several = as_examples(examples)
+    if several and not args and not kwargs:
+        (args, kwargs), several = several[0], several[1:]
     passes = passes_to_analyze(
         args,
         kwargs,
@@ -94,7 +99,7 @@ def analyze(
         free_outputs=free_outputs,
         check=check,
         front_ends=front_ends,
-        examples=examples,
+        examples=several,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
@@ -140,12 +145,17 @@ def match(
 
     :func:`fxrebasin.weight_matching` also returns how the objective rose.
     """
+    check_symmetry(symmetry)
+    check_function(objective, "objective", "fr.objectives.weights")
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
+    check_device(device)
     compared = objective(symmetry, state_dict, to, device=device)
-    return solver(
-        compared, start=start, seed=seed, callback=callback, progress=progress
-    ).permutation
+    check_products(compared)
+    found = solver(compared, start=start, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found.permutation
 
 
 @neutral()
@@ -202,6 +212,8 @@ def activation_matching(
     Warns:
         UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
     """
+    check_inputs(args, kwargs)
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_parameters(model_b, "model B")
     check_parameters(to, "the reference model A")
     check_same_architecture(model_b, to)
@@ -220,7 +232,9 @@ def activation_matching(
         front_ends=front_ends,
         device=device,
     )
-    return solver(objective, seed=seed, callback=callback, progress=progress)
+    found = solver(objective, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found
 
 
 @neutral()
@@ -271,6 +285,8 @@ def rebasin(
         InvalidArgumentError: ``inplace``, and B shares memory with A; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
+    check_model(model_b, "model_b")
+    check_flag(inplace, "inplace")
     solve = Solve(
         to=to,
         objective=objective,

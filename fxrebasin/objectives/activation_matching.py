@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..arguments import check_choices, check_device
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
 from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
@@ -26,13 +27,13 @@ from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.running import clone_tensors, unobserved
 from ..models.surroundings import neutral
-from ..models.validation import stored_tensors
-from ..propagation.constraints import Constraint
+from ..models.validation import check_inputs, check_model, stored_tensors
+from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import RuleBook, rule_book
-from ..symmetry.group import Symmetry
+from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
@@ -80,10 +81,18 @@ def activations(
         TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
 
     Warns:
-        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
+        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations, or
+            all activations are the same for all inputs, as for a single example.
     """
+    check_symmetry(symmetry)
+    check_model(model_b, "model_b")
+    check_model(model_a, "model_a")
+    check_inputs(args, kwargs)
+    check_constraints(constraints)
+    check_choices(front_ends, FRONT_ENDS, "front_ends")
+    check_device(device)
     _check_belongs(symmetry, model_b)
-    given = dict(kwargs or {})
+    args, given = args or (), dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
     graph, seen_b = _watch(with_graphs, model_b, args, given, book)
@@ -108,6 +117,14 @@ def activations(
         raise InvalidArgumentError(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
             "are no activations to compare; use fxrebasin.weight_matching"
+        )
+    if not any(bool(t.a.any()) and bool(t.b.any()) for t in terms):
+        warnings.warn(
+            "every unit has the same activation for all of these inputs, so that nothing can be "
+            "matched and all blocks stay where they are; give a batch of several examples that "
+            "differ",
+            UnmatchedBlocksWarning,
+            stacklevel=3,
         )
     return InnerProducts(symmetry, terms, name="activation matching")
 

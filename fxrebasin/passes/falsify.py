@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_whole
 from ..errors import RefutedWarning
 from ..refinement.build import build_symmetry, pin_blocks
 from ..symmetry.contract import check
@@ -48,6 +49,7 @@ class Falsify(Pass):
         seed: int = 0,
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        check_whole(seed, "seed", least=0)
         self.seed = seed
 
     def requires(self, graph_module: nn.Module) -> None:

@@ -10,14 +10,15 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_flag
 from ..errors import UntouchedWarning
 from ..layouts.facts import Facts
-from ..propagation.constraints import Constraint
+from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import Example, propagate
 from ..propagation.stored import find_stored
 from ..tracing.front_ends import Traced, run_or_retrace
 from .base import Pass
-from .state import State, as_example, as_inputs, keep, leaves_of, state_of
+from .state import State, as_examples, as_inputs, keep, leaves_of, state_of
 
 
 class Propagate(Pass):
@@ -47,9 +48,11 @@ class Propagate(Pass):
         examples: Sequence[Any] = (),
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        check_constraints(constraints)
+        check_flag(free_outputs, "free_outputs")
         self.constraints = tuple(constraints)
         self.free_outputs = free_outputs
-        self.examples = [as_example(one) for one in examples]
+        self.examples = as_examples(examples)
 
     def requires(self, graph_module: nn.Module) -> None:
         state_of(graph_module)

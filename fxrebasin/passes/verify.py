@@ -62,4 +62,4 @@ class Verify(Pass):
 
     def ensures(self, graph_module: nn.Module) -> None:
         found = state_of(graph_module).verification
-        assert found is not None and found.error <= TOLERANCE[found.dtype]
+        assert found is not None and found.error <= (found.tolerance or TOLERANCE[found.dtype])

@@ -20,7 +20,7 @@ from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
-from ..rules.call import Call, Rule
+from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
@@ -116,6 +116,7 @@ class LayoutMode(TorchDispatchMode):
     ) -> Any:
         """Call something that has a rule of its own, without looking at the ops inside."""
         owned = dict([*module.named_parameters(), *module.named_buffers()]) if module else {}
+        absent = absent_names(module) if module else frozenset[str]()
         operands = _tensors_in((args, kwargs))
         if self.watcher is not None:
             self.watcher.before(name)
@@ -130,7 +131,7 @@ class LayoutMode(TorchDispatchMode):
         results = _tensors_in(out)
         self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
-        call = self._call(name, results, parameters=parameters)
+        call = self._call(name, results, parameters=parameters, absent=absent)
         given = self._as_layouts((args, dict(kwargs)))
         self.touch(list(parameters.values()))
         layouts = self._apply(call, rule, *given)

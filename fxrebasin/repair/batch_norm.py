@@ -16,7 +16,7 @@ tensor([4.])
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
@@ -25,9 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arguments import check_flag, refuse
 from ..errors import InvalidArgumentError
 from ..models.copying import deep_copy, set_modes
 from ..models.randomness import keeping_random_state
+from ..models.validation import check_model
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -57,7 +59,8 @@ def recompute_batch_norm(
         loader: yields input tensors, or tuples or lists whose first entry is the input tensor
             (the rest, such as labels, is ignored). It is iterated once.
         batches: how many batches to use; ``None`` is all of them.
-        inplace: write into ``model`` and return it, instead of into a deep copy.
+        inplace: write into ``model`` and return it, instead of into a deep copy. If the loader or
+            the model fails midway, the model is left as it was.
 
     Returns:
         The model with fresh statistics: a deep copy, or ``model`` itself if ``inplace``.
@@ -70,6 +73,9 @@ def recompute_batch_norm(
         Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI
         2018 (``torch.optim.swa_utils.update_bn``); Jordan et al., REPAIR, ICLR 2023.
     """
+    check_model(model, "model")
+    check_loader(loader)
+    check_flag(inplace, "inplace")
     if batches is not None and (isinstance(batches, bool) or not isinstance(batches, int)):
         raise InvalidArgumentError(f"batches must be None or a whole number, got {batches!r}")
     if batches is not None and batches < 1:
@@ -91,7 +97,7 @@ def recompute_batch_norm(
         torch.no_grad(),
         keeping_random_state(target, always=True),
         _only_training(target, layers),
-        _all_or_nothing(target),
+        _unless_it_fails(target),
     ):
         for layer in layers:
             _BatchNorm.reset_running_stats(layer)
@@ -100,16 +106,15 @@ def recompute_batch_norm(
     return target
 
 
-@contextmanager
-def _all_or_nothing(model: nn.Module) -> Iterator[None]:
-    """Give buffers the values back that they had where something fails midway."""
-    before = [(t, t.clone()) for t in model.buffers()]
-    try:
-        yield
-    except BaseException:
-        for tensor, value in before:
-            tensor.copy_(value)
-        raise
+def check_loader(given: object) -> None:
+    """Refuse what yields no batches. A tensor would yield its rows, a dict its keys.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    wrong = (str, bytes, Mapping, Tensor, nn.Module)
+    if not hasattr(given, "__iter__") or isinstance(given, (*wrong, type)):
+        refuse("loader", "batches of inputs, as a list or a DataLoader", given)
 
 
 def tracked_layers(model: nn.Module) -> list[_BatchNorm]:
@@ -144,6 +149,18 @@ def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]
             module.training = mode
         for layer, momentum in momenta:
             layer.momentum = momentum
+
+
+@contextmanager
+def _unless_it_fails(model: nn.Module) -> Iterator[None]:
+    """Put all buffers back if the loader or the model fails midway."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise
 
 
 def _input_of(batch: object) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import VerificationError
+from ..errors import InvalidInputError, VerificationError
 from ..models.copying import deep_copy
 from ..models.outputs import output_tensors
 from ..models.running import clone_tensors, unobserved
@@ -20,12 +20,16 @@ def check_traits(
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
     name = type(original).__name__
     advice = "permute the module itself with fr.match and permutation.apply_to instead"
+    gradients = True
     try:
         expected, reached = _traits(deep_copy(original), args, kwargs, gradients=True)
-        gradients = True
     except Exception:  # it writes to what gradients would need, or has an op without any
-        expected, reached = _traits(deep_copy(original), args, kwargs, gradients=False)
         gradients = False
+    if not gradients:
+        try:
+            expected, reached = _traits(deep_copy(original), args, kwargs, gradients=False)
+        except Exception as error:
+            raise _not_running(name, error) from error
     try:
         found, now_reached = _traits(deep_copy(rewritten), args, kwargs, gradients=gradients)
     except RuntimeError as error:
@@ -45,6 +49,12 @@ def check_traits(
             f"gradients reach {changed!r} in the traced graph of {name} but not in {name} itself, "
             f"or the other way round: a no_grad block in forward does not survive tracing; {advice}"
         )
+
+
+def _not_running(name: str, error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        f"{name} does not run on the example inputs: {type(error).__name__}: {error}"
+    )
 
 
 def _traits(

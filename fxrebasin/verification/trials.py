@@ -32,14 +32,11 @@ from ..models.reachable import copy_with
 from ..models.running import run
 from ..models.validation import stored_tensors
 from ..symmetry.permutation import Permutation
+from .rounding import BEYOND_NOISE, draw_like, rounding_noise
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
 dtype, and in float64 only where that looks wrong: convolutions are several times slower in it."""
-
-BEYOND_NOISE = 1e3
-"""A permutation changes the order of sums. In models that amplify rounding it is refuted only if it
-changes the outputs by more than so many times what rounding every weight differently does."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,7 @@ class Trial:
     @cached_property
     def noise(self) -> float:
         """How much the outputs change when every weight is rounded differently."""
-        generator = torch.Generator().manual_seed(0)
-        rounded = deep_copy(self.model)
-        with torch.no_grad():
-            for p in rounded.parameters():
-                if p.is_floating_point():
-                    p.mul_(1 + torch.finfo(p.dtype).eps * _noise(p, generator))
-        forget_caches(rounded)
-        found = run(rounded, self.args, self.kwargs)
-        return largest_error(self.outputs, found)
+        return rounding_noise(self.model, self.args, self.kwargs, self.outputs)
 
 
 class Trials:
@@ -186,16 +175,11 @@ def _disturb(model: nn.Module, generator: torch.Generator) -> None:
                 continue
             done.add(id(tensor))
             if is_variance:
-                tensor.mul_(_noise(tensor, generator).abs().mul_(0.5).add_(0.5))
+                tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
                 continue
             spread = tensor.std() if tensor.numel() > 1 else torch.zeros_like(tensor).mean()
             scale = float(spread) or max(float(tensor.abs().max()), 0.5)
-            tensor.add_(_noise(tensor, generator), alpha=0.3 * scale)
-
-
-def _noise(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-    return drawn.to(tensor)
+            tensor.add_(draw_like(tensor, generator), alpha=0.3 * scale)
 
 
 def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -203,4 +187,4 @@ def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.
     if not tensor.is_floating_point() or tensor.numel() < 2:
         return tensor
     is_uniform = bool((tensor == tensor.flatten()[0]).all())
-    return _noise(tensor, generator) if is_uniform else tensor
+    return draw_like(tensor, generator) if is_uniform else tensor
