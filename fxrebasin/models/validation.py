@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 
 from ..arguments import check_kind, refuse
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
