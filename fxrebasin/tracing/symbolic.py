@@ -20,6 +20,7 @@ from ..models.randomness import SEED
 from ..models.running import unobserved
 
 TORCH = Path(torch.__file__).parent
+OURS = Path(__file__).parents[1]
 
 TRACED = SEED + 1
 """Not that of runs: what tracing bakes in must not come out right by chance."""
@@ -171,7 +172,7 @@ def describe_failure(model: nn.Module, front_end: str, error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if TORCH not in Path(frame.filename).parents and Path(frame.filename) != Path(__file__)
+        if not {TORCH, OURS} & set(Path(frame.filename).parents)
     ]
     where = ""
     if frames:
