@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -133,7 +134,9 @@ def test_it_runs_as_a_program(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.fuzz", "--count", "2"]
     command += ["--results", str(tmp_path / "fuzz.jsonl")]
     root = Path(fuzz.__file__).parents[2]
-    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    # from the root, as a user runs it, also where the environment keeps that out of sys.path
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "| 1 odd " in run.stdout
 
