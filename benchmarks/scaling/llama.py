@@ -3,7 +3,7 @@
 Rotary embeddings turn each pair of features of queries and keys by an angle of its own, so those
 features stay in place inside their head; features of values move freely. What may move is
 
-* the residual stream, one block that every tensor hears,
+* the residual stream, one block that every tensor shares,
 * the hidden units of each gated MLP,
 * the heads of each layer, and inside them the features of their values.
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import fxrebasin.passes
 
@@ -83,7 +85,10 @@ def test_rooms_import_from_layers_below() -> None:
 
 def test_no_imports_go_in_a_circle() -> None:
     """Also not those that are made for types only, or inside functions."""
-    TopologicalSorter({name: imports_of(name) for name in MODULES}).prepare()
+    order = [*TopologicalSorter({name: imports_of(name) for name in MODULES}).static_order()]
+    assert set(order) >= set(MODULES)
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
 def test_passes_do_not_import_each_other() -> None:
