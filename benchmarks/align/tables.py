@@ -32,8 +32,8 @@ METHODS = (
 LEGEND = (
     f"{METHODS} For matrices: `vector_weight=0`. Without sweeps: `max_sweeps=0`, every block is "
     "placed once, by what is settled of its neighbours. Rebasin is the package `rebasin` 0.0.47, "
-    "whose costs ignore which entries of vectors such as biases match: it adds their products up to one number, "
-    "and which leaves the running statistics of BatchNorm in place, for its user to compute anew. "
+    "whose costs ignore which entries of vectors such as biases match: it adds their products up "
+    "to one number, and which leaves the running statistics of BatchNorm in place, for its user to compute anew. "
     "Both networks have random weights, each "
     "tensor with values of its own. Gained: by how much the inner product of A's parameters with "
     "those of B rises, in float64, the same for all methods; by matrices: the part of it that is "

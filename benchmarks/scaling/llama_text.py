@@ -95,8 +95,8 @@ def _streaming(model: Llama) -> str:
     stream = model.blocks[0].nbytes
     return (
         "What could stream: a product needs one tensor of each model and its cost matrix. The "
-        "blocks inside a layer depend on that layer only, and the residual stream adds up the layers "
-        f"one by one; so one layer of both models ({_size(layer * FLOAT32)} in float32, "
+        "blocks inside a layer depend on that layer only, and the residual stream adds up the "
+        f"layers one by one; so one layer of both models ({_size(layer * FLOAT32)} in float32, "
         f"{_size(layer * BFLOAT16)} in bfloat16), the matrix of the MLP at hand ({_size(widest)}) "
         f"and that of the residual stream ({_size(stream)}) are enough. Each pass over the layers "
         f"then reads both models once, {_size(2 * BFLOAT16 * model.parameters)} in bfloat16. "
