@@ -8,28 +8,35 @@ from typing import Any
 import torch
 from torch import nn
 
-from .matching.alignment import Alignment
+from .arguments import check_device, check_flag, check_function
+from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
 from .models.rebased import RebasedModule, emit
+from .models.surroundings import neutral
 from .models.validation import (
+    check_inputs,
+    check_model,
     check_parameters,
     check_same_architecture,
     check_state_dict,
     reading_once,
+    stored_tensors,
 )
 from .objectives import Objective, activations, weights
 from .passes.pipeline import adopt_symmetry, passes_to_align, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
 from .passes.solve import Solve
-from .passes.state import state_of
+from .passes.state import as_examples, state_of
 from .propagation.constraints import Constraint
 from .rules.call import Rule
-from .symmetry.group import Symmetry
+from .symmetry.aliases import check_apart
+from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 
 
+@neutral()
 def analyze(
     model: nn.Module | torch.export.ExportedProgram,
     args: Sequence[Any] = (),
@@ -40,6 +47,7 @@ def analyze(
     free_outputs: bool = False,
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
+    examples: Sequence[Any] = (),
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -66,6 +74,9 @@ def analyze(
             ``symmetry.outputs`` says how.
         check: put the group to the test; three or four forward passes.
         front_ends: which to try, in order. ``symmetry.front_end`` says which was used.
+        examples: more inputs, of other lengths, sizes or options, each a tuple of arguments or
+            ``(arguments, keywords)``; the group holds for all. The first stands for ``args``
+            where these are left out.
 
     Raises:
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
@@ -74,7 +85,12 @@ def analyze(
 
     Warns:
         RefutedWarning: blocks failed the test; please report the model.
+        UntouchedWarning: parameters are not used on the inputs; ``symmetry.untouched`` names them.
     """
+    check_inputs(args, kwargs)
+    several = as_examples(examples)
+    if several and not args and not kwargs:
+        (args, kwargs), several = several[0], several[1:]
     passes = passes_to_analyze(
         args,
         kwargs,
@@ -83,12 +99,14 @@ def analyze(
         free_outputs=free_outputs,
         check=check,
         front_ends=front_ends,
+        examples=several,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
     return symmetry
 
 
+@neutral()
 def match(
     symmetry: Symmetry,
     state_dict: Mapping[str, torch.Tensor],
@@ -127,14 +145,20 @@ def match(
 
     :func:`fxrebasin.weight_matching` also returns how the objective rose.
     """
+    check_symmetry(symmetry)
+    check_function(objective, "objective", "fr.objectives.weights")
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
+    check_device(device)
     compared = objective(symmetry, state_dict, to, device=device)
-    return solver(
-        compared, start=start, seed=seed, callback=callback, progress=progress
-    ).permutation
+    check_products(compared)
+    found = solver(compared, start=start, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found.permutation
 
 
+@neutral()
 def activation_matching(
     model_b: nn.Module,
     *,
@@ -188,6 +212,8 @@ def activation_matching(
     Warns:
         UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
     """
+    check_inputs(args, kwargs)
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_parameters(model_b, "model B")
     check_parameters(to, "the reference model A")
     check_same_architecture(model_b, to)
@@ -206,9 +232,12 @@ def activation_matching(
         front_ends=front_ends,
         device=device,
     )
-    return solver(objective, seed=seed, callback=callback, progress=progress)
+    found = solver(objective, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found
 
 
+@neutral()
 def rebasin(
     model_b: nn.Module,
     *,
@@ -253,8 +282,11 @@ def rebasin(
     Raises:
         ArchitectureMismatchError: A and B have different parameters, or the symmetry others.
         VerificationError: the result does not compute what B computes; nothing was changed.
+        InvalidArgumentError: ``inplace``, and B shares memory with A; nothing was changed.
         InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
     """
+    check_model(model_b, "model_b")
+    check_flag(inplace, "inplace")
     solve = Solve(
         to=to,
         objective=objective,
@@ -274,6 +306,9 @@ def rebasin(
     state = state_of(emitted, "alignment")
     if inplace:
         assert state.alignment is not None
-        state.alignment.permutation.apply_(model_b)
+        permutation = state.alignment.permutation
+        moving = {n for p in permutation.symmetry.parameters if p.groups for n in p.names}
+        check_apart(stored_tensors(model_b), stored_tensors(to), moving)
+        permutation.apply_(model_b)
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return attach(state.report(), emitted)

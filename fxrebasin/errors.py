@@ -78,3 +78,7 @@ class SlowerWarning(UserWarning):
 
 class UnmatchedBlocksWarning(UserWarning):
     """Blocks of a symmetry have no counterpart in what is compared, and stay where they are."""
+
+
+class UntouchedWarning(UserWarning):
+    """Parameters are not used on the example inputs: other inputs, or training, may use them."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+"""A file that was not there; where a link or anything else has that name, an error."""
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path``, which takes its place if nothing goes wrong.
+    """A new file beside ``path``, which takes its place if nothing goes wrong, and is gone if not.
+
+    Threads and processes may write to one path at once: each has a file of its own, and the last
+    to end is what stays. What is there keeps its rights; a new file has those of any other.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -18,10 +25,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...         _ = temporary.write_text("done")
     ...     os.listdir(folder)
     ['note.txt']
+
+    Raises:
+        OSError: the folder is missing or cannot be written, or ``path`` is a folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    if path.is_dir():
+        raise IsADirectoryError(f"expected the name of a file to write, found a folder: {path}")
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp{path.suffix}")
+    os.close(os.open(temporary, _NEW, 0o666))
     try:
+        if path.is_file():
+            temporary.chmod(path.stat().st_mode & 0o777)
         yield temporary
         os.replace(temporary, path)
     except BaseException:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 import torch
 from networks import around, real
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
+from fxrebasin.models.copying import attributes
 from fxrebasin.models.precision import to_double
+from fxrebasin.models.reachable import leaves_of
 
 torch.set_num_threads(1)
 
@@ -91,29 +95,74 @@ def made(case: Case, seed: int) -> nn.Module:
 
 
 class Snapshot:
-    """All that analysing and aligning must not change."""
+    """All that no call may change: bits, modes, hooks, attributes, inputs, random numbers,
+    settings."""
 
-    def __init__(self, model: nn.Module, inputs: Iterable[Tensor]) -> None:
+    def __init__(self, model: nn.Module, inputs: Iterable[Any]) -> None:
         self.model, self.inputs = model, tuple(inputs)
-        self.modes = [module.training for module in model.modules()]
-        self.tensors = [*model.named_parameters(), *model.named_buffers()]
-        self.values = [t.detach().clone() for _, t in self.tensors]
-        self.requires = [t.requires_grad for _, t in self.tensors]
-        self.given = [x.clone() for x in self.inputs]
-        self.random = torch.get_rng_state()
+        self.before = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        modules = list(self.model.named_modules())
+        return {
+            "was replaced": {name: id(t) for name, t in named},
+            "was written to": {name: bits(t) for name, t in named},
+            "was moved in memory": {name: (t.data_ptr(), t.stride()) for name, t in named},
+            "has a gradient or another": {name: _grad(t) for name, t in named if t.is_leaf},
+            "was frozen or not": {name: t.requires_grad for name, t in named},
+            "was changed": {
+                **{f"the module {name!r}": id(m) for name, m in modules},
+                **{f"the mode of {name!r}": m.training for name, m in modules},
+                **{f"an attribute of {name!r}": _leaves(attributes(m)) for name, m in modules},
+                **{f"a hook of {name!r}": _hooks(m) for name, m in modules},
+                "an example input": _leaves(self.inputs),
+                "the random state": _random_state(),
+                "a setting": _settings(),
+            },
+        }
 
     def check(self) -> None:
-        now = [*self.model.named_parameters(), *self.model.named_buffers()]
-        assert [name for name, _ in now] == [name for name, _ in self.tensors]
-        for (name, t), (_, before), value in zip(now, self.tensors, self.values, strict=True):
-            assert t is before, f"{name} was replaced"
-            assert torch.equal(t, value), f"{name} was written to"
-            assert t.grad is None, f"{name} has a gradient"
-        assert [t.requires_grad for _, t in now] == self.requires, "a parameter was frozen or not"
-        assert [m.training for m in self.model.modules()] == self.modes, "a mode was changed"
-        for x, value in zip(self.inputs, self.given, strict=True):
-            assert torch.equal(x, value), "an example input was written to"
-        assert torch.equal(torch.get_rng_state(), self.random), "random numbers were drawn"
+        for what, now in self._read().items():
+            before = self.before[what]
+            changed = [k for k in {**before, **now} if before.get(k, ()) != now.get(k, ())]
+            assert not changed, f"{changed[0]} {what}"
+
+
+def bits(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _grad(tensor: Tensor) -> Any:
+    return None if tensor.grad is None else (id(tensor.grad), bits(tensor.grad))
+
+
+def _leaves(value: Any) -> list[tuple[str, Any]]:
+    return [(path, _told(leaf)) for path, leaf in leaves_of(value, strict=False)]
+
+
+def _told(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Generator):
+        return bits(leaf.get_state())
+    return (id(leaf), bits(leaf)) if isinstance(leaf, Tensor) else repr(leaf)
+
+
+def _hooks(module: nn.Module) -> list[tuple[str, list[Any]]]:
+    kinds = (name for name in vars(module) if name.endswith("_hooks"))
+    return [(name, list(vars(module)[name].items())) for name in sorted(kinds)]
+
+
+def _random_state() -> tuple[Any, ...]:
+    arrays: Any = np.random.get_state()  # noqa: NPY002 - what models use
+    return bits(torch.get_rng_state()), random.getstate(), arrays[1].tobytes(), arrays[2]
+
+
+def _settings() -> tuple[Any, ...]:
+    return (
+        *(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()),
+        *(torch.get_default_device(), torch.is_autocast_enabled("cpu")),
+        *(torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled),
+    )
 
 
 def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:

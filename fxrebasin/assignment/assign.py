@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import check_flag, check_function, check_kind, check_text
 from .dense import solve_dense, with_prices
 from .device.augmenting_paths import SMALL_UP_TO
 from .device.engine import solve_on_device
@@ -64,6 +65,12 @@ def assign(
         InvalidArgumentError: the costs are complex or not ``(B, n, n)``, or ``warm`` differs.
         InvalidParameterError: a cost is infinite or not a number.
     """
+    check_text(name, "name", "what errors call the costs")
+    check_flag(certify, "certify")
+    if engine is not None:
+        check_function(engine, "engine", "one of costs and an earlier solution, or None")
+    if warm is not None:
+        check_kind(warm, Assignment, "warm", "an Assignment or None", "give what assign returned")
     matrices = checked(costs, name)
     if engine is None and _is_all_overhead(matrices):
         there = None if warm is None else warm.to(torch.device("cpu"))
@@ -76,6 +83,7 @@ def assign(
         return _only(matrices)
     engine = engine or suitable(matrices)
     result = engine(matrices, warm)
+    check_kind(result, Assignment, "engine", "a function that returns an Assignment")
     if warm is not None:
         result = prefer_earlier(result, warm, matrices)
     return with_prices(result, matrices) if certify and result.prices is None else result

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import refuse
 from ..errors import InvalidArgumentError, InvalidParameterError
 
 Vector = NDArray[np.float64]
@@ -60,6 +61,14 @@ class Optimum(NamedTuple):
 
 def checked(costs: Tensor | NDArray[np.generic], name: str) -> Tensor:
     """Costs as a tensor ``(B, n, n)`` of float32 or float64; whether finite is checked apart."""
+    if not isinstance(costs, (Tensor, np.ndarray)):
+        refuse(name, "a tensor or an array of numpy", costs, f"give torch.as_tensor({name})")
+    if isinstance(costs, np.ndarray) and costs.dtype.kind not in "fiubc":
+        refuse(name, "an array of numbers", f"one of {costs.dtype}")
+    if isinstance(costs, Tensor) and (costs.layout != torch.strided or costs.is_quantized):
+        refuse(name, "a dense tensor", costs, "call .to_dense() or .dequantize() on it")
+    if isinstance(costs, Tensor) and costs.device.type == "meta":
+        refuse(name, "a tensor with values", "one on the meta device", "compute it on a device")
     tensor = torch.from_numpy(costs) if isinstance(costs, np.ndarray) else costs.detach()
     shape = tensor.shape
     if len(shape) != 3 or shape[1] != shape[2]:

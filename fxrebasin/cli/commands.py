@@ -59,6 +59,12 @@ def demo(
             f"the demo needs {' and '.join(missing)}: pip install 'fxrebasin[demo]'", err=True
         )
         raise typer.Exit(1)
+    from ..drawing.figures import check_picture_path
     from .demo import run_demo
+
+    try:
+        check_picture_path(output)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from error
 
     run_demo(output=output, seed=seed, epochs=epochs, console=Console())

@@ -6,6 +6,7 @@ import os
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from ..arguments import check_path
 from ..errors import InvalidArgumentError
 from ..files import replacing
 
@@ -31,6 +32,23 @@ def figure_type() -> type[Figure]:
     return Figure
 
 
+def check_picture_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name that no picture can be written to, before there is a picture.
+
+    Raises:
+        InvalidArgumentError: it is no name, or matplotlib cannot write files with this ending.
+        ModuleNotFoundError: matplotlib is missing.
+    """
+    check_path(path)
+    kind = FilePath(path).suffix.removeprefix(".").lower()
+    known = figure_type()().canvas.get_supported_filetypes()
+    if kind not in known:
+        raise InvalidArgumentError(
+            f"cannot write a picture to {os.fspath(path)!r}: the ending must be one of "
+            f"{sorted(known)}"
+        )
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure to a file that appears complete or not at all.
 
@@ -42,12 +60,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         InvalidArgumentError: matplotlib cannot write files with this ending.
         OSError: the folder is missing or cannot be written.
     """
+    check_picture_path(path)
     target = FilePath(path)
     kind = target.suffix.removeprefix(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InvalidArgumentError(
-            f"cannot write a picture to {str(target)!r}: the ending must be one of {sorted(known)}"
-        )
     with replacing(target) as draft:
         figure.savefig(draft, format=kind, metadata=_UNDATED.get(kind))

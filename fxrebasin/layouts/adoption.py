@@ -46,6 +46,12 @@ def resolve(
     return Layout(layout.shape, tuple(found))
 
 
+def look_up(layout: Layout) -> list[Ids] | None:
+    """The units that a part of a parameter has by now; None where it has none yet."""
+    assert layout.parameter is not None
+    return _look_up(layout.parameter, layout.parameter.index(layout), layout.ndim)
+
+
 def _look_up(parameter: Parameter, index: dict[int, Ids], ndim: int) -> list[Ids] | None:
     """The units at some entries of a parameter, or None where any entry is still unnamed."""
     found, settled = [], np.zeros((1,) * ndim, dtype=bool)

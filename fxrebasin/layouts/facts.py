@@ -9,6 +9,7 @@ import networkx as nx
 
 from .layout import Parameter
 from .units import Units
+from .unread import Reading
 
 
 @dataclass
@@ -23,7 +24,21 @@ class Facts:
     """The outputs whose units may move, as if they were stored tensors."""
     sources: dict[str, str] = field(default_factory=dict)
     """Per node of the constraint graph's edges, the line of the user's source."""
+    runs: int = 0
+    """On how many examples the model was run."""
+    touched: set[str] = field(default_factory=set)
+    """The parameters that an op has met."""
     shapes_read: bool = False
     """Did an op run whose result has a shape that depends on values?"""
+    reading: Reading = field(default_factory=Reading)
+    """What ops have read of their operands, and what they have left out."""
     values_read: dict[str, None] = field(default_factory=dict)
     """The nodes at which control flow read a value that depends on inputs or parameters."""
+
+    def untouched(self) -> tuple[str, ...]:
+        """The parameters that nothing that was run has met."""
+        return tuple(
+            p.name
+            for p in self.parameters
+            if not p.is_buffer and max(p.shape, default=1) > 1 and p.name not in self.touched
+        )

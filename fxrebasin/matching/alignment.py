@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..arguments import check_flag, check_function, check_kind, check_whole
 from ..errors import InvalidArgumentError
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
+from .inner_products import InnerProducts
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,48 @@ def check_start(start: Permutation | None, symmetry: Symmetry) -> None:
     Raises:
         InvalidArgumentError: blocks are missing, unknown or of other sizes.
     """
+    if start is not None:
+        advice = "give the .permutation of what a solver returned"
+        check_kind(start, Permutation, "start", "a Permutation or None", advice)
     shapes = {block.name: (block.count, block.size) for block in symmetry}
     if start is not None and {n: x.shape for n, x in start.indices.items()} != shapes:
         raise InvalidArgumentError(
             "start: expected a permutation of the blocks of this symmetry, found one of others; "
             "give one that was found with the same symmetry"
         )
+
+
+def check_products(found: object) -> None:
+    """Refuse what an objective returned, if it is not what a solver takes.
+
+    Raises:
+        InvalidArgumentError: it is not.
+    """
+    check_kind(found, InnerProducts, "objective", "a function that returns InnerProducts")
+
+
+def check_alignment(found: object) -> None:
+    """Refuse what a solver returned, if it is no alignment.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    check_kind(found, Alignment, "solver", "a function that returns an Alignment")
+
+
+def check_search(
+    objective: object, start: object, seed: object, callback: object, progress: object
+) -> None:
+    """Refuse what makes no sense among that which every solver is given.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    advice = "give what fr.objectives.weights(symmetry, b, a) returns"
+    check_kind(objective, InnerProducts, "objective", "InnerProducts", advice)
+    assert isinstance(objective, InnerProducts)
+    check_start(start, objective.symmetry)  # type: ignore[arg-type]
+    check_whole(seed, "seed", least=0)
+    if callback is not None:
+        check_function(callback, "callback", "one that takes a Step, or None")
+    check_flag(progress, "progress")

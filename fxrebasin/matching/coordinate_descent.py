@@ -16,9 +16,10 @@ import warnings
 
 import numpy as np
 
+from ..arguments import check_flag, check_function, check_kind, check_whole
 from ..errors import ConvergenceWarning, InvalidArgumentError
 from ..symmetry.permutation import Permutation
-from .alignment import Alignment, Round, check_start
+from .alignment import Alignment, Round, check_search
 from .descent import Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
@@ -72,9 +73,13 @@ def coordinate_descent(
         ConvergenceWarning: the iteration limit was hit before a sweep changed nothing.
     """
     begin = time.perf_counter()
-    if max_sweeps < 0:
-        raise InvalidArgumentError(f"max_sweeps must be at least 0, got {max_sweeps}")
-    check_start(start, objective.symmetry)
+    check_search(objective, start, seed, callback, progress)
+    check_whole(max_sweeps, "max_sweeps", least=0)
+    check_function(order, "order", "one of fr.schedules, such as fr.schedules.random_order")
+    if budget is not None:
+        advice = "give fr.Budget(seconds=60) or fr.Budget(rounds=8)"
+        check_kind(budget, Budget, "budget", "a Budget or None", advice)
+    check_flag(bound, "bound")
     if budget is not None and max_sweeps == 0:
         raise InvalidArgumentError(
             "budget: a search for better optima descends, found max_sweeps=0; give at least 1"

@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import time
 
+from ..arguments import check_real, check_whole
 from ..errors import InvalidArgumentError
 from ..symmetry.permutation import Permutation
-from .alignment import Alignment, check_start
+from .alignment import Alignment, check_search
 from .descent import RELATIVE_GAIN, Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
@@ -55,12 +56,15 @@ def frank_wolfe(
         InvalidArgumentError: an option makes no sense.
     """
     begin = time.perf_counter()
+    check_search(objective, start, seed, callback, progress)
+    check_whole(steps, "steps")
+    check_real(spread, "spread")
+    check_whole(max_rounds, "max_rounds")
     if steps < 1 or max_rounds < 1 or not 0 <= spread <= 1:
         raise InvalidArgumentError(
             "steps and max_rounds must be at least 1 and spread from 0 to 1, got "
             f"steps={steps}, max_rounds={max_rounds}, spread={spread}"
         )
-    check_start(start, objective.symmetry)
     descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
     before = descent.total
     history: list[float] = []

@@ -34,9 +34,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..arguments import check_items, check_kind, check_text
 from ..errors import InvalidArgumentError
 from ..symmetry.action import place_units, source_of
-from ..symmetry.group import Symmetry
+from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 
 Indices = NDArray[np.int64]
@@ -47,6 +48,11 @@ IN_CACHE = 1 << 16
 """Entries that are converted to float64 at a time on a CPU, so that they stay in a core's cache."""
 AT_ONCE = 1 << 24
 """The same on any other device."""
+
+
+PRODUCTS = (2.0**-76, 2.0**76)
+"""Between these, products of the largest entries leave room in float32 for those of far smaller
+ones, and for sums of many."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ def term(
     """Compare two tensors of one shape.
 
     Views of them where layout and dtype allow it; float16 and bfloat16 become float32, complex
-    numbers pairs of reals.
+    numbers pairs of reals, and what is so small or large that products of float32 would vanish or
+    overflow becomes float64.
 
     Args:
         moves: how B's tensor moves.
@@ -96,6 +103,8 @@ def term(
     Raises:
         InvalidArgumentError: a tensor has another shape than ``moves`` says.
     """
+    for which, tensor in (("a", a), ("b", b)):
+        check_kind(tensor, torch.Tensor, which, "a tensor")
     for which, tensor in (("A", a), ("B", b)):
         if tuple(tensor.shape) != moves.shape:
             raise InvalidArgumentError(
@@ -105,7 +114,10 @@ def term(
     device = a.device if device is None else torch.device(device)
     double = {torch.float64, torch.complex128} & {a.dtype, b.dtype}
     dtype = torch.float64 if double else torch.float32
-    a, b = (_canonical(_real(x).to(device, dtype), moves.groups) for x in (a, b))
+    a, b = (_real(x).to(device, dtype) for x in (a, b))
+    if not double and not PRODUCTS[0] <= _largest(a) * _largest(b) <= PRODUCTS[1]:
+        a, b = a.double(), b.double()
+    a, b = (_canonical(x, moves.groups) for x in (a, b))
     blocks = (name for group in moves.groups for s in group.segments for name in s.blocks)
     return Term(moves, a, b, frozenset(blocks), weight)
 
@@ -122,8 +134,12 @@ class InnerProducts:
     def __init__(
         self, symmetry: Symmetry, terms: Iterable[Term], *, name: str = "matching"
     ) -> None:
+        check_symmetry(symmetry)
+        check_kind(terms, Iterable, "terms", "terms, as fr.objectives.term makes them")
+        check_text(name, "name", "a name for progress bars")
         self.symmetry = symmetry
         self.terms = list(terms)
+        check_items(self.terms, Term, "terms", "a Term", "give what fr.objectives.term returns")
         self.name = name
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, compared in enumerate(self.terms):
@@ -251,6 +267,14 @@ def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices])
         left, right = (x.reshape(-1).to(torch.float64) for x in (a[begin : begin + step], part))
         total += torch.dot(left, right)
     return float(total)
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    """The largest size of an entry; 1 where there is none but 0."""
+    if not tensor.numel():
+        return 1.0
+    low, high = tensor.detach().aminmax()
+    return max(-float(low), float(high)) or 1.0
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:

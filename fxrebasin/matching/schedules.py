@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 
 import networkx as nx
 import numpy as np
+
+from ..arguments import refuse
 
 Order = Callable[[int, int, np.random.Generator], Sequence[int]]
 """From the number of trees, the number of the sweep and a generator to an order of the trees."""
@@ -29,7 +32,15 @@ class Schedule:
 
     def orders(self, count: int) -> Iterator[Sequence[int]]:
         """Those of the sweeps of one descent over ``count`` trees."""
-        return (self.order(count, sweep, self.generator) for sweep in range(self.max_sweeps))
+        for sweep in range(self.max_sweeps):
+            given = self.order(count, sweep, self.generator)
+            try:
+                order = [index(k) for k in given]
+            except TypeError:
+                refuse("order", f"a function that returns numbers below {count}", given)
+            if not set(order) <= set(range(count)):
+                refuse("order", f"a function that returns numbers below {count}", given)
+            yield order
 
 
 def random_order(count: int, sweep: int, generator: np.random.Generator) -> Sequence[int]:

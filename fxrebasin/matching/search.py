@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import check_real, check_whole
 from ..errors import InvalidArgumentError
 from .alignment import Round
 from .descent import Descent
@@ -48,10 +49,10 @@ class Budget:
     """Kicks that are tried, each followed by a descent."""
 
     def __post_init__(self) -> None:
-        whole = self.rounds is None or (
-            isinstance(self.rounds, int) and not isinstance(self.rounds, bool) and self.rounds >= 0
-        )
-        if not (self.seconds >= 0 and whole):
+        check_real(self.seconds, "seconds")
+        if self.rounds is not None:
+            check_whole(self.rounds, "rounds")
+        if not self.seconds >= 0 or (self.rounds is not None and self.rounds < 0):
             raise InvalidArgumentError(
                 "a budget's seconds must be a number and its rounds a whole number, both from 0 "
                 f"upwards, got {self}"

@@ -25,13 +25,15 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..arguments import check_flag, check_function, check_whole
 from ..errors import ArchitectureMismatchError, InvalidArgumentError
 from ..matching.solvers import coordinate_descent
-from ..models.copying import deep_copy
-from ..models.validation import check_same_tensors
+from ..models.copying import deep_copy, set_modes
+from ..models.randomness import keeping_random_state
+from ..models.validation import check_model, check_same_tensors
 from ..objectives import weights
-from ..repair.batch_norm import recompute_batch_norm, tracked_layers
-from ..symmetry.group import Symmetry
+from ..repair.batch_norm import check_loader, recompute_batch_norm, tracked_layers
+from ..symmetry.group import Symmetry, check_symmetry
 from .path import Path
 
 __all__ = ["Path", "interpolate"]
@@ -102,7 +104,17 @@ def interpolate(
         Goodfellow et al., Qualitatively Characterizing Neural Network Optimization Problems, ICLR
         2015; for the barrier see :attr:`Path.heights`.
     """
+    check_model(a, "a")
+    check_model(b, "b")
+    check_function(evaluate, "evaluate", "one that takes a model and returns its loss")
+    check_flag(progress, "progress")
+    if symmetry is not None:
+        check_symmetry(symmetry)
     points = _points(steps)
+    if loader is not None:
+        check_loader(loader)
+    if batches is not None:
+        check_whole(batches, "batches", least=1)
     if isinstance(loader, Iterator):
         raise InvalidArgumentError(
             "loader is read once per point, and an iterator or generator can be read only once: "
@@ -117,14 +129,14 @@ def interpolate(
     model = deep_copy(a)
     slots = _tensors(model)
     recomputed = loader is not None and bool(tracked_layers(model))
-    devices = {tensor.device for tensor in slots.values() if tensor.device.type == "cuda"}
     measured: list[dict[str, float]] = []
     for t in tqdm(points, desc="interpolate", disable=None if progress else True, leave=False):
-        with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        with keeping_random_state(model, always=True):
             _load_point(slots, start, end, t)
             if loader is not None:
                 recompute_batch_norm(model, loader, batches=batches, inplace=True)
-            measured.append(_metrics(evaluate(model.eval())))
+            set_modes(model, False)
+            measured.append(_metrics(evaluate(model)))
         if measured[-1].keys() != measured[0].keys():
             raise InvalidArgumentError(
                 f"evaluate returned the metrics {[*measured[0]]} at t = 0, "

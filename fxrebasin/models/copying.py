@@ -8,11 +8,13 @@ it is kept.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
 
+from .reachable import copy_what_can, leaves_of
 from .rebased import RebasedModule, holder
 
 M = TypeVar("M", bound=nn.Module)
@@ -20,41 +22,47 @@ M = TypeVar("M", bound=nn.Module)
 
 def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
     """A deep copy, also of modules that keep tensors computed in forward."""
-    memo = dict(memo or {})
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo.setdefault(id(value), value.detach())
-    if isinstance(model, fx.GraphModule):
-        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
-    try:
-        copied = copy.deepcopy(model, dict(memo))
-    except TypeError:  # what Python says of that which it cannot copy
-        copied = copy.deepcopy(model, {**memo, **_uncopiable(model, memo)})
+    copied = _copy(model, memo or {})
     for module in copied.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()  # into one piece again, as accelerators want them
+        if isinstance(module, nn.RNNBase):  # into one piece again, as accelerators want them
+            nn.RNNBase.flatten_parameters(module)
     return copied
 
 
-def _uncopiable(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
-    """What modules hold that has no copies, such as locks and custom ops, as a memo to share it."""
-    found: dict[int, Any] = {}
+def _copy(model: M, memo: dict[int, Any]) -> M:
+    memo = dict(memo)
+    for value in _kept_by(model):
+        if isinstance(value, torch.Tensor) and not value.is_leaf:
+            memo.setdefault(id(value), value.detach().clone())
+        elif isinstance(value, torch.Generator):
+            memo.setdefault(id(value), value.clone_state())
+    if isinstance(model, fx.GraphModule):
+        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
+    copied: M = copy_what_can(model, memo)
+    return copied
+
+
+OWN = frozenset(vars(nn.Module())) - {"training"}
+"""The attributes in which ``nn.Module`` keeps parameters, buffers, submodules and hooks."""
+
+
+def attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps besides parameters, buffers, submodules, hooks and its mode."""
+    return {k: v for k, v in vars(module).items() if k not in OWN and k != "training"}
+
+
+def _kept_by(model: nn.Module) -> Iterator[Any]:
+    """All that can be reached from the attributes of modules."""
     for module in model.modules():
-        for name in vars(module).keys() - vars(nn.Module()).keys():
-            value = vars(module)[name]
-            try:
-                copy.deepcopy(value, dict(memo))
-            except TypeError:
-                found[id(value)] = value
-    return found
+        if not isinstance(module, fx.GraphModule):
+            yield from (leaf for _, leaf in leaves_of(attributes(module), strict=False))
 
 
 def _deep_copy_of_graph(model: fx.GraphModule, memo: dict[int, Any]) -> RebasedModule:
     """``GraphModule`` itself drops what its graph does not use when it is copied."""
     root = holder(copy.deepcopy(holder(model.__dict__).__dict__, memo))
     copied = RebasedModule(root, copy.deepcopy(model.graph), type(model).__name__)
-    copied.meta.update(model.meta)
+    copied.meta.update(getattr(model, "meta", {}))
     copied.training = model.training
     return copied
 
@@ -65,15 +73,37 @@ def shared_copy(model: M) -> M:
     Some modules keep tensors that they compute in forward. Tracing the user's own module would
     leave proxies behind in them; tracing the copy does not.
     """
-    return deep_copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+    return _copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
 
 
 def forget_caches(model: nn.Module) -> None:
     """Have modules drop what they computed from weights that are no longer the same.
 
-    Those that keep such things between evaluations drop them when training begins.
+    Modules that keep such things between evaluations drop them when training begins. What their
+    ``train`` does is done to a copy, since it may do more, such as to merge weights; only what it
+    drops is dropped. Modules that keep no tensors are not asked.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    for module, mode in modes.items():
-        module.training = mode
+    for module in list(model.modules()):
+        kept = {name: value for name, value in attributes(module).items() if _holds_tensors(value)}
+        if type(module).train is nn.Module.train or not kept:
+            continue
+        asked = deep_copy(module)
+        try:
+            asked.train()
+        except Exception:
+            continue
+        for name in kept:
+            now = vars(asked).get(name)
+            if not _holds_tensors(now):
+                vars(module)[name] = now
+
+
+def _holds_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) for _, leaf in leaves_of(value, strict=False))
+
+
+def set_modes(model: nn.Module, training: bool) -> None:
+    """Put a module into train or eval mode without running its own ``train`` or ``eval``, which
+    may do more than that, such as to merge weights."""
+    for module in model.modules():
+        module.training = training

@@ -1,37 +1,72 @@
-"""The tensors among what a model returns: in tuples, dicts, dataclasses and named outputs."""
+"""The tensors that can be reached from what a model returns, however they are wrapped.
+
+Containers of any kind, dataclasses, distributions, namespaces, objects of libraries and closures
+are looked into; see ``reachable.py``. What is neither a tensor nor a container, such as a string,
+is compared as it is.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
+from torch import nn
+
+from ..errors import InvalidInputError
+from .reachable import leaves_of
+
+_PLAIN = (str, bytes, bool, int, float, complex, type(None), np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Returned:
+    """What a model has returned."""
+
+    tensors: list[torch.Tensor]
+    paths: tuple[str, ...]
+    """Where each of them is."""
+    others: tuple[tuple[str, Any], ...]
+    """Numbers, strings and so on, each with the way that leads there."""
+    written: tuple[torch.Tensor, ...] = ()
+    """Tensors that were written into the arguments, which whoever calls the model sees as well."""
+
+
+def returned(value: Any) -> Returned:
+    """What can be reached from a result, arrays as tensors.
+
+    Raises:
+        InvalidInputError: the result cannot be looked into.
+    """
+    tensors: list[torch.Tensor] = []
+    paths: list[str] = []
+    others = []
+    for path, leaf in leaves_of(value):
+        if isinstance(leaf, torch.Tensor):
+            tensors.append(leaf)
+            paths.append(path)
+        elif isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fciub":
+            tensors.append(torch.from_numpy(leaf.copy()))
+            paths.append(path)
+        elif isinstance(leaf, _PLAIN):
+            others.append((path, leaf))
+    return Returned(tensors, tuple(paths), tuple(others))
 
 
 def output_tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors of a nested output, in order.
+    """The tensors among what a model returns, in order."""
+    return returned(value).tensors
 
-    Objects that are neither containers nor dataclasses, such as a cache that generation carries
-    from step to step, belong to the model and are not looked into.
+
+def require_tensors(tensors: list[torch.Tensor], model: nn.Module, value: Any) -> None:
+    """Refuse results without tensors: there is nothing that a permutation could change.
+
+    Raises:
+        InvalidInputError: saying what was returned instead.
     """
-    return list(_tensors(value))
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
-    else:
-        for leaf in tree_leaves(value):
-            if isinstance(leaf, torch.Tensor):
-                yield leaf
+    if not tensors:
+        raise InvalidInputError(
+            f"no tensor is found in what {type(model).__name__} returns ({type(value).__name__}), "
+            "so that nothing can be compared; have forward return the tensors that matter"
+        )

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
+
+from .reachable import copy_with
+from .surroundings import Observer
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,17 +34,29 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def to_double(model: M) -> M:
-    """In place, as ``nn.Module.double``, which leaves complex tensors as they are."""
-    return model._apply(_widen)
+    """In place, as ``nn.Module.double``, which leaves complex tensors as they are.
+
+    No module's own ``double`` is run; tensors that are plain attributes are widened as well.
+    """
+    wide: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None and id(parameter) not in wide:
+                wide[id(parameter)] = parameter
+                grad, parameter.grad = parameter.grad, None
+                parameter.data = _widen(parameter.data)
+                parameter.grad = None if grad is None else _widen(grad)
+        for kept in (module._buffers, vars(module)):
+            for name, tensor in list(kept.items()):
+                if isinstance(tensor, torch.Tensor):
+                    kept[name] = wide.setdefault(id(tensor), _widen(tensor.detach()))
+    return model
 
 
 def in_double(inputs: Any) -> Any:
     """Nested inputs with their floating point tensors in float64."""
 
-    def widen(t: torch.Tensor) -> torch.Tensor:
-        return _widen(t.detach())
-
-    return tree_map_only(torch.Tensor, widen, inputs)
+    return copy_with(inputs, lambda t: _widen(t.detach()))
 
 
 def _widen(t: torch.Tensor) -> torch.Tensor:
@@ -59,7 +73,7 @@ def coarsest_dtype(dtype: torch.dtype) -> Iterator[Coarsest]:
         yield mode
 
 
-class Coarsest(TorchDispatchMode):
+class Coarsest(Observer):
     """Remembers the coarsest dtype that numbers are rounded to while a model runs."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -100,18 +114,28 @@ changed their outputs by 1e-2 or more; see ``benchmarks/coverage/coverage.md``.
 
 
 def relative_error(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Largest absolute difference over the largest absolute value; inf where shapes differ."""
+    """Largest absolute difference over the largest absolute value; inf where shapes differ.
+
+    Whole numbers are equal or not: their error is at least 1 where any differs.
+    """
     if expected.shape != found.shape:
         return float("inf")
     if expected.numel() == 0:
         return 0.0
+    exact = not any(t.is_floating_point() or t.is_complex() for t in (expected, found))
+    least = 1.0 if exact and not torch.equal(expected.detach(), found.detach()) else 0.0
     wide = torch.complex128 if expected.is_complex() else torch.float64
     expected, found = expected.detach().to(wide), found.detach().to(wide)
     both_nan = expected.isnan() & found.isnan()
     difference = torch.where(both_nan | (expected == found), 0.0, (expected - found).abs())
     scale = expected.abs().nan_to_num(0.0, 0.0).max()
     worst = float(difference.max() / scale) if scale > 0 else float(difference.max())
-    return worst if worst == worst else float("inf")
+    return max(worst, least) if worst == worst else float("inf")
+
+
+def is_comparable(tensor: torch.Tensor) -> bool:
+    """Is there an entry that says anything: neither nan nor infinite?"""
+    return tensor.numel() > 0 and bool(torch.isfinite(tensor).any())
 
 
 def largest_error(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:

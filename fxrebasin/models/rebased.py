@@ -52,7 +52,8 @@ class RebasedModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         _, (body, import_block) = super().__reduce__()
-        body = {k: v for k, v in body.items() if k != "meta"}
+        # The tracer of torch.export cannot be made again; any will do for a graph that is ready.
+        body = {k: v for k, v in body.items() if k not in ("meta", "_tracer_cls")}
         return _restore, (body, import_block, self.training)
 
 
@@ -70,7 +71,11 @@ def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
     for node in graph.find_nodes(op="get_attr"):
         name = str(node.target)
         if "." not in name and not hasattr(root, name):
-            root.register_buffer(name, getattr(traced, name), persistent=False)
+            value = getattr(traced, name)
+            if isinstance(value, nn.Module):  # a region, as of autocast, in an exported graph
+                root.add_module(name, value)
+            else:
+                root.register_buffer(name, value, persistent=False)
     emitted = RebasedModule(root, graph, type(model).__name__)
     emitted.training = model.training
     return emitted

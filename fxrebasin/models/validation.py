@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 
+from ..arguments import check_kind, refuse
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
 
 
@@ -18,8 +20,60 @@ def stored_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {**tensors, **dict(model.named_buffers(remove_duplicate=False))}
 
 
+def check_model(given: object, name: str) -> None:
+    """Refuse what is no module, such as its state dict.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    if isinstance(given, Mapping):
+        advice = "load the state dict into a model, model.load_state_dict(...), and give that"
+    elif isinstance(given, torch.export.ExportedProgram):
+        advice = "give the module that was exported, or program.module()"
+    elif isinstance(given, type):
+        advice = "make one of it"
+    else:
+        advice = "give a model"
+    check_kind(given, nn.Module, name, "a torch.nn.Module", advice)
+
+
+def check_inputs(args: object, kwargs: object) -> None:
+    """Refuse example inputs that are not given as a tuple and a dict; None is none of them.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    expected = "a tuple of example inputs"
+    if isinstance(args, Mapping):
+        refuse("args", expected, args, "give inputs by name as kwargs=")
+    if args is not None and (isinstance(args, (str, bytes)) or not isinstance(args, Sequence)):
+        refuse("args", expected, args, "give args=(x,)")
+    expected = "a dict from names to example inputs"
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        refuse("kwargs", expected, kwargs, "give kwargs={'name': x}")
+    for key in kwargs or ():
+        if not isinstance(key, str):
+            refuse("kwargs", expected, kwargs, f"{key!r} is no name")
+
+
+def check_tensor(given: object, name: str, advice: str = "") -> None:
+    """Refuse what is no tensor with values that can be moved.
+
+    Raises:
+        InvalidArgumentError: it is none.
+        InvalidParameterError: it is on the meta device, sparse or quantised.
+    """
+    if type(given).__module__ == "numpy":
+        advice = "give torch.from_numpy of it"
+    check_kind(given, torch.Tensor, name, "a tensor", advice)
+    assert isinstance(given, torch.Tensor)
+    problem = _problem_of(given)
+    if problem:
+        raise InvalidParameterError(f"{name} {problem}")
+
+
 def check_state_dict(given: object, name: str) -> None:
-    """Refuse what is no state dict, such as the model itself.
+    """Refuse what is no state dict, such as the model itself, or an optimizer's.
 
     Raises:
         InvalidArgumentError: naming the argument.
@@ -30,6 +84,45 @@ def check_state_dict(given: object, name: str) -> None:
             f"{name}: expected a mapping from names to tensors, found {type(given).__name__}; "
             f"give {what}"
         )
+    if {"state", "param_groups"} <= given.keys():
+        raise InvalidArgumentError(
+            f"{name}: expected the state dict of a model, found that of an optimizer; "
+            "give model.state_dict()"
+        )
+
+
+PREFIXES = {
+    "module.": "DataParallel or DistributedDataParallel",
+    "_orig_mod.": "torch.compile",
+}
+"""What wrappers put in front of the names of parameters."""
+
+
+def explain_missing(names: Sequence[str], given: Mapping[str, object], which: str) -> str:
+    """Why a mapping has none of the names: what is likely, and what to do."""
+    keys = [key for key in given if isinstance(key, str)]
+    found = f"found {keys[0]!r}" if keys else "found nothing"
+    start = f"{which}: expected tensors of the names of the symmetry, as {names[0]!r}, {found}"
+    for key in keys:
+        for name in names:
+            if key.endswith(f".{name}"):
+                prefix = key.removesuffix(name)
+                wrappers = [made for p, made in PREFIXES.items() if p in prefix]
+                by = f", which {' and '.join(wrappers)} put there" if wrappers else ""
+                return (
+                    f"{start}: the names begin with {prefix!r}{by}; take it off, "
+                    f"{{k.removeprefix({prefix!r}): v for k, v in ....items()}}"
+                )
+            if name.endswith(f".{key}"):
+                prefix = name.removesuffix(key)
+                return (
+                    f"{start}: the symmetry was found for a model that wraps this one, and its "
+                    f"names begin with {prefix!r}; put that in front, or analyse the inner model"
+                )
+    nested = [key for key in keys if isinstance(given[key], Mapping)]
+    if nested:
+        return f"{start}: this is a checkpoint; give the state dict in it, as [{nested[0]!r}]"
+    return f"{start}; give the state dict of the model that was analysed"
 
 
 _read: ContextVar[set[Hashable] | None] = ContextVar("_read", default=None)
@@ -67,6 +160,7 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
     Raises:
         InvalidParameterError: naming the parameter, what is wrong, and what to do.
     """
+    check_model(model, which)
     parameters = dict(model.named_parameters())
     if not parameters:
         raise InvalidParameterError(
@@ -75,17 +169,10 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
         )
     devices: dict[torch.device, str] = {}
     for name, tensor in parameters.items():
-        if isinstance(tensor, nn.parameter.UninitializedParameter):
-            problem = "is not initialised yet; run the model once first"
-        elif tensor.device.type == "meta":
-            problem = "is on the meta device and has no values; load the weights first"
-        elif tensor.is_quantized:
-            problem = f"is quantised ({tensor.dtype}); permute the model before quantising it"
-        elif tensor.layout != torch.strided:
-            problem = f"is sparse ({tensor.layout}); call .to_dense() on it first"
-        elif not is_finite(tensor):
+        problem = _problem_of(tensor)
+        if not problem and not is_finite(tensor):
             problem = "holds nan or inf; repair or retrain the model first"
-        else:
+        if not problem:
             devices.setdefault(tensor.device, name)
             continue
         raise InvalidParameterError(f"parameter {name!r} of {which} {problem}")
@@ -95,6 +182,23 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
             f"the parameters of {which} lie on several devices ({where}); "
             "move the model to one device first"
         )
+
+
+def _problem_of(tensor: torch.Tensor) -> str:
+    """Why the entries of a tensor cannot be moved; nothing if they can."""
+    if isinstance(tensor, nn.parameter.UninitializedParameter):
+        return "is not initialised yet; run the model once first"
+    if isinstance(tensor, FakeTensor):
+        return "is a FakeTensor and has no values; load the weights first"
+    if tensor.device.type == "meta":
+        return "is on the meta device and has no values; load the weights first"
+    if tensor.is_quantized:
+        return f"is quantised ({tensor.dtype}); permute the model before quantising it"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({tensor.layout}); call .to_dense() on it first"
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+        return f"is stored in {tensor.dtype}; call .to(torch.bfloat16) on the model first"
+    return ""
 
 
 def check_same_architecture(model_b: nn.Module, model_a: nn.Module) -> None:

@@ -19,18 +19,21 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..arguments import check_choices, check_device
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
 from ..matching.inner_products import InnerProducts, term
 from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.running import clone_tensors, reseed, unobserved
-from ..propagation.constraints import Constraint
+from ..models.running import clone_tensors, unobserved
+from ..models.surroundings import neutral
+from ..models.validation import check_inputs, check_model, stored_tensors
+from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import RuleBook, rule_book
-from ..symmetry.group import Symmetry
+from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
@@ -41,6 +44,7 @@ QUIET = 1e-6
 """Units whose deviation is a smaller share of that of the whole tensor do not react."""
 
 
+@neutral()
 def activations(
     symmetry: Symmetry,
     model_b: nn.Module,
@@ -71,14 +75,24 @@ def activations(
             :func:`fxrebasin.activation_matching`.
 
     Raises:
-        ArchitectureMismatchError: A and B take different paths.
+        ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
+            model.
         InvalidArgumentError: no layer with weights is given or returns a unit that can move.
         TraceError, InvalidInputError: see :func:`fxrebasin.analyze`.
 
     Warns:
-        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations.
+        UnmatchedBlocksWarning: blocks of the symmetry are not found again in the activations, or
+            all activations are the same for all inputs, as for a single example.
     """
-    given = dict(kwargs or {})
+    check_symmetry(symmetry)
+    check_model(model_b, "model_b")
+    check_model(model_a, "model_a")
+    check_inputs(args, kwargs)
+    check_constraints(constraints)
+    check_choices(front_ends, FRONT_ENDS, "front_ends")
+    check_device(device)
+    _check_belongs(symmetry, model_b)
+    args, given = args or (), dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
     graph, seen_b = _watch(with_graphs, model_b, args, given, book)
@@ -104,7 +118,27 @@ def activations(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
             "are no activations to compare; use fxrebasin.weight_matching"
         )
+    if not any(bool(t.a.any()) and bool(t.b.any()) for t in terms):
+        warnings.warn(
+            "every unit has the same activation for all of these inputs, so that nothing can be "
+            "matched and all blocks stay where they are; give a batch of several examples that "
+            "differ",
+            UnmatchedBlocksWarning,
+            stacklevel=3,
+        )
     return InnerProducts(symmetry, terms, name="activation matching")
+
+
+def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
+    """Refuse the symmetry of another model: its blocks are not those of this one."""
+    stored = {name: tuple(t.shape) for name, t in stored_tensors(model).items()}
+    known = {name: p.shape for p in symmetry.parameters for name in p.names}
+    for name in [*known, *(n for n in stored if n not in known)]:
+        if known.get(name) != stored.get(name):
+            raise ArchitectureMismatchError(
+                f"symmetry: it has {name!r} of shape {known.get(name)}, and model B has it of "
+                f"shape {stored.get(name)}; give the symmetry that was found for this model"
+            )
 
 
 def _watch(
@@ -163,7 +197,6 @@ def _activations(
     module = deep_copy(module)  # forward may write to buffers
     recorder = _Recorder(module)
     with unobserved(module):
-        reseed(module)
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
         recorder.run(*inputs, enable_io_processing=False)
     return recorder.seen

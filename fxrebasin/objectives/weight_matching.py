@@ -12,17 +12,20 @@ from collections.abc import Mapping
 
 import torch
 
+from ..arguments import check_device, check_function, check_real
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, InvalidParameterError
-from ..matching.alignment import Alignment
+from ..matching.alignment import Alignment, check_alignment
 from ..matching.inner_products import InnerProducts, term
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
-from ..models.validation import check_state_dict, is_finite
-from ..symmetry.group import Symmetry
+from ..models.surroundings import neutral
+from ..models.validation import check_state_dict, check_tensor, explain_missing, is_finite
+from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
 
 
+@neutral()
 def weights(
     symmetry: Symmetry,
     b: Mapping[str, torch.Tensor],
@@ -56,10 +59,19 @@ def weights(
         InvalidParameterError: a parameter holds nan or inf.
         InvalidArgumentError: ``vector_weight`` is negative or not finite.
     """
+    check_symmetry(symmetry)
+    check_state_dict(b, "b")
+    check_state_dict(a, "a")
+    check_device(device)
+    check_real(vector_weight, "vector_weight")
     if not 0 <= vector_weight < float("inf"):
         raise InvalidArgumentError(
             f"vector_weight must be a number from 0 upwards, got {vector_weight}"
         )
+    names = [name for moves in symmetry.parameters for name in moves.names]
+    for which, given in (("A", a), ("B", b)):
+        if names and not any(name in given for name in names):
+            raise ArchitectureMismatchError(explain_missing(names, given, f"model {which}"))
     terms = []
     for moves in symmetry.parameters:
         of_a, of_b = _tensor(a, moves, "A"), _tensor(b, moves, "B")
@@ -69,6 +81,7 @@ def weights(
     return InnerProducts(symmetry, terms, name="weight matching")
 
 
+@neutral()
 def weight_matching(
     symmetry: Symmetry,
     state_dict: Mapping[str, torch.Tensor],
@@ -107,10 +120,14 @@ def weight_matching(
         ArchitectureMismatchError, InvalidParameterError, InvalidArgumentError: see :func:`weights`
             and the solver.
     """
+    check_symmetry(symmetry)
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
     objective = weights(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
-    return solver(objective, start=start, seed=seed, callback=callback, progress=progress)
+    found = solver(objective, start=start, seed=seed, callback=callback, progress=progress)
+    check_alignment(found)
+    return found
 
 
 def _tensor(
@@ -123,6 +140,7 @@ def _tensor(
         raise ArchitectureMismatchError(
             f"model {which} has no parameter {parameter.name!r}, which the symmetry moves"
         )
+    check_tensor(state_dict[name], f"{name!r} of model {which}")
     tensor = state_dict[name].detach()
     if tuple(tensor.shape) != parameter.shape:
         raise ArchitectureMismatchError(

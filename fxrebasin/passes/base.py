@@ -7,6 +7,8 @@ from abc import abstractmethod
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
+from ..models.surroundings import neutral
+
 
 class Pass(PassBase):
     """A pass of torch whose promise is checked on the module that it returns.
@@ -15,6 +17,7 @@ class Pass(PassBase):
     graph, another module stands for it, so that ``graph_module`` may be any module.
     """
 
+    @neutral()
     def __call__(self, graph_module: nn.Module) -> PassResult:
         self.requires(graph_module)
         result = self.call(graph_module)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_whole
 from ..errors import RefutedWarning
 from ..refinement.build import build_symmetry, pin_blocks
 from ..symmetry.contract import check
@@ -27,7 +28,8 @@ class Falsify(Pass):
     Requires: ``Refine``.
     Ensures: the symmetry in the state is the one that passed the test, or that a note says could
         not be tested.
-    Cost: three forward passes, in float64 for small models; more only where something fails.
+    Cost: three forward passes, and three on inputs of other sizes where the model takes any, in
+        float64 for small models; more only where something fails.
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace
@@ -47,6 +49,7 @@ class Falsify(Pass):
         seed: int = 0,
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        check_whole(seed, "seed", least=0)
         self.seed = seed
 
     def requires(self, graph_module: nn.Module) -> None:
@@ -76,18 +79,33 @@ class Falsify(Pass):
         notes = list(claimed.notes)
         if not found.was_tested:
             notes.append("the model does not run with other weights: the group was not tested")
+        if found.only_here:
+            shown = ", ".join(found.only_here[:3])
+            problem = (
+                f"{len(found.only_here)} blocks hold for the sizes of the example inputs only and "
+                f"were pinned: {shown}; give inputs of other sizes too, by examples="
+            )
+            warnings.warn(problem, RefutedWarning, stacklevel=2)
+            notes.append(problem)
         if found.refuted:
             shown = ", ".join(found.refuted[:3])
             problem = f"{len(found.refuted)} blocks were refuted by a test and pinned: {shown}"
             warnings.warn(f"{problem}; please report this model", RefutedWarning, stacklevel=2)
             notes.append(problem)
         state.falsification = found
-        state.symmetry = replace(found.symmetry, front_end=claimed.front_end, notes=tuple(notes))
+        state.symmetry = replace(
+            found.symmetry,
+            front_end=claimed.front_end,
+            notes=tuple(notes),
+            tested_at=found.sizes,
+        )
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None and state.falsification is not None
         assert state.symmetry.blocks is state.falsification.symmetry.blocks
-        if state.falsification.refuted:  # else it is the group that Refine has checked
+        if (
+            state.falsification.refuted or state.falsification.only_here
+        ):  # else it is the group that Refine has checked
             check(state.symmetry)

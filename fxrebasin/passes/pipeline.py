@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import check_flag
 from ..propagation.constraints import Constraint
 from ..rules.call import Rule
 from ..rules.registry import rule_book
-from ..symmetry.group import Symmetry
+from ..symmetry.group import Symmetry, check_symmetry
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from .base import Pass
 from .falsify import Falsify
@@ -38,13 +39,15 @@ def passes_to_analyze(
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     reference: nn.Module | None = None,
+    examples: Sequence[Any] = (),
 ) -> list[Pass]:
     """The passes that find a symmetry; arguments are those of :func:`fxrebasin.analyze`.
 
     ``reference`` is the model to align with, if that is to come next.
     """
+    check_flag(check, "check")
     trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=front_ends, reference=reference)
-    propagate = Propagate(constraints=constraints, free_outputs=free_outputs)
+    propagate = Propagate(constraints=constraints, free_outputs=free_outputs, examples=examples)
     return [trace, propagate, Refine(), *([Falsify()] if check else [])]
 
 
@@ -60,6 +63,7 @@ def adopt_symmetry(
 
     The front end that ran the model when the symmetry was found is the first to be tried.
     """
+    check_symmetry(symmetry)
     front_ends = sorted(FRONT_ENDS, key=lambda name: name != symmetry.front_end)
     trace = Trace(args, kwargs, front_ends=front_ends, reference=reference)
     module = run_passes([trace], model)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_flag
+from ..errors import UntouchedWarning
 from ..layouts.facts import Facts
-from ..propagation.constraints import Constraint
-from ..propagation.interpreter import propagate
+from ..propagation.constraints import Constraint, check_constraints
+from ..propagation.interpreter import Example, propagate
 from ..propagation.stored import find_stored
 from ..tracing.front_ends import Traced, run_or_retrace
 from .base import Pass
-from .state import as_inputs, keep, leaves_of, state_of
+from .state import State, as_examples, as_inputs, keep, leaves_of, state_of
 
 
 class Propagate(Pass):
@@ -41,10 +45,14 @@ class Propagate(Pass):
         *,
         constraints: Sequence[Constraint] = (),
         free_outputs: bool = False,
+        examples: Sequence[Any] = (),
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        check_constraints(constraints)
+        check_flag(free_outputs, "free_outputs")
         self.constraints = tuple(constraints)
         self.free_outputs = free_outputs
+        self.examples = as_examples(examples)
 
     def requires(self, graph_module: nn.Module) -> None:
         state_of(graph_module)
@@ -52,6 +60,8 @@ class Propagate(Pass):
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module)
         args, kwargs = state.inputs_for("Propagate", self.inputs)
+
+        more = [Example(*inputs) for inputs in self.examples]
 
         def run_on_units(module: Any) -> Facts:
             return propagate(
@@ -62,13 +72,41 @@ class Propagate(Pass):
                 rules=state.rules,
                 constraints=self.constraints,
                 free_outputs=self.free_outputs,
+                more=more,
             )
 
         given, leaves = Traced(graph_module, state.origin), leaves_of(state.rules)
         traced, state.facts = run_or_retrace(given, state.model, args, kwargs, leaves, run_on_units)
+        assert state.facts is not None
+        if state.facts.untouched() and not isinstance(state.model, fx.GraphModule):
+            more.append(Example(args, kwargs, training=True))
+            try:
+                state.facts = run_on_units(traced.module)
+            except Exception:  # in training it wants other inputs, or what training prepares
+                more.pop()
         state.origin = traced.origin
+        self._tell(state, len(self.examples))
         keep(traced.module, state)
         return PassResult(traced.module, traced is not given)
+
+    def _tell(self, state: State, examples: int) -> None:
+        """Say what the answer holds for, and which parameters nothing that was run has met."""
+        assert state.facts is not None
+        notes = list(state.origin.notes)
+        if examples:
+            notes.append(f"holds for {examples + 1} example inputs together")
+        if state.facts.runs > 1 + examples:
+            notes.append("holds for the path of training as well, which uses more parameters")
+        state.origin = replace(state.origin, notes=tuple(notes))
+        untouched = state.facts.untouched()
+        if untouched:
+            shown = ", ".join(untouched[:3]) + (", ..." if len(untouched) > 3 else "")
+            warnings.warn(
+                f"{len(untouched)} parameters are not used on the example inputs and stay as they "
+                f"are: {shown}; if other inputs use them, pass some by examples=",
+                UntouchedWarning,
+                stacklevel=2,
+            )
 
     def ensures(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "facts")

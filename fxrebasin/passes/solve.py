@@ -6,9 +6,11 @@ import torch
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..arguments import check_device, check_flag, check_function, check_kind, check_whole
+from ..matching.alignment import check_alignment, check_products
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
-from ..models.validation import check_parameters, check_same_architecture
+from ..models.validation import check_model, check_parameters, check_same_architecture
 from ..objectives import Objective, weights
 from ..symmetry.permutation import Permutation
 from .base import Pass
@@ -45,6 +47,16 @@ class Solve(Pass):
         device: torch.device | str | None = None,
         progress: bool = True,
     ) -> None:
+        check_model(to, "to")
+        check_function(objective, "objective", "fr.objectives.weights")
+        check_function(solver, "solver", "fr.solvers.coordinate_descent")
+        if start is not None:
+            check_kind(start, Permutation, "start", "a Permutation or None")
+        check_whole(seed, "seed", least=0)
+        if callback is not None:
+            check_function(callback, "callback", "one that takes a Step, or None")
+        check_device(device)
+        check_flag(progress, "progress")
         self.to = to
         self.objective = objective
         self.solver = solver
@@ -66,13 +78,16 @@ class Solve(Pass):
         compared = self.objective(
             state.symmetry, state.model.state_dict(), self.to.state_dict(), device=self.device
         )
-        state.alignment = self.solver(
+        check_products(compared)
+        found = self.solver(
             compared,
             start=self.start,
             seed=self.seed,
             callback=self.callback,
             progress=self.progress,
         )
+        check_alignment(found)
+        state.alignment = found
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: nn.Module) -> None:

@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx, nn
 
+from ..arguments import refuse
 from ..errors import InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
 from ..models.inputs import needs_inputs
 from ..models.rebased import META
+from ..models.validation import check_inputs, check_model
 from ..refinement.build import Refinement
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
@@ -83,9 +86,40 @@ class State:
 
 def as_inputs(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Inputs | None:
     """Example inputs as they are kept; None if none were given."""
+    check_inputs(args, kwargs)
     if args is None and kwargs is None:
         return None
     return tuple(args or ()), dict(kwargs or {})
+
+
+def as_example(given: Any) -> Inputs:
+    """One of several examples: a tensor, a tuple of arguments, or arguments and keywords.
+
+    Raises:
+        InvalidArgumentError: it is none of these.
+    """
+    if isinstance(given, torch.Tensor):
+        return (given,), {}
+    if isinstance(given, Mapping):
+        check_inputs((), given)
+        return (), dict(given)
+    if not isinstance(given, (tuple, list)):
+        refuse("examples", "a tuple of arguments, or (arguments, keywords), for each", given)
+    if len(given) == 2 and isinstance(given[0], (tuple, list)) and isinstance(given[1], Mapping):
+        check_inputs(*given)
+        return tuple(given[0]), dict(given[1])
+    return tuple(given), {}
+
+
+def as_examples(given: Any) -> list[Inputs]:
+    """Several examples, in a list.
+
+    Raises:
+        InvalidArgumentError: it is no list, or one of them is no example.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        refuse("examples", "a list of example inputs", given, "give examples=[(x,), (longer,)]")
+    return [as_example(one) for one in given]
 
 
 def leaves_of(rules: RuleBook) -> Leaves:
@@ -108,6 +142,7 @@ def state_of(module: nn.Module, *needs: str) -> State:
     Raises:
         PassOrderError: a pass that has to come before has not been run.
     """
+    check_model(module, "graph_module")
     state: Any = _notebook(module).get(META)
     if not isinstance(state, State):
         raise PassOrderError("this pass works on the result of Trace; run Trace first")

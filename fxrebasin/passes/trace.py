@@ -8,7 +8,8 @@ from typing import Any
 from torch import fx, nn
 from torch.fx.passes.infra.pass_base import PassResult
 
-from ..models.validation import check_parameters, check_same_architecture
+from ..arguments import check_choices, check_kind
+from ..models.validation import check_model, check_parameters, check_same_architecture
 from ..rules.registry import RuleBook, rule_book
 from ..tracing.eager import EagerModule
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
@@ -47,6 +48,11 @@ class Trace(Pass):
         reference: nn.Module | None = None,
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
+        if rules is not None:
+            check_kind(rules, RuleBook, "rules", "a RuleBook or None", "give rule_book({op: rule})")
+        check_choices(front_ends, FRONT_ENDS, "front_ends")
+        if reference is not None:
+            check_model(reference, "reference")
         self.rules = rules or rule_book()
         self.front_ends = tuple(front_ends)
         self.reference = reference

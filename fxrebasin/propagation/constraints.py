@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import check_items, check_text, check_whole, refuse
 from ..errors import InvalidArgumentError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
@@ -45,6 +46,8 @@ def pin(name: str, dim: int) -> Pin:
     >>> fr.analyze(net, (torch.zeros(1, 2),), constraints=[fr.pin("0.weight", 0)]).movable_units
     0
     """
+    check_text(name, "name", "the name of a parameter")
+    check_whole(dim, "dim")
     return Pin((name, dim))
 
 
@@ -57,7 +60,22 @@ def tie(one: Axis, other: Axis) -> Tie:
     >>> fr.analyze(net, (torch.zeros(1, 2),), constraints=[together]).movable_units
     6
     """
-    return Tie((one, other))
+    for axis, which in ((one, "one"), (other, "other")):
+        if not isinstance(axis, (tuple, list)) or len(axis) != 2:
+            refuse(which, "a name and a dim, as ('0.weight', 0)", axis)
+        check_text(axis[0], f"{which}[0]", "the name of a parameter")
+        check_whole(axis[1], f"{which}[1]")
+    return Tie(((one[0], one[1]), (other[0], other[1])))
+
+
+def check_constraints(given: object) -> None:
+    """Refuse what is no list of constraints.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    advice = "give [fr.pin('0.weight', 0)] or [fr.tie(('0.weight', 0), ('1.weight', 0))]"
+    check_items(given, (Pin, Tie), "constraints", "a constraint", advice)
 
 
 def impose(constraints: Sequence[Constraint], found: Facts) -> None:

@@ -11,18 +11,20 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch._higher_order_ops.scan import generic_scan
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..errors import FxrebasinError, RuleError
+from ..errors import FxrebasinError, InvalidInputError, RuleError
 from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
-from ..rules.call import Call, Rule
+from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
+from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
 from .stored import Stored
 from .tensors import Tensors
@@ -40,13 +42,19 @@ class Watcher(Protocol):
 class LayoutMode(TorchDispatchMode):
     """Applies the rule of every ATen op to the layouts of its operands."""
 
+    supports_higher_order_operators = True
+
     def __init__(
-        self, facts: Facts, stored: Sequence[Stored], rules: RuleBook | None = None
+        self,
+        facts: Facts,
+        stored: Sequence[Stored],
+        rules: RuleBook | None = None,
+        state: Sequence[torch.Tensor] = (),
     ) -> None:
         super().__init__()
         self.facts = facts
         self.rules = rules or RuleBook()
-        self.tensors = Tensors(facts, stored)
+        self.tensors = Tensors(facts, stored, state)
         self.writes = Writes(self.tensors, stored)
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
@@ -56,6 +64,8 @@ class LayoutMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            return self._look_inside(func, args, kwargs)
         operands = _tensors_in((args, kwargs))
         written = tensors_written(func, args, kwargs)
         for tensor in [*written, *tensors_written_silently(func, args)]:
@@ -68,6 +78,7 @@ class LayoutMode(TorchDispatchMode):
             out = func(*args, **kwargs)
             for tensor in [*operands, *_tensors_in(out)]:
                 self.tensors.storages.see(tensor)
+            self.tensors.derive([*_tensors_in(out), *written], operands)
             return out
         if self.watcher is not None:
             self.watcher.before(str(func))
@@ -76,8 +87,10 @@ class LayoutMode(TorchDispatchMode):
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
         results = _tensors_in(out)
+        self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), *given)
+        self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:
@@ -103,6 +116,7 @@ class LayoutMode(TorchDispatchMode):
     ) -> Any:
         """Call something that has a rule of its own, without looking at the ops inside."""
         owned = dict([*module.named_parameters(), *module.named_buffers()]) if module else {}
+        absent = absent_names(module) if module else frozenset[str]()
         operands = _tensors_in((args, kwargs))
         if self.watcher is not None:
             self.watcher.before(name)
@@ -112,17 +126,31 @@ class LayoutMode(TorchDispatchMode):
         finally:
             self._inside_leaf = False
         if all(self.tensors.get(t) is None for t in [*operands, *owned.values()]):
+            self.tensors.derive(_tensors_in(out), [*operands, *owned.values()])
             return out
         results = _tensors_in(out)
+        self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
-        call = self._call(name, results, parameters=parameters)
+        call = self._call(name, results, parameters=parameters, absent=absent)
         given = self._as_layouts((args, dict(kwargs)))
         self.touch(list(parameters.values()))
-        for tensor, layout in zip(results, self._apply(call, rule, *given), strict=True):
+        layouts = self._apply(call, rule, *given)
+        met = (*_layouts_in(given), *parameters.values())
+        self.facts.reading.read.append((met, tuple(layouts)))
+        for tensor, layout in zip(results, layouts, strict=True):
             self.tensors.put(tensor, layout)
         if self.watcher is not None:
             self.watcher.after(operands, results)
         return out
+
+    def read(self, tensor: torch.Tensor, how: str) -> None:
+        """Python is given the values of a tensor: what it does with them is not seen."""
+        layout = self.tensors.get(tensor)
+        if layout is not None:
+            self.touch([layout])
+            pin_units(self.facts.units, layout, f"its values are read by {how}")
+            self.facts.values_read[self.facts.units.site] = None
+            self.facts.reading.read.append(((layout,), ()))
 
     def touch(self, operands: Sequence[Layout], rule: Rule | None = None) -> None:
         """Remember which parameters an op meets. Where operands hold positions of units, as
@@ -131,8 +159,30 @@ class LayoutMode(TorchDispatchMode):
             parameter = x.parameter or x.buffer
             if parameter is not None:
                 self.touched[parameter.name] = parameter
+                self.facts.touched.add(parameter.name)
             if x.order_of is not None and not isinstance(rule, IndexRule):
                 pin_units(self.facts.units, x.order_of, READ)
+
+    def _look_inside(self, operator: Any, args: Any, kwargs: Any) -> Any:
+        """An operator that takes functions, as ``torch.cond``: what they do is followed."""
+        kernel = OPERATORS_OF_FUNCTIONS.get(operator.name()) or operator.py_kernels.get(
+            torch._C.DispatchKey.CompositeExplicitAutograd
+        )
+        if kernel is None:
+            raise InvalidInputError(
+                f"{operator.name()} takes functions, and what they do cannot be followed; give it "
+                "a rule with rules={...}, or write it with ordinary ops"
+            )
+        with self:
+            return kernel(*args, **kwargs)
+
+    def _note_reading(self, func: Any, given: Any, results: Sequence[Layout]) -> None:
+        reading, operands = self.facts.reading, tuple(_layouts_in(given))
+        if only_chooses(func) and operands:
+            reading.chosen.append((operands[0], tuple(results)))
+        else:
+            reading.read.append((operands, tuple(results)))
+            reading.unfed += find_unfed(func, given[0])
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:
@@ -167,6 +217,13 @@ class LayoutMode(TorchDispatchMode):
         except FxrebasinError:
             raise
         except Exception as error:
+            if self.rules.is_built_in(rule):
+                self.facts.unknown_ops[call.op] += 1
+                shapes = ", ".join(str(tuple(x.shape)) for x in operands)
+                for x in operands:
+                    text = f"the rule of {call.op} does not know the shapes {shapes}"
+                    pin_units(self.facts.units, x, text, kind=PinKind.UNKNOWN_OP, op=call.op)
+                return list(call.pinned())
             given = ", ".join(str(x.shape) for x in operands)
             raise RuleError(
                 f"the rule of {call.op} failed on tensors of shapes {given}: "
@@ -188,6 +245,18 @@ class LayoutMode(TorchDispatchMode):
                 return False
         nothing = call.shapes != () and all(0 in shape for shape in call.shapes)
         return nothing or any(0 in x.shape for x in operands)
+
+
+def _choose(chooses: Any, one: Any, other: Any, operands: Any) -> Any:
+    return (one if chooses else other)(*operands)
+
+
+def _scan(combine: Any, first: Any, rows: Any, more: Any) -> Any:
+    return generic_scan(combine, first, rows, additional_inputs=more)
+
+
+OPERATORS_OF_FUNCTIONS: dict[str, Callable[..., Any]] = {"cond": _choose, "scan": _scan}
+"""Those whose own code does not run under a dispatch mode."""
 
 
 def _tensors_in(value: Any) -> list[torch.Tensor]:

@@ -9,35 +9,50 @@ they give shapes, and tell constants that are uniform along an axis from those t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import networkx as nx
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves
 
 from ..errors import InvalidInputError
 from ..layouts.adoption import resolve
 from ..layouts.causes import PinKind
-from ..layouts.coordinates import positional
 from ..layouts.facts import Facts
 from ..layouts.grouped_axes import Groups, find_groups
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
 from ..layouts.units import Units
+from ..layouts.unread import complete_unread
+from ..models.copying import attributes
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
-from ..models.outputs import output_tensors
+from ..models.outputs import output_tensors, require_tensors
+from ..models.reachable import reachable_tensors
 from ..models.running import clone_tensors, unobserved
+from ..models.state import changes, is_equal, state_of
 from ..rules.registry import RuleBook
 from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
+from .reads import Reads
 from .recording import Recording, source_line
-from .stored import find_stored, make_parameters
+from .stored import Stored, find_loaded, find_stored, make_parameters
+from .training import as_in_training
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs to run a model on, in eval mode or as in training."""
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    training: bool = False
 
 
 def propagate(
@@ -49,6 +64,7 @@ def propagate(
     rules: RuleBook | None = None,
     constraints: Sequence[Constraint] = (),
     free_outputs: bool | Container[int] = False,
+    more: Sequence[Example] = (),
 ) -> Facts:
     """Propagate units through a model.
 
@@ -59,17 +75,24 @@ def propagate(
         rules: of the user's own, besides the built-in ones.
         constraints: axes that the user wants pinned or tied.
         free_outputs: may the units of the model's outputs move? Or those of which of them?
+        more: other inputs; what is found holds for all.
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
     """
     groups: Groups = {}
     while True:
-        found = _run(module, names, args, kwargs, rules, groups, free_outputs)
-        more = find_groups(found.units, found.parameters)
-        if not any(more[name].keys() - groups.get(name, {}).keys() for name in more):
+        stored = find_stored(names)
+        units = Units()
+        found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
+        _run(module, names, stored, found, Example(args, kwargs), rules, free_outputs)
+        for example in more:
+            _run(EagerModule(names), names, stored, found, example, rules, free_outputs)
+        noted = find_groups(found.units, found.parameters)
+        if not any(noted[name].keys() - groups.get(name, {}).keys() for name in noted):
             break
-        groups = {name: more.get(name, {}) | groups.get(name, {}) for name in more | groups}
+        groups = {name: noted.get(name, {}) | groups.get(name, {}) for name in noted | groups}
+    complete_unread(found.units, found.parameters, found.reading)
     impose(constraints, found)
     return found
 
@@ -77,50 +100,122 @@ def propagate(
 def _run(
     module: fx.GraphModule | EagerModule,
     names: nn.Module,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
+    stored: Sequence[Stored],
+    found: Facts,
+    example: Example,
     rules: RuleBook | None,
-    groups: Groups,
     free_outputs: bool | Container[int],
-) -> Facts:
-    units = Units()
-    stored = find_stored(names)
-    found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
-    mode = LayoutMode(found, stored, rules)
+) -> None:
+    """Run a model on one example; what that finds is added to what is known."""
+    is_first = not found.runs
+    found.runs += 1
+    if isinstance(module, EagerModule):
+        module = module.anew()  # without what an earlier run has left on it
+    mode = LayoutMode(found, stored, rules, _find_state(module, names))
     recording = Recording(mode)
     with ExitStack() as stack:
         stack.enter_context(unobserved(module))
         if _is_recurrent(module):
             stack.enter_context(_without_fused_recurrence())
-        inputs = clone_tensors((tuple(args), dict(kwargs)))
-        for tensor in tree_leaves(inputs):
-            if isinstance(tensor, torch.Tensor):
-                shape = tuple(tensor.shape)
-                mode.tensors.put(tensor, Layout(shape, tuple(positional(units, shape))))
+        if example.training:
+            stack.enter_context(as_in_training(module))
+        inputs, given = _place_inputs(mode, example.args, example.kwargs)
         stack.callback(mode.writes.undo)
+        stack.enter_context(Reads(mode))
         if isinstance(module, EagerModule):
+            before = state_of(module.model, buffers=False)
             value = run_eagerly(module, recording, *inputs)
+            # what a model keeps may be used by the next call only: two calls are looked at
+            if changes(before, state_of(module.model, buffers=False)):
+                if free_outputs is False:
+                    _pin_tensors(mode, output_tensors(value), "is an output of the model")
+                _pin_tensors(mode, _find_kept(mode, module), KEPT)
+                inputs, given = _place_inputs(mode, example.args, example.kwargs)
+                value = run_eagerly(module, recording, *inputs)
         else:
             ordered = in_placeholder_order(module, *inputs)
             stack.enter_context(mode)
             value = _Propagator(module, recording).run(*ordered, enable_io_processing=False)
         with recording.record("output") as record:
             outputs = output_tensors(value)
-            for tensor in outputs:
+            written = _find_written(mode, inputs, given)
+            kept = _find_kept(mode, module) if isinstance(module, EagerModule) else []
+            require_tensors([*outputs, *written], names, value)
+            for tensor in [*outputs, *written, *kept]:
                 record.named_operand(tensor)
             if outputs and all(t.numel() == 0 for t in outputs):
                 raise InvalidInputError(
                     "the model's outputs have no entries on the example inputs, so that every "
                     "permutation keeps them; give a batch of at least one example"
                 )
-            _pin_outputs(mode, outputs, free=free_outputs)
-    return found
+            _pin_outputs(mode, outputs, free=free_outputs, described=is_first)
+            _pin_tensors(mode, written, "is written into an argument of the model")
+            _pin_tensors(mode, kept, KEPT)
+
+
+def _find_state(module: fx.GraphModule | EagerModule, names: nn.Module) -> list[torch.Tensor]:
+    """The constants of a run that a state dict fills; in a graph they are known by their values."""
+    if isinstance(module, EagerModule):
+        return find_loaded(module.model)
+    loaded = find_loaded(names)
+    if not loaded:
+        return []
+    kept = reachable_tensors([attributes(m) for m in module.modules()])
+    return [t for t in [*module.buffers(), *kept] if any(map(partial(is_equal, t), loaded))]
+
+
+Given = list[tuple[torch.Tensor, Layout | None]]
+"""Tensors among the arguments, and their layouts before forward ran."""
+
+
+def _place_inputs(
+    mode: LayoutMode, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, Given]:
+    """Copies of the example inputs, whose entries are told apart by where they are."""
+    inputs = clone_tensors((tuple(args), dict(kwargs)))
+    for tensor in reachable_tensors(inputs):
+        mode.tensors.put_input(tensor)
+    return inputs, [(t, mode.tensors.get(t)) for t in reachable_tensors(inputs)]
+
+
+KEPT = "is kept on the model, where its user finds it"
+
+
+def _find_written(mode: LayoutMode, inputs: Any, given: Given) -> list[torch.Tensor]:
+    """The tensors that can be reached from the arguments and were not given with them."""
+    known = {id(tensor): layout for tensor, layout in given}
+    return [t for t in reachable_tensors(inputs) if mode.tensors.get(t) is not known.get(id(t))]
+
+
+def _find_kept(mode: LayoutMode, module: EagerModule) -> list[torch.Tensor]:
+    """What forward has left on its modules. What it has computed from weights alone, to have it at
+    the next call, is no result."""
+    found = []
+    for one in module.model.modules():
+        own = [*one.parameters(recurse=False), *one.buffers(recurse=False)]
+        stored = {id(t) for t in own if mode.writes.is_stored(t)}
+        kept = reachable_tensors([attributes(one), *own], strict=False)
+        found += [t for t in kept if id(t) not in stored and mode.tensors.is_from_inputs(t)]
+    return [t for t in found if mode.tensors.get(t) is not None]
+
+
+def _pin_tensors(mode: LayoutMode, tensors: Sequence[torch.Tensor], text: str) -> None:
+    for tensor in tensors:
+        layout = mode.tensors.get(tensor)
+        if layout is not None:
+            mode.touch([layout])
+            pin_units(mode.facts.units, layout, text, kind=PinKind.OUTPUT)
 
 
 def _pin_outputs(
-    mode: LayoutMode, outputs: Sequence[torch.Tensor], *, free: bool | Container[int]
+    mode: LayoutMode,
+    outputs: Sequence[torch.Tensor],
+    *,
+    free: bool | Container[int],
+    described: bool,
 ) -> None:
-    """Outputs stay as they are; of those that are free, how they move is found out instead."""
+    """Outputs stay as they are; of those that are free, how they move is found out instead, and
+    described for the first example."""
     for k, tensor in enumerate(outputs):
         layout = mode.tensors.get(tensor)
         if layout is None:
@@ -128,6 +223,8 @@ def _pin_outputs(
         mode.touch([layout])
         if free if isinstance(free, bool) else k in free:
             x = resolve(mode.facts.units, layout)
+            if not described:
+                continue
             output = Parameter((f"output {k}",), x.shape, True, ())
             output.coordinates = list(x.coordinates)
             mode.facts.outputs.append(output)

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..layouts.layout import Layout
-from ..tracing.symbolic import TORCH
+from ..tracing.symbolic import OURS, TORCH
 from .constraint_graph import AxisUnits, axes_of, connect, connect_parents, find_pinned_axes
 from .dispatch import LayoutMode
 
@@ -123,11 +123,11 @@ def label_tensors(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def source_line(stack_trace: str) -> str:
-    """The innermost frame outside torch of a node's stack trace, as ``file:line: code``."""
+    """The innermost frame of the user's in a node's stack trace, as ``file:line: code``."""
     lines = stack_trace.strip().splitlines()
     for k in range(len(lines) - 1, -1, -1):
         frame = _FRAME.search(lines[k])
-        if frame and TORCH not in Path(frame["file"]).parents:
+        if frame and not {TORCH, OURS} & set(Path(frame["file"]).parents):
             code = lines[k + 1].strip() if k + 1 < len(lines) else ""
             return f"{frame['file']}:{frame['line']}: {code}"
     return ""

@@ -10,6 +10,8 @@ from torch import nn
 from ..layouts.grouped_axes import Groups, name_in_groups
 from ..layouts.layout import Parameter
 from ..layouts.units import Units
+from ..models.copying import attributes
+from ..models.reachable import reachable_tensors
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,22 @@ def find_stored(model: nn.Module) -> list[Stored]:
         statistic = tensor.is_floating_point() and _is_statistic(owner, name.rpartition(".")[2])
         found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
     return list(found.values())
+
+
+def find_loaded(model: nn.Module) -> list[torch.Tensor]:
+    """Tensors in plain attributes of modules that say themselves how state is saved and loaded:
+    another state dict may fill them with other values."""
+    found = []
+    for module in model.modules():
+        saves = ("set_extra_state", "_load_from_state_dict")
+        own = any(getattr(type(module), n) is not getattr(nn.Module, n) for n in saves)
+        if (own or module._load_state_dict_pre_hooks) and not _is_of_torch(module):
+            found += reachable_tensors(attributes(module))
+    return found
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
 
 
 def _is_statistic(owner: nn.Module, name: str) -> bool:

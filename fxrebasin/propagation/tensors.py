@@ -21,7 +21,9 @@ class Tensors:
     from the beginning.
     """
 
-    def __init__(self, facts: Facts, stored: Sequence[Stored]) -> None:
+    def __init__(
+        self, facts: Facts, stored: Sequence[Stored], state: Sequence[torch.Tensor] = ()
+    ) -> None:
         self.units = facts.units
         self.storages = Storages(facts.units)
         self._buffers = Storages(facts.units)
@@ -30,6 +32,36 @@ class Tensors:
         for one, parameter in zip(stored, facts.parameters, strict=True):
             moves = not one.is_buffer or one.is_statistic
             (self.storages if moves else self._buffers).put(one.tensor, parameter.layout())
+        self._from_inputs: set[int] = set()
+        self._from_state: set[int] = set()
+        """Storages that were computed from what the model stores, whatever it is today."""
+        for tensor in state:
+            self._buffers.see(tensor)
+            self._from_state.add(_storage(tensor))
+
+    def put_input(self, tensor: torch.Tensor) -> None:
+        """An example input: what its entries mean depends on where they are."""
+        shape = tuple(tensor.shape)
+        self.put(tensor, Layout(shape, tuple(positional(self.units, shape))))
+        self._from_inputs.add(_storage(tensor))
+
+    def derive(self, results: Sequence[torch.Tensor], operands: Sequence[torch.Tensor]) -> None:
+        """Remember what results come from: inputs, or what the model stores."""
+        storages = {_storage(t) for t in operands}
+        if not storages.isdisjoint(self._from_inputs):
+            self._from_inputs.update(map(_storage, results))
+        if any(map(self._is_state, operands)):
+            for tensor in results:
+                self.storages.see(tensor)
+                self._from_state.add(_storage(tensor))
+
+    def is_from_inputs(self, tensor: torch.Tensor) -> bool:
+        return _storage(tensor) in self._from_inputs
+
+    def _is_state(self, tensor: torch.Tensor) -> bool:
+        if _storage(tensor) in self._from_state:
+            return True
+        return tensor.is_floating_point() and self._buffers.get(tensor) is not None
 
     def get(self, tensor: torch.Tensor) -> Layout | None:
         """The layout of a tensor, or None if it is a constant."""
@@ -42,7 +74,8 @@ class Tensors:
         """The layout of a tensor.
 
         A constant has a coordinate along every axis on which its values differ. A buffer of
-        floating point numbers has one along every axis: another state dict may hold other values.
+        floating point numbers has one along every axis, and so has whatever is computed from one:
+        another state dict may hold other values.
         """
         known = self.storages.get(tensor)
         if known is not None:
@@ -51,9 +84,11 @@ class Tensors:
         buffer = self._buffers.get(tensor)
         if tensor.numel() == 0:
             return Layout(shape, value=tensor)
-        weights = buffer is not None and tensor.is_floating_point()
+        weights = self._is_state(tensor)
         dims = tuple(
-            d for d, n in enumerate(shape) if n > 1 and (weights or not _is_uniform(tensor, d))
+            d
+            for d, n in enumerate(shape)
+            if n > 1 and ((weights and tensor.stride(d) != 0) or not _is_uniform(tensor, d))
         )
         coordinates = positional(self.units, shape, dims)
         return Layout(
@@ -65,9 +100,15 @@ class Tensors:
         return resolve(self.units, self.layout_of(self.storages.root(tensor)))
 
 
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
 def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
     if tensor.stride(dim) == 0:
         return True
+    if tensor.is_meta:  # torch asks for shapes only, as forward derivatives do
+        return False
     first = tensor.narrow(dim, 0, 1)
     return bool((tensor == first).all()) or bool(
         tensor.is_floating_point() and torch.isnan(tensor).all()

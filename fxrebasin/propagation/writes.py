@@ -31,6 +31,10 @@ class Writes:
             if one.is_buffer:  # batch norm writes to its statistics without saying so
                 self._keep(one.tensor)
 
+    def is_stored(self, tensor: torch.Tensor) -> bool:
+        """Is it a parameter or buffer of the model, and not what forward has put in its place?"""
+        return any(tensor is one for one in self._stored.get(_storage(tensor), ()))
+
     def keep_values(self, written: torch.Tensor) -> None:
         """Remember what the stored tensors that share a storage held before it is written to."""
         for tensor in self._stored.get(_storage(written), ()):

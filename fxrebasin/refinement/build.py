@@ -141,6 +141,7 @@ def _symmetry(
         dict(found.unknown_ops),
         outputs=parameters[stored:],
         notes=_notes(found),
+        untouched=found.untouched(),
         evidence=Evidence(found.graph, found.sources),
     )
 

@@ -16,7 +16,7 @@ tensor([4.])
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
@@ -25,8 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arguments import check_flag, refuse
 from ..errors import InvalidArgumentError
-from ..models.copying import deep_copy
+from ..models.copying import deep_copy, set_modes
+from ..models.randomness import keeping_random_state
+from ..models.validation import check_model
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -39,7 +42,8 @@ def recompute_batch_norm(
     Only the BatchNorm layers run in train mode: dropout and everything else stay as in
     evaluation. Each layer's statistics are reset and become the plain average of the
     statistics of the batches, every batch counting alike whatever its size. Momentum, the mode of
-    every module, and all parameters are afterwards what they were. Layers without running
+    every module, and all parameters are afterwards what they were; where the loader or the model
+    fails, the statistics are as well. Layers without running
     statistics (``track_running_stats=False``) have nothing to measure, and a model without
     BatchNorm layers is not run at all.
 
@@ -55,7 +59,8 @@ def recompute_batch_norm(
         loader: yields input tensors, or tuples or lists whose first entry is the input tensor
             (the rest, such as labels, is ignored). It is iterated once.
         batches: how many batches to use; ``None`` is all of them.
-        inplace: write into ``model`` and return it, instead of into a deep copy.
+        inplace: write into ``model`` and return it, instead of into a deep copy. If the loader or
+            the model fails midway, the model is left as it was.
 
     Returns:
         The model with fresh statistics: a deep copy, or ``model`` itself if ``inplace``.
@@ -68,6 +73,9 @@ def recompute_batch_norm(
         Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI
         2018 (``torch.optim.swa_utils.update_bn``); Jordan et al., REPAIR, ICLR 2023.
     """
+    check_model(model, "model")
+    check_loader(loader)
+    check_flag(inplace, "inplace")
     if batches is not None and (isinstance(batches, bool) or not isinstance(batches, int)):
         raise InvalidArgumentError(f"batches must be None or a whole number, got {batches!r}")
     if batches is not None and batches < 1:
@@ -85,12 +93,28 @@ def recompute_batch_norm(
             "loader yielded no batch, so there are no activations to measure; "
             "a generator can be read only once, a list or a DataLoader any number of times"
         )
-    with torch.no_grad(), _only_training(target, layers):
+    with (
+        torch.no_grad(),
+        keeping_random_state(target, always=True),
+        _only_training(target, layers),
+        _unless_it_fails(target),
+    ):
         for layer in layers:
-            layer.reset_running_stats()
+            _BatchNorm.reset_running_stats(layer)
         for batch in chain([first], inputs):
             target(batch)
     return target
+
+
+def check_loader(given: object) -> None:
+    """Refuse what yields no batches. A tensor would yield its rows, a dict its keys.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    wrong = (str, bytes, Mapping, Tensor, nn.Module)
+    if not hasattr(given, "__iter__") or isinstance(given, (*wrong, type)):
+        refuse("loader", "batches of inputs, as a list or a DataLoader", given)
 
 
 def tracked_layers(model: nn.Module) -> list[_BatchNorm]:
@@ -114,9 +138,9 @@ def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]
     modes = [(module, module.training) for module in model.modules()]
     momenta = [(layer, layer.momentum) for layer in layers]
     try:
-        model.eval()
+        set_modes(model, False)
         for layer in layers:
-            layer.train()
+            layer.training = True
             layer.momentum = None  # None is torch's way to ask for the cumulative average
         yield
     finally:
@@ -125,6 +149,18 @@ def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]
             module.training = mode
         for layer, momentum in momenta:
             layer.momentum = momentum
+
+
+@contextmanager
+def _unless_it_fails(model: nn.Module) -> Iterator[None]:
+    """Put all buffers back if the loader or the model fails midway."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise
 
 
 def _input_of(batch: object) -> Tensor:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
+from ..arguments import spelled
 from ..errors import InvalidArgumentError, RuleError
 from ..layouts import adoption, concatenation, primitives
 from ..layouts.causes import PinKind
@@ -64,6 +66,8 @@ class Call:
     """The shape of every result."""
     parameters: Mapping[str, Layout] = field(default_factory=dict)
     """Where the rule is that of a module: what the module stores, by name."""
+    absent: frozenset[str] = frozenset()
+    """Where the rule is that of a module: the names under which it stores None, as of a bias."""
     schema: torch.FunctionSchema | None = None
     """Where the rule is that of an op: what its arguments are."""
 
@@ -101,6 +105,11 @@ class Call:
 
     def concatenate(self, operands: Sequence[Layout], dim: int) -> Layout:
         """One operand after the other along ``dim``, as ``torch.cat``."""
+        if all(0 in x.shape for x in operands):
+            text = "is concatenated where there are no entries on the example inputs"
+            for x in operands:
+                self.pin(x, text, kind=PinKind.EMPTY)
+            return Layout(self.shape)
         return concatenation.concatenate(self.units, operands, dim % len(self.shape))
 
     def positions(self, shape: Shape, dims: Sequence[int] | None = None) -> Layout:
@@ -173,14 +182,19 @@ class Call:
             values = [*args, *kwargs.values()]
             return [x for x in values if x is None or isinstance(x, Layout)]
         return [
-            args[k] if k < len(args) else kwargs.get(argument.name)
-            for k, argument in enumerate(self.schema.arguments)
-            if "Tensor" in str(argument.type) and not argument.is_out
+            args[k] if k < len(args) else kwargs.get(name)
+            for k, name in tensor_arguments(self.schema).items()
         ]
 
     def results(self, found: Layout | Sequence[Layout]) -> list[Layout]:
         """What a rule returned, checked: a layout of the right shape for every result."""
-        layouts = [found] if isinstance(found, Layout) else list(found)
+        layouts: list[Any] = list(found) if isinstance(found, (list, tuple)) else [found]
+        for layout in layouts:
+            if not isinstance(layout, Layout):
+                raise RuleError(
+                    f"the rule of {self.op}: expected it to return a layout per result, found "
+                    f"{spelled(layout)}; return what call.merge, call.signature, ... return"
+                )
         if len(layouts) != len(self.shapes):
             raise RuleError(
                 f"the rule of {self.op} returns {len(layouts)} layouts for {len(self.shapes)} "
@@ -193,6 +207,25 @@ class Call:
                     f"its shape is {shape}"
                 )
         return layouts
+
+
+def tensor_arguments(schema: torch.FunctionSchema) -> dict[int, str]:
+    """The arguments of an op that are operands of its rule: place and name."""
+    return {
+        k: argument.name
+        for k, argument in enumerate(schema.arguments)
+        if "Tensor" in str(argument.type) and not argument.is_out
+    }
+
+
+def absent_names(module: nn.Module) -> frozenset[str]:
+    """The names under which a module could store a tensor and stores None."""
+    return frozenset(
+        f"{prefix}.{name}" if prefix else name
+        for prefix, inner in module.named_modules()
+        for name, tensor in {**inner._parameters, **inner._buffers}.items()
+        if tensor is None
+    )
 
 
 def of_signature(text: str) -> Rule:
@@ -214,7 +247,8 @@ def of_module_signature(text: str) -> Rule:
 
     def rule(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
         given = iter(call.tensors(args, kwargs))
-        operands = [next(given, None) if n is None else call.parameters.get(n) for n in names]
+        stored = {n: call.parameter(n) for n in names if n is not None and n not in call.absent}
+        operands = [next(given, None) if n is None else stored.get(n) for n in names]
         return [call.signature(text, *operands)] * len(call.shapes)
 
     return rule

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torch._library.custom_ops import CustomOpDef
 
+from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
-from .call import Rule, of_module_signature, of_signature
+from .call import Rule, of_module_signature, of_signature, tensor_arguments
 from .pointwise import merge
 from .table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 
@@ -88,6 +89,9 @@ def key_of(target: Target) -> Target:
     if inspect.isclass(target):
         if is_module_type(target) and target is not nn.Module:
             return target
+    elif isinstance(target, nn.Module):
+        expected = "an op, a function, a method of torch.Tensor, or a type of module"
+        refuse("target", expected, target, f"give its type, {type(target).__name__}")
     elif callable(target):
         name = getattr(target, "__name__", "")
         is_method = name and getattr(torch.Tensor, name, None) is target
@@ -113,8 +117,30 @@ def as_rule(target: Target, rule: str | Rule) -> Rule:
                 f"the rule of {target!r} should be a signature or a function, not {rule!r}"
             )
         return rule
-    parse(rule)
+    _check_operands(target, len(parse(rule).operands))
     return of_module_signature(rule) if inspect.isclass(target) else of_signature(rule)
+
+
+def _check_operands(target: Target, found: int) -> None:
+    """Refuse a signature of an op that takes another number of tensors.
+
+    Raises:
+        InvalidArgumentError: naming both.
+    """
+    if isinstance(target, CustomOpDef):
+        target = target._opoverload
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        schemas = [getattr(target, name)._schema for name in target.overloads()]
+    else:
+        schemas = [target._schema] if isinstance(target, torch._ops.OpOverload) else []
+    if any("Tensor[]" in str(a.type) for schema in schemas for a in schema.arguments):
+        return
+    counts = sorted({len(tensor_arguments(schema)) for schema in schemas})
+    if counts and found not in counts:
+        raise InvalidArgumentError(
+            f"the rule of {target}: expected a signature of {' or '.join(map(str, counts))} "
+            f"operands, the tensors that the op takes, found {found}"
+        )
 
 
 def find_rule(op: torch._ops.OpOverload) -> Rule | None:
@@ -123,6 +149,8 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
     name = packet.__name__
     if packet not in RULES and name.endswith("_") and not name.endswith("__"):
         packet = getattr(getattr(torch.ops, op.namespace), name[:-1], packet)
+    if packet not in RULES and name.endswith("_copy"):  # a view, and then a copy of it
+        packet = getattr(getattr(torch.ops, op.namespace), name.removesuffix("_copy"), packet)
     if packet in RULES:
         return RULES[packet]
     if packet._qualified_op_name in OTHER_LIBRARIES:
@@ -152,6 +180,9 @@ class RuleBook:
             own = self.own.get(op) or self.own.get(op.overloadpacket)
             self._of_op[op] = own or find_rule(op)
         return self._of_op[op]
+
+    def is_built_in(self, rule: Rule) -> bool:
+        return all(rule is not own for own in self.own.values())
 
     def of_function(self, function: Callable[..., Any]) -> Rule | None:
         return self.own.get(function) if self.own else None
@@ -188,5 +219,8 @@ def rule_book(rules: Mapping[Target, str | Rule] | None = None) -> RuleBook:
         InvalidArgumentError: a target is not something that can have a rule.
         SignatureError: a signature cannot be read.
     """
+    if rules is not None and not isinstance(rules, Mapping):
+        expected = "a dict from ops, functions or types of modules to rules"
+        refuse("rules", expected, rules, "give rules={op: rule}")
     given = {key_of(target): as_rule(target, rule) for target, rule in (rules or {}).items()}
     return RuleBook({**_registered, **given})

@@ -1,23 +1,35 @@
 """Symmetry groups as JSON text.
 
-The text has all of a group but the evidence that explanations are given from.
+The text has all of a group but the evidence that explanations are given from, and a digest of all
+that it says: a digit that is another, two positions that changed places or a line that is gone are
+seen when it is read. How the text is laid out does not matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FileFormatError
 from ..layouts.causes import PinKind
 from .parts import AxisGroup, Block, Group, ParameterSymmetry, Pinned, Segment
 
-FORMAT = "fxrebasin.symmetry/2"
+FORMAT = "fxrebasin.symmetry/3"
+_BEFORE_DIGESTS = "fxrebasin.symmetry/2"
+"""Has no digest; still read."""
 _BEFORE_KINDS = "fxrebasin.symmetry/1"
 """Says why units are pinned in a sentence only; still read."""
+
+UNREADABLE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+"""What is raised where a text is not in the format, those of this library included."""
+
+Positions = NDArray[np.int64]
 
 
 class Content(NamedTuple):
@@ -30,45 +42,108 @@ class Content(NamedTuple):
     outputs: tuple[ParameterSymmetry, ...]
     front_end: str
     notes: tuple[str, ...]
+    untouched: tuple[str, ...] = ()
+    tested_at: str = ""
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
     """A group as text."""
-    content = {
+    content = _content(symmetry, apart=False)
+    content["digest"] = digest_of(content)
+    return json.dumps(content, indent=indent, separators=(",", ":") if indent is None else None)
+
+
+def dumps_apart(symmetry: Group) -> tuple[str, Positions]:
+    """A group as text without the positions of its segments, and these, one after another."""
+    tensors = (*symmetry.parameters, *symmetry.outputs)
+    segments = [s for p in tensors for g in p.groups for s in g.segments]
+    positions = [np.empty(0, dtype=np.int64), *(s.positions.ravel() for s in segments)]
+    content = _content(symmetry, apart=True)
+    content["digest"] = digest_of(content)
+    return json.dumps(content, separators=(",", ":")), np.concatenate(positions)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """A SHA-256 of all that a text says, but for the digest itself."""
+    said = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "log_order": symmetry.log_order,
         "blocks": [vars(block) for block in symmetry.blocks.values()],
-        "parameters": [_parameter_content(p) for p in symmetry.parameters],
-        "outputs": [_parameter_content(p) for p in symmetry.outputs],
+        "parameters": [_parameter_content(p, apart=apart) for p in symmetry.parameters],
+        "outputs": [_parameter_content(p, apart=apart) for p in symmetry.outputs],
         "pinned": [{**vars(pin), "kind": pin.kind.value} for pin in symmetry.pinned],
         "unknown_ops": dict(symmetry.unknown_ops),
         "front_end": symmetry.front_end,
         "notes": symmetry.notes,
+        "untouched": symmetry.untouched,
+        "tested_at": symmetry.tested_at,
     }
-    return json.dumps(content, indent=indent)
 
 
-def loads(text: str) -> Content:
-    """Read what :func:`dumps` has written; whether the parts fit together is not looked at.
+def loads(text: str, positions: Positions | None = None) -> Content:
+    """Read what :func:`dumps` or :func:`dumps_apart` has written; whether the parts fit together is
+    not looked at.
 
     Raises:
-        FileFormatError: the text is in no format that is known.
+        FileFormatError: the text is in no format that is known, or is not what was written.
         AttributeError, KeyError, TypeError, ValueError: something is missing or not what it is
             in this format.
     """
     content = json.loads(text)
     found = content["format"]
-    if found not in (FORMAT, _BEFORE_KINDS):
+    if found not in (FORMAT, _BEFORE_DIGESTS, _BEFORE_KINDS):
         raise FileFormatError(f"expected the format {FORMAT!r}, found {found!r}")
-    return Content(
+    if found == FORMAT or "digest" in content:
+        expected, digest = content.get("digest"), digest_of(content)
+        if expected != digest:
+            raise FileFormatError(
+                f"expected content with the digest {expected!r} that it names, found {digest!r}: "
+                "the text was changed after it was written"
+            )
+    rest = None if positions is None else _Rest(positions)
+    read = Content(
         {b["name"]: _block(b) for b in content["blocks"]},
-        tuple(_parameter(p) for p in content["parameters"]),
+        tuple(_parameter(p, rest) for p in content["parameters"]),
         tuple(_pinned(p) for p in content["pinned"]),
         content["unknown_ops"],
-        tuple(_parameter(p) for p in content["outputs"]),
+        tuple(_parameter(p, rest) for p in content["outputs"]),
         content["front_end"],
         tuple(content["notes"]),
+        tuple(content.get("untouched", ())),
+        content.get("tested_at", ""),
     )
+    if rest is not None and rest.left:
+        raise FileFormatError(f"expected positions for every segment, found {rest.left} too many")
+    return read
+
+
+def what_lacks(error: BaseException) -> str:
+    """What an error says of a text that could not be read."""
+    if isinstance(error, KeyError):
+        return f"expected {error.args[0]!r} in it, found nothing of that name"
+    if isinstance(error, RecursionError):
+        return "expected a dozen levels of nesting, found far more"
+    return str(error)
+
+
+class _Rest:
+    """Positions that were written one after another, taken in that order."""
+
+    def __init__(self, positions: Positions) -> None:
+        self._positions, self._taken = positions, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._positions) - self._taken
+
+    def take(self, count: int) -> Positions:
+        self._taken += count
+        return self._positions[self._taken - count : self._taken]
 
 
 def _block(b: dict[str, Any]) -> Block:
@@ -83,7 +158,7 @@ def _pinned(p: dict[str, Any]) -> Pinned:
     return Pinned(**{**p, "kind": PinKind(p["kind"])})
 
 
-def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:
+def _parameter_content(p: ParameterSymmetry, *, apart: bool) -> dict[str, Any]:
     return {
         "names": p.names,
         "shape": p.shape,
@@ -96,7 +171,7 @@ def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:
                         "blocks": s.blocks,
                         "parents": s.parents,
                         "shape": s.positions.shape,
-                        "positions": s.positions.ravel().tolist(),
+                        **({} if apart else {"positions": s.positions.ravel().tolist()}),
                     }
                     for s in g.segments
                 ],
@@ -106,13 +181,17 @@ def _parameter_content(p: ParameterSymmetry) -> dict[str, Any]:
     }
 
 
-def _parameter(p: dict[str, Any]) -> ParameterSymmetry:
+def _parameter(p: dict[str, Any], rest: _Rest | None) -> ParameterSymmetry:
     groups = tuple(
-        AxisGroup(tuple(g["axes"]), tuple(_segment(s) for s in g["segments"])) for g in p["groups"]
+        AxisGroup(tuple(g["axes"]), tuple(_segment(s, rest) for s in g["segments"]))
+        for g in p["groups"]
     )
     return ParameterSymmetry(tuple(p["names"]), tuple(p["shape"]), p["is_buffer"], groups)
 
 
-def _segment(s: dict[str, Any]) -> Segment:
-    positions = np.array(s["positions"], dtype=np.int64).reshape(s["shape"])
-    return Segment(tuple(s["blocks"]), positions, tuple(s["parents"]))
+def _segment(s: dict[str, Any], rest: _Rest | None) -> Segment:
+    if rest is None:
+        positions = np.array(s["positions"], dtype=np.int64)
+    else:
+        positions = rest.take(prod(s["shape"]))
+    return Segment(tuple(s["blocks"]), positions.reshape(s["shape"]), tuple(s["parents"]))

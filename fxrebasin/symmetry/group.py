@@ -12,13 +12,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 
 import networkx as nx
 
+from ..arguments import check_kind, check_path, check_text, check_whole
 from ..errors import FileFormatError
 from ..files import replacing
 from .as_graph import block_graph
-from .as_json import dumps, loads
+from .as_json import UNREADABLE, dumps, loads, what_lacks
 from .as_spec import permutation_spec
 from .contract import check
 from .evidence import Evidence
@@ -41,6 +43,10 @@ class Symmetry:
     """How the model was run: by ``symbolic_trace``, ``export`` or ``eager``."""
     notes: tuple[str, ...] = ()
     """What to know about the answer: the path that it holds for, what was pinned afterwards."""
+    untouched: tuple[str, ...] = ()
+    """The parameters that nothing that was run has met; other inputs may use them."""
+    tested_at: str = field(default="", compare=False)
+    """The sizes of inputs, besides the example's, at which it was tested."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 
@@ -73,6 +79,7 @@ class Symmetry:
 
     def children(self, name: str) -> list[str]:
         """The blocks nested directly inside a block."""
+        check_text(name, "name", "the name of a block")
         return list(self._children.get(name, ()))
 
     @cached_property
@@ -97,6 +104,8 @@ class Symmetry:
         Raises:
             InvalidArgumentError: there is no such axis, or the symmetry was read from JSON.
         """
+        check_text(name, "name", "the name of a parameter")
+        check_whole(dim, "dim")
         return explain(self, self.evidence, name, dim)
 
     def to_networkx(self) -> nx.MultiDiGraph:
@@ -112,7 +121,10 @@ class Symmetry:
         Needs matplotlib, which the extra ``plot`` installs. Without a title, the size of the group
         stands above.
         """
-        if title is None:
+        check_path(path)
+        if title is not None:
+            check_text(title, "title", "the text above the drawing")
+        else:
             title = (
                 f"{self.block_count:,} blocks, {self.movable_units:,} movable units, "
                 f"log order {self.log_order:,.1f}"
@@ -123,6 +135,9 @@ class Symmetry:
 
     def save_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Write a report as one HTML page: tables, the drawing and the pins."""
+        check_path(path)
+        if title is not None:
+            check_text(title, "title", "the text above the page")
         from .as_html import html_report
 
         page = html_report(self, title=title)
@@ -179,6 +194,8 @@ class Symmetry:
             for op, n in self.unknown_ops.items()
         ]
         remarks += [f"note: {note}" for note in self.notes]
+        if self.tested_at:
+            remarks.append(f"tested on inputs of other sizes too: {self.tested_at}")
         return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
 
     def __repr__(self) -> str:
@@ -189,30 +206,49 @@ class Symmetry:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in self._rows()
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows()
         )
         head = "".join(f"<th>{h}</th>" for h in ("block", "size", "log_order", "axes", "nested"))
         return f"<p>{self!r}</p><table><tr>{head}</tr>{cells}</table>"
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The whole group as JSON text; :meth:`from_json` reads it back."""
+        if indent is not None:
+            check_whole(indent, "indent", least=0)
         return dumps(self, indent=indent)
 
     @classmethod
     def from_json(cls, text: str) -> Symmetry:
         """Read a group written by :meth:`to_json`.
 
+        Text of older versions, which has no digest, is read if it does not contradict itself.
+
         Raises:
-            FileFormatError: the text is not such a group, or one that contradicts itself.
+            FileFormatError: the text is not such a group, was changed, or contradicts itself.
         """
+        check_text(text, "text", "what Symmetry.to_json has written")
         try:
             symmetry = cls(**loads(text)._asdict())
             check(symmetry)
-        except FileFormatError:
-            raise
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise FileFormatError(f"this is not a symmetry written as JSON: {error}") from error
+        except UNREADABLE as error:
+            raise FileFormatError(
+                f"this is not a symmetry written as JSON: {what_lacks(error)}; "
+                "write it again with Symmetry.to_json"
+            ) from error
         return symmetry
 
     def __hash__(self) -> int:
         return hash((tuple(self.blocks.values()), self.parameters))
+
+
+def check_symmetry(given: object, name: str = "symmetry") -> None:
+    """Refuse what is no symmetry, such as the model that it is to be found for.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    expected, advice = "a Symmetry", "give fr.analyze(model, args=(x,))"
+    if isinstance(getattr(given, "symmetry", None), Symmetry):
+        advice = "give its .symmetry"
+    check_kind(given, Symmetry, name, expected, advice)

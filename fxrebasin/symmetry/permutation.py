@@ -9,21 +9,32 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.numpy import save
 from torch import nn
 
+from ..arguments import check_kind, check_path, check_text, refuse
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from ..files import replacing
 from ..models.copying import deep_copy, forget_caches
-from ..models.validation import check_state_dict, stored_tensors
+from ..models.surroundings import neutral
+from ..models.validation import (
+    check_model,
+    check_state_dict,
+    check_tensor,
+    explain_missing,
+    stored_tensors,
+)
 from .action import Indices, flat_indices, source_of, take
-from .group import Symmetry
+from .aliases import check_writable
+from .as_json import what_lacks
+from .as_tensors import pack, unpack
+from .contract import check
+from .group import Symmetry, check_symmetry
 from .parts import ParameterSymmetry
 
 M = TypeVar("M", bound=nn.Module)
@@ -50,14 +61,18 @@ class Permutation:
     indices: Mapping[str, Indices]
 
     def __post_init__(self) -> None:
+        check_symmetry(self.symmetry)
+        advice = "give one that Permutation.random or fr.match returns"
+        check_kind(self.indices, Mapping, "indices", "a dict from blocks to arrays", advice)
         unknown = set(self.indices) ^ set(self.symmetry.blocks)
         if unknown:
             raise InvalidArgumentError(
                 f"a permutation needs indices for exactly the blocks of its symmetry; "
-                f"{sorted(unknown)[0]!r} is missing or unknown"
+                f"{sorted(map(str, unknown))[0]!r} is missing or unknown"
             )
         for block in self.symmetry:
             found = self.indices[block.name]
+            check_kind(found, np.ndarray, f"indices[{block.name!r}]", "an array of numpy")
             shape = (block.count, block.size)
             whole = np.issubdtype(found.dtype, np.integer)
             if (
@@ -79,10 +94,12 @@ class Permutation:
         >>> Permutation.identity(Symmetry({"hidden": Block("hidden", 8)}, ()))
         Permutation(0 of 8 units moved)
         """
+        check_symmetry(symmetry)
         rows = {b.name: np.arange(b.size, dtype=np.int64) for b in symmetry}
         return cls(symmetry, {b.name: np.tile(rows[b.name], (b.count, 1)) for b in symmetry})
 
     @classmethod
+    @neutral()
     def random(cls, symmetry: Symmetry, generator: torch.Generator | None = None) -> Permutation:
         """A random permutation of a symmetry, uniform over the group.
 
@@ -96,16 +113,27 @@ class Permutation:
             symmetry: the group to draw from.
             generator: the source of randomness; torch's own if not given.
         """
+        check_symmetry(symmetry)
+        if generator is not None:
+            check_kind(generator, torch.Generator, "generator", "a torch.Generator")
+        device = torch.device("cpu") if generator is None else generator.device
         indices = {}
         for block in symmetry:
-            keys = torch.rand(block.count, block.size, generator=generator, dtype=torch.float64)
-            indices[block.name] = keys.argsort(dim=1).numpy()
+            keys = torch.rand(
+                block.count, block.size, generator=generator, dtype=torch.float64, device=device
+            )
+            indices[block.name] = keys.argsort(dim=1).cpu().numpy()
         return cls(symmetry, indices)
 
     def flat(self, name: str) -> Indices:
         """Per unit of a block, counted over all parents, the unit that takes its place."""
+        check_text(name, "name", "the name of a block")
+        if name not in self.symmetry.blocks:
+            known = ", ".join(map(repr, list(self.symmetry.blocks)[:3])) or "none"
+            refuse("name", f"a block of the symmetry, which has {known}", name)
         return flat_indices(self.symmetry.blocks, self.indices, name)
 
+    @neutral()
     def apply(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The permuted state dict: same keys, order, dtypes and devices; nothing is mutated.
 
@@ -113,16 +141,21 @@ class Permutation:
         type and keeps its attributes, such as the versions of modules that torch notes in one.
 
         Raises:
-            ArchitectureMismatchError: a tensor has another shape than the symmetry says.
+            ArchitectureMismatchError: a tensor has another shape than the symmetry says, or no
+                tensor has a name that the symmetry knows.
             InvalidArgumentError: it is no state dict.
         """
         check_state_dict(state_dict, "state_dict")
+        known = [name for p in self.symmetry.parameters for name in p.names]
+        if known and not any(name in state_dict for name in known):
+            raise ArchitectureMismatchError(explain_missing(known, state_dict, "state_dict"))
         result = copy.copy(state_dict) if isinstance(state_dict, dict) else dict(state_dict)
         for parameter in self.symmetry.parameters:
             names = [name for name in parameter.names if name in state_dict]
             moved: dict[int, torch.Tensor] = {}
             for name in names:
                 tensor = state_dict[name]
+                check_tensor(tensor, f"state_dict[{name!r}]")
                 if tuple(tensor.shape) != parameter.shape:
                     raise ArchitectureMismatchError(
                         f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "
@@ -135,26 +168,46 @@ class Permutation:
                     result[name] = moved[key]
         return result
 
+    @neutral()
     def permute(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
-        """One parameter's tensor with its entries moved; a new tensor."""
+        """One parameter's tensor with its entries moved; a new tensor.
+
+        Raises:
+            InvalidArgumentError: it is no tensor, or has another shape than the symmetry says.
+        """
+        advice = "give one of symmetry.parameters"
+        check_kind(parameter, ParameterSymmetry, "parameter", "a ParameterSymmetry", advice)
+        check_tensor(tensor, "tensor")
+        if tuple(tensor.shape) != parameter.shape:
+            refuse("tensor", f"one of shape {parameter.shape}, as {parameter.name!r}", tensor)
         tensor = tensor.detach()
         for group in parameter.groups:
             source = source_of(self.symmetry.blocks, self.indices, parameter, group)
             tensor = take(tensor, group.axes, source)
         return tensor
 
+    @neutral()
     def apply_to(self, model: M) -> M:
         """A copy of a module, hooks and methods included, with permuted weights.
 
         Raises:
             ArchitectureMismatchError: the module has other parameters than the symmetry says.
         """
+        check_model(model, "model")
         moved = deep_copy(model)
         self.apply_(moved)
         return moved
 
+    @neutral()
     def apply_(self, model: nn.Module) -> None:
-        """Permute a module's own parameters and buffers in place."""
+        """Permute a module's own parameters and buffers in place.
+
+        Raises:
+            InvalidArgumentError: two of them share memory and would have to move differently;
+                nothing was changed.
+            ArchitectureMismatchError: the module has other parameters than the symmetry says.
+        """
+        check_model(model, "model")
         tensors = stored_tensors(model)
         for parameter in self.symmetry.parameters:
             if parameter.name not in tensors:
@@ -163,11 +216,13 @@ class Permutation:
                 )
         done = set()
         moved = self.apply(tensors)
+        check_writable(tensors, moved)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 if moved[name] is not tensor and id(tensor) not in done:
                     done.add(id(tensor))
-                    tensor.copy_(moved[name])
+                    with torch.inference_mode() if tensor.is_inference() else nullcontext():
+                        tensor.copy_(moved[name])
         if done:
             forget_caches(model)
 
@@ -177,6 +232,7 @@ class Permutation:
 
     def compose(self, first: Permutation) -> Permutation:
         """``first``, and then this one: ``a.compose(b).apply(s) == a.apply(b.apply(s))``."""
+        check_kind(first, Permutation, "first", "a Permutation of the same symmetry")
         if first.symmetry.blocks != self.symmetry.blocks:
             raise InvalidArgumentError("only permutations of the same symmetry can be composed")
         return self._from_flat(
@@ -212,28 +268,37 @@ class Permutation:
         return f"Permutation({self.moved_units:,} of {total:,} units moved)"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as safetensors, the symmetry included; written to a temporary name and renamed."""
-        tensors = {name: np.ascontiguousarray(i) for name, i in self.indices.items()}
+        """Write as safetensors, the symmetry included; written to a temporary name and renamed.
+
+        A digest of all that is in the file is written with it, and looked at by :meth:`load`.
+        """
+        check_path(path)
         with replacing(path) as temporary:
-            temporary.write_bytes(save(tensors, {"symmetry": self.symmetry.to_json()}))
+            temporary.write_bytes(pack(self.symmetry, self.indices))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Permutation:
         """Read a permutation written by :meth:`save`.
 
+        Files of older versions, which have no digest, are read if what they say does not
+        contradict itself.
+
         Raises:
-            FileFormatError: the file is not such a permutation.
+            FileFormatError: the file is not such a permutation, or was changed.
+            OSError: the file cannot be opened.
         """
+        check_path(path)
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"expected a file to read, found a folder: {os.fspath(path)}")
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                names = list(file.keys())
-                indices = {name: file.get_tensor(name) for name in names}
-            symmetry = Symmetry.from_json(metadata["symmetry"])
+            content, indices = unpack(path)
+            symmetry = Symmetry(**content._asdict())
+            check(symmetry)
             return cls(symmetry, indices)
-        except FileNotFoundError:
+        except OSError:
             raise
         except Exception as error:
             raise FileFormatError(
-                f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: {error}"
+                f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: "
+                f"{what_lacks(error)}; write it again with Permutation.save"
             ) from error

@@ -19,7 +19,7 @@ from torch import nn
 from torch.func import functional_call
 
 from ..layouts.layout import Layout
-from ..rules.call import Call, Rule
+from ..rules.call import Call, Rule, absent_names
 
 
 def as_function(module: nn.Module) -> tuple[Callable[..., Any], dict[str, torch.Tensor]]:
@@ -35,11 +35,13 @@ def as_function(module: nn.Module) -> tuple[Callable[..., Any], dict[str, torch.
     return function, stored
 
 
-def rule_of_function(rule: Rule, stored: Sequence[str]) -> Rule:
+def rule_of_function(rule: Rule, module: nn.Module, stored: Sequence[str]) -> Rule:
     """The rule of a module for the function that it has become."""
+
+    absent = absent_names(module)
 
     def with_parameters(call: Call, *args: Any, **kwargs: Any) -> Layout | Sequence[Layout]:
         parameters = {name: kwargs.pop(name).as_parameter() for name in stored}
-        return rule(replace(call, parameters=parameters), *args, **kwargs)
+        return rule(replace(call, parameters=parameters, absent=absent), *args, **kwargs)
 
     return with_parameters

@@ -134,8 +134,9 @@ def check_rule(
     generator = torch.Generator().manual_seed(seed)
     rule = _rule_of(op, rule)
     if isinstance(op, nn.Module):
-        op, stored = as_function(op)
-        rule, kwargs = rule_of_function(rule, list(stored)), {**kwargs, **stored}
+        module = op
+        op, stored = as_function(module)
+        rule, kwargs = rule_of_function(rule, module, list(stored)), {**kwargs, **stored}
     example = example_of(op, args, kwargs, generator)
     draws = [example.draw(example.tensors)]
     draws += example.redraws([shuffle], generator)

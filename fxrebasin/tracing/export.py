@@ -9,12 +9,12 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
+from ..models.copying import forget_caches, shared_copy
 from ..models.rebased import RebasedModule, holder
-from ..models.running import unobserved
+from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
 
 
@@ -25,12 +25,41 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         TraceError: the module cannot be exported; names the line of the user's source.
     """
     shared = shared_copy(model)
+    forget_caches(shared)
     try:
-        with unobserved(shared), _silenced():
-            exported = torch.export.export(shared, tuple(args), dict(kwargs), strict=False)
+        with unobserved(shared, seed=None), _silenced():
+            exported = torch.export.export(
+                shared, *clone_tensors((tuple(args), dict(kwargs))), strict=False
+            )
     except Exception as error:
         raise TraceError(describe_failure(model, "torch.export", error)) from error
+    _refuse_functions(exported.graph)
+    _refuse_constants(exported.constants)
     return from_program(exported, type(model).__name__)
+
+
+REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+
+
+def _refuse_functions(graph: fx.Graph) -> None:
+    """Calls that take functions, or open and close levels of ``torch.func``, do not run alone."""
+    for node in graph.nodes:
+        name = ""
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            name = node.target.name()
+        elif str(getattr(node.target, "__module__", "")).startswith("torch._functorch"):
+            name = "a transform of torch.func, such as torch.vmap,"
+        if name and name not in REGIONS:
+            raise TraceError(f"torch.export keeps {name} as calls that cannot be run one by one")
+
+
+def _refuse_constants(constants: Mapping[str, Any]) -> None:
+    for name, value in constants.items():
+        if not isinstance(value, torch.Tensor):
+            raise TraceError(
+                f"torch.export keeps {name!r} in the graph, a {type(value).__name__}, which would "
+                "be shared by all copies"
+            )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ..models.running import run
 from .eager import EagerModule
 from .experts import has_experts
 from .export import export, from_program
+from .kept import find_kept
 from .symbolic import Leaves, is_mode_dependent, trace
 
 FrontEnd = Literal["symbolic_trace", "export", "eager"]
@@ -91,8 +92,11 @@ def trace_by_first(
         return Traced(trace(model), Origin("given graph"))
     failures: dict[FrontEnd, str] = {}
     failure: BaseException | None = None
+    kept = find_kept(model, args, kwargs) if set(front_ends) - {"eager"} else ""
     for k, front_end in enumerate(front_ends):
         try:
+            if kept and front_end != "eager":
+                raise TraceError(f"forward changes {kept}, which a graph of {front_end} would not")
             module, mode_dependent = _trace_with(front_end, model, args, kwargs, leaves)
         except TraceError as error:
             failures[front_end], failure = str(error), error.__cause__ or error

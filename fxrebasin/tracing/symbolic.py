@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,16 @@ import torch
 from torch import fx, nn
 
 from ..errors import TraceError
-from ..models.copying import shared_copy
-from ..models.running import cuda_devices
+from ..models.copying import forget_caches, set_modes, shared_copy
+from ..models.exclusive import exclusive
+from ..models.randomness import SEED
+from ..models.running import unobserved
 
 TORCH = Path(torch.__file__).parent
+OURS = Path(__file__).parents[1]
+
+TRACED = SEED + 1
+"""Not that of runs: what tracing bakes in must not come out right by chance."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,15 @@ def _trace_in_mode(
     failure: Exception | None = None
     for tracer in (_Tracer(leaves), _BakingTracer(leaves)):
         try:
-            with torch.random.fork_rng(devices=cuda_devices(model)):
-                shared = shared_copy(model).train(training)
+            shared = shared_copy(model)
+            forget_caches(shared)
+            # Twice, the other is in there: an interrupt may come where that puts things back.
+            with (
+                exclusive(),
+                unobserved(shared, gradients=torch.is_grad_enabled(), seed=TRACED),
+                _same_values(shared),
+            ):
+                set_modes(shared, training)
                 graph = tracer.trace(shared, concrete_args=absent or None)
             _refuse_replaced(model, shared)
             return tracer, graph
@@ -104,6 +118,23 @@ def _trace_in_mode(
             failure = failure or error
     assert failure is not None
     raise TraceError(describe_failure(model, "torch.fx", failure)) from failure
+
+
+@contextmanager
+def _same_values(model: nn.Module) -> Iterator[None]:
+    """What forward writes to buffers while it is traced, where they are no proxies, is undone."""
+    before = [(t, t.detach().clone(), _version(t)) for t in model.buffers()]
+    try:
+        yield
+    finally:
+        for tensor, value, version in before:
+            if _version(tensor) != version or not tensor.equal(value):
+                with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+                    tensor.copy_(value)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _refuse_replaced(model: nn.Module, traced: nn.Module) -> None:
@@ -141,7 +172,7 @@ def describe_failure(model: nn.Module, front_end: str, error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if TORCH not in Path(frame.filename).parents and Path(frame.filename) != Path(__file__)
+        if not {TORCH, OURS} & set(Path(frame.filename).parents)
     ]
     where = ""
     if frames:

@@ -23,6 +23,7 @@ from ..symmetry.action import Indices
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import Block
 from ..symmetry.permutation import Permutation
+from .other_sizes import vary
 from .trials import Trial, Trials, prepare_trials
 
 ROUNDS = 8
@@ -41,6 +42,10 @@ class Falsification:
     """The names of blocks whose permutations changed what the model computes."""
     was_tested: bool = True
     """False where the model does not run with other weights."""
+    only_here: tuple[str, ...] = ()
+    """The names of blocks that are refuted by inputs of other sizes than the example's."""
+    sizes: str = ""
+    """Of the inputs besides the example's on which it was tested; empty where none run."""
 
 
 def falsify(
@@ -67,6 +72,18 @@ def falsify(
     ways = prepare_trials(model, args, kwargs, random_weights=random_weights, seed=seed)
     if not ways:
         return Falsification(symmetry, was_tested=False)
+    symmetry, refuted = _pin_offenders(symmetry, pin, ways, seed)
+    if symmetry.outputs:  # which are described at the sizes of the example
+        return Falsification(symmetry, refuted)
+    others, sizes = _other_trials(model, args, kwargs, random_weights, seed)
+    symmetry, only_here = _pin_offenders(symmetry, pin, others, seed)
+    return Falsification(symmetry, refuted, only_here=only_here, sizes=sizes)
+
+
+def _pin_offenders(
+    symmetry: Symmetry, pin: Pin, ways: Trials | Sequence[Trial], seed: int
+) -> tuple[Symmetry, tuple[str, ...]]:
+    """Pin blocks until no trial refutes what is left; the names of those that were pinned."""
     refuted: list[str] = []
     for attempt in range(ROUNDS + 1):
         blocks = find_offenders(symmetry, ways, seed=seed + attempt)
@@ -77,7 +94,24 @@ def falsify(
         names = [block.name for block in blocks]
         refuted += names
         symmetry = pin(names)
-    return Falsification(symmetry, tuple(refuted))
+    return symmetry, tuple(refuted)
+
+
+def _other_trials(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    random_weights: bool,
+    seed: int,
+) -> tuple[Trials | Sequence[Trial], str]:
+    """Trials on inputs of the first other sizes at which the model runs, and these sizes."""
+    for (other_args, other_kwargs), sizes in vary(args, kwargs):
+        ways = prepare_trials(
+            model, other_args, other_kwargs, random_weights=random_weights, seed=seed
+        )
+        if ways:
+            return ways, sizes
+    return (), ""
 
 
 def find_offenders(

@@ -14,6 +14,7 @@ from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.precision import TOLERANCE, relative_error
 from ..models.running import clone_tensors, run, unobserved
+from ..models.validation import stored_tensors
 
 
 def explain_difference(
@@ -23,13 +24,21 @@ def explain_difference(
     kwargs: dict[str, Any],
     error: float,
     dtype: torch.dtype,
+    *,
+    noise: float | None = None,
 ) -> str:
-    """Tell a wrong trace from a wrong permutation, and find the first node that differs."""
+    """Tell a wrong trace from a wrong permutation, and find the first node that differs.
+
+    ``noise`` is what rounding alone does to the outputs, where that explains the difference.
+    """
     name = type(original).__name__
     measured = f"(relative error {error:.2g}, tolerance {TOLERANCE[dtype]:.0e} in {dtype})"
     trace = deep_copy(rewritten)
-    state = original.state_dict()
-    trace.load_state_dict({k: state[k] for k in trace.state_dict() if k in state}, strict=False)
+    state = stored_tensors(original)
+    with torch.no_grad():
+        for key, tensor in stored_tensors(trace).items():
+            if key in state:
+                tensor.copy_(state[key])
     expected, traced = run(original, args, kwargs), run(trace, args, kwargs)
     errors = [relative_error(e, f) for e, f in zip(expected, traced, strict=False)]
     if len(expected) != len(traced) or not max(errors, default=0.0) <= TOLERANCE[dtype]:
@@ -38,6 +47,13 @@ def explain_difference(
             f"weights {measured}: tracing baked something in that changes from call to call, such "
             "as a random tensor, or dropped a no_grad or autocast block. Move it into a leaf "
             "module or a function wrapped with torch.fx.wrap."
+        )
+    if noise is not None:
+        return (
+            f"{name} amplifies rounding so much that it cannot be verified: rounding every weight "
+            f"differently changes its outputs by {noise:.1g} of their size {measured}. The model "
+            "was not changed. Give shorter inputs, or permute the module itself with fr.match and "
+            "permutation.apply_to instead."
         )
     node = None
     if isinstance(trace, fx.GraphModule) and isinstance(rewritten, fx.GraphModule):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import VerificationError
+from ..errors import InvalidInputError, VerificationError
 from ..models.copying import deep_copy
 from ..models.outputs import output_tensors
-from ..models.running import clone_tensors, reseed, unobserved
+from ..models.running import clone_tensors, unobserved
 
 
 def check_traits(
@@ -20,12 +20,16 @@ def check_traits(
     """Tracing drops autocast and no_grad blocks: compare output dtypes and who gets gradients."""
     name = type(original).__name__
     advice = "permute the module itself with fr.match and permutation.apply_to instead"
+    gradients = True
     try:
         expected, reached = _traits(deep_copy(original), args, kwargs, gradients=True)
-        gradients = True
-    except RuntimeError:  # it writes to what gradients would need, or to a parameter
-        expected, reached = _traits(deep_copy(original), args, kwargs, gradients=False)
+    except Exception:  # it writes to what gradients would need, or has an op without any
         gradients = False
+    if not gradients:
+        try:
+            expected, reached = _traits(deep_copy(original), args, kwargs, gradients=False)
+        except Exception as error:
+            raise _not_running(name, error) from error
     try:
         found, now_reached = _traits(deep_copy(rewritten), args, kwargs, gradients=gradients)
     except RuntimeError as error:
@@ -47,12 +51,17 @@ def check_traits(
         )
 
 
+def _not_running(name: str, error: Exception) -> InvalidInputError:
+    return InvalidInputError(
+        f"{name} does not run on the example inputs: {type(error).__name__}: {error}"
+    )
+
+
 def _traits(
     model: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], *, gradients: bool
 ) -> tuple[list[torch.dtype], set[str]]:
     """The dtypes of the outputs, and the parameters that their gradients reach."""
     with unobserved(model, gradients=gradients):
-        reseed(model)
         outputs = model(*clone_tensors(args), **clone_tensors(kwargs))
     tensors = output_tensors(outputs)
     names = {id(p): name for name, p in model.named_parameters()}

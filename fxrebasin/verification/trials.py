@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
 
 from ..errors import FxrebasinError
 from ..models.copying import deep_copy, forget_caches
@@ -29,17 +28,15 @@ from ..models.precision import (
     largest_error,
     to_double,
 )
+from ..models.reachable import copy_with
 from ..models.running import run
 from ..models.validation import stored_tensors
 from ..symmetry.permutation import Permutation
+from .rounding import BEYOND_NOISE, draw_like, rounding_noise
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
 dtype, and in float64 only where that looks wrong: convolutions are several times slower in it."""
-
-BEYOND_NOISE = 1e3
-"""A permutation changes the order of sums. In models that amplify rounding it is refuted only if it
-changes the outputs by more than so many times what rounding every weight differently does."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ class Trial:
         expected = self.outputs
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
-            expected = [permutation.permute(p, t) for p, t in zip(moved, expected, strict=True)]
+            freed = (permutation.permute(p, t) for p, t in zip(moved, expected, strict=False))
+            expected = [*freed, *expected[len(moved) :]]
         return largest_error(expected, found)
 
     def refutes(self, permutation: Permutation) -> bool:
@@ -68,15 +66,7 @@ class Trial:
     @cached_property
     def noise(self) -> float:
         """How much the outputs change when every weight is rounded differently."""
-        generator = torch.Generator().manual_seed(0)
-        rounded = deep_copy(self.model)
-        with torch.no_grad():
-            for p in rounded.parameters():
-                if p.is_floating_point():
-                    p.mul_(1 + torch.finfo(p.dtype).eps * _noise(p, generator))
-        forget_caches(rounded)
-        found = run(rounded, self.args, self.kwargs)
-        return largest_error(self.outputs, found)
+        return rounding_noise(self.model, self.args, self.kwargs, self.outputs)
 
 
 class Trials:
@@ -161,11 +151,12 @@ def _prepare_one(
         _disturb(tried, generator)
         forget_caches(tried)
     if random_inputs:
-        inputs = tree_map_only(torch.Tensor, lambda t: _without_uniform(t, generator), inputs)
+        inputs = copy_with(inputs, lambda t: _without_uniform(t, generator))
     with coarsest_dtype(dtype_of(tried)) as coarsest:
         outputs = run(deep_copy(tried), *inputs)
-    if not all(bool(torch.isfinite(t).all()) for t in outputs if t.is_floating_point()):
-        raise ArithmeticError("the outputs are not finite")
+    numbers = [t for t in outputs if t.is_floating_point() and t.numel()]
+    if not all(bool(torch.isfinite(t).any()) and not torch.isnan(t).any() for t in numbers):
+        raise ArithmeticError("the outputs are not numbers")
     return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 
@@ -184,16 +175,11 @@ def _disturb(model: nn.Module, generator: torch.Generator) -> None:
                 continue
             done.add(id(tensor))
             if is_variance:
-                tensor.mul_(_noise(tensor, generator).abs().mul_(0.5).add_(0.5))
+                tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
                 continue
             spread = tensor.std() if tensor.numel() > 1 else torch.zeros_like(tensor).mean()
             scale = float(spread) or max(float(tensor.abs().max()), 0.5)
-            tensor.add_(_noise(tensor, generator), alpha=0.3 * scale)
-
-
-def _noise(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-    return drawn.to(tensor)
+            tensor.add_(draw_like(tensor, generator), alpha=0.3 * scale)
 
 
 def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -201,4 +187,4 @@ def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.
     if not tensor.is_floating_point() or tensor.numel() < 2:
         return tensor
     is_uniform = bool((tensor == tensor.flatten()[0]).all())
-    return _noise(tensor, generator) if is_uniform else tensor
+    return draw_like(tensor, generator) if is_uniform else tensor

@@ -51,7 +51,13 @@ def test_the_demo_without_scikit_learn_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    "options", [["--epochs", "0"], ["--seed", "-1"], ["--output", "no/such/folder/barrier.png"]]
+    "options",
+    [
+        ["--epochs", "0"],
+        ["--seed", "-1"],
+        ["--output", "no/such/folder/barrier.png"],
+        ["--output", "barrier.xyz"],
+    ],
 )
 def test_wrong_options_of_the_demo_are_named_before_any_work(options: list[str]) -> None:
     result = CliRunner().invoke(app, ["demo", *options])

@@ -56,9 +56,9 @@ def test_a_permutation_that_changes_the_function_is_noticed(
         (lambda model: model.register_buffer("calls", torch.zeros(())), "calls was replaced"),
         (lambda model: model(X).sum().backward(), "first.weight has a gradient"),
         (lambda model: model.first.bias.requires_grad_(False), "was frozen"),
-        (lambda model: model.head.train(not model.head.training), "a mode was changed"),
-        (lambda model: X.add_(1), "an example input was written to"),
-        (lambda model: torch.rand(1), "random numbers were drawn"),
+        (lambda model: model.head.train(not model.head.training), "the mode of 'head' was changed"),
+        (lambda model: X.add_(1), "an example input was changed"),
+        (lambda model: torch.rand(1), "the random state was changed"),
     ],
 )
 def test_what_is_done_to_a_model_is_noticed(

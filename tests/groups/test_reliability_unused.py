@@ -101,8 +101,10 @@ def switched_on() -> nn.Module:
     return Unused(flag=True)
 
 
-@CASES.model(f(6) + f(5))
+@CASES.model(f(6) + f(5) + f(4))
 class UsedInTrainingOnly(Unused):
+    """What only training uses moves as training allows: of ``alone`` that is its sum."""
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             x = x + self.alone.sum()

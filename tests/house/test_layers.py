@@ -13,7 +13,8 @@ import fxrebasin.passes
 ROOT = Path(fxrebasin.__path__[0])
 
 LAYERS: list[set[str]] = [
-    {"errors", "files", "layouts"},
+    {"errors"},
+    {"arguments", "files", "layouts"},
     {"signature", "assignment", "drawing", "models"},
     {"rules", "symmetry", "tracing", "repair"},
     {"propagation", "refinement", "matching", "verification"},

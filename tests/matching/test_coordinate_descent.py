@@ -360,7 +360,7 @@ def test_without_sweeps_every_block_stays_where_it_is_first_placed(factory: Fact
 
 def test_no_sweeps_fewer_than_none() -> None:
     a = random_state(mlp, 1)
-    with pytest.raises(InvalidArgumentError, match="max_sweeps must be at least 0, got -1"):
+    with pytest.raises(InvalidArgumentError, match=r"max_sweeps: expected .* at least 0, found -1"):
         match(group(mlp), a, a, max_sweeps=-1)
 
 

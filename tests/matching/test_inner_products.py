@@ -288,3 +288,18 @@ def test_buffers_may_hold_infinity() -> None:
     x = torch.randn(2, 4, 3)
     aligned = fr.rebasin(Causal(), to=Causal(), args=(x,), progress=False)
     assert aligned.report.symmetry.movable_units == 6
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**-60, 1.0, 2.0**60, 2.0**100])
+def test_results_do_not_depend_on_the_scale_of_the_weights(scale: float) -> None:
+    a, b = (nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)) for _ in "ab")
+    symmetry = fr.analyze(a, args=(torch.zeros(1, 3),))
+    states = [{k: v.detach() for k, v in m.state_dict().items()} for m in (b, a)]
+    scaled = [{k: v * scale for k, v in state.items()} for state in states]
+    found, expected = (
+        fr.weight_matching(symmetry, one, to=other, progress=False)
+        for one, other in (scaled, states)
+    )
+    assert found.permutation == expected.permutation
+    assert expected.permutation.moved_units
+    assert found.objective_after == pytest.approx(expected.objective_after * scale**2, rel=1e-5)

@@ -132,7 +132,7 @@ def test_other_errors_of_a_callback_are_not_hidden() -> None:
 
 def test_every_entry_point_hands_a_callback_on() -> None:
     a, b = (nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)) for _ in "ab")
-    args = (torch.zeros(2, 3),)
+    args = (torch.randn(4, 3),)
     symmetry = fr.analyze(b, args=args)
     seen: list[Step] = []
     fr.match(symmetry, b.state_dict(), to=a.state_dict(), callback=seen.append, progress=False)

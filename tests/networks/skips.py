@@ -49,7 +49,12 @@ def shuffled_and_gated() -> nn.Module:
     return Skipped(lambda h: F.glu(h.view(-1, 3, 4).transpose(1, 2).flatten(1), 1), half=True)
 
 
-@network(FLAT, f(3) + f(2) + 3 * f(2), [*wr(3, 2), *S(2)])
+@network(
+    FLAT,
+    f(3) + f(2) + 3 * f(2),
+    [*wr(3, 2), *S(2)],
+    incomplete="units that are left out where entries are chosen are pinned",
+)
 def gram_matrix_of_columns_repeated() -> nn.Module:
     """Three columns; of the four rows the head sees the first, twice, and the last two as they
     went in. The two inputs of the head that are the same number can be exchanged as well."""

@@ -71,7 +71,10 @@ def products_summed_in_other_rows() -> nn.Module:
     return around(forward, 7, 3)
 
 
-@network(FLAT, f(3) + f(2), S(3, 2))
+CHOSEN = "units that are left out where entries are chosen are pinned"
+
+
+@network(FLAT, f(3) + f(2), S(3, 2), incomplete=CHOSEN)
 class PartOfATableIsAnOutput(nn.Module):
     """Column 1 of a 3 x 4 table of units is seen, and of its rows the first two."""
 

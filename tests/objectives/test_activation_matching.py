@@ -279,3 +279,18 @@ def test_a_poor_start_is_the_users_choice() -> None:
         assert torch.allclose(found(inputs), a(inputs))
         lower += found.report.objective_after < found.report.objective_before - 1
     assert lower
+
+
+def test_a_single_example_tells_units_apart_by_nothing() -> None:
+    a, b = (nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)) for _ in "ab")
+    with pytest.warns(UnmatchedBlocksWarning, match="give a batch of several examples that differ"):
+        found = fr.activation_matching(b, to=a, args=(torch.randn(1, 4),), progress=False)
+    assert found.permutation.is_identity
+
+
+def test_the_symmetry_of_another_model_is_refused() -> None:
+    small, large = (nn.Sequential(nn.Linear(3, n), nn.Tanh(), nn.Linear(n, 2)) for n in (6, 8))
+    x = torch.randn(4, 3)
+    symmetry = fr.analyze(small, (x,))
+    with pytest.raises(ArchitectureMismatchError, match="symmetry: it has"):
+        fr.activation_matching(large, to=large, args=(x,), symmetry=symmetry, progress=False)

@@ -109,6 +109,24 @@ def test_modes_and_momentum_are_restored_when_the_loader_fails() -> None:
     assert model[1].momentum == 0.1
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_in_place_a_model_is_left_as_it_was_when_the_loader_fails(
+    error: type[BaseException],
+) -> None:
+    model = _model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def loader() -> Iterator[Tensor]:
+        yield _batches()[0]
+        yield _batches()[1]
+        raise error
+
+    with pytest.raises(error):
+        recompute_batch_norm(model, loader(), inplace=True)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
 def test_everything_but_batch_norm_stays_in_evaluation() -> None:
     class Watcher(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -293,6 +294,7 @@ def test_symmetries_are_compared_by_value() -> None:
 def test_files_from_before_pins_had_kinds_are_still_read() -> None:
     content = json.loads(by_hand().to_json())
     content["format"] = "fxrebasin.symmetry/1"
+    del content["digest"]
     content["pinned"] = [
         {"parameter": p.parameter, "dim": p.dim, "units": p.units, "reason": p.reason}
         for p in by_hand().pinned
@@ -312,7 +314,7 @@ def test_another_version_of_the_format() -> None:
     content = json.loads(by_hand().to_json())
     content["format"] = "fxrebasin.symmetry/99"
     with pytest.raises(
-        FileFormatError, match=r"'fxrebasin.symmetry/2', found 'fxrebasin.symmetry/99'"
+        FileFormatError, match=r"'fxrebasin.symmetry/3', found 'fxrebasin.symmetry/99'"
     ):
         Symmetry.from_json(json.dumps(content))
 
@@ -336,10 +338,69 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_json(name: str) -> None:
-    content = json.loads(by_hand().to_json())
+    content = without_digest(by_hand().to_json())
     DAMAGE[name](content)
-    with pytest.raises(FileFormatError):
+    with pytest.raises(FileFormatError) as caught:
         Symmetry.from_json(json.dumps(content))
+    assert str(caught.value).startswith("this is not a symmetry written as JSON: ")
+
+
+def without_digest(text: str) -> dict[str, Any]:
+    """As text was written before there were digests."""
+    content: dict[str, Any] = json.loads(text)
+    assert content.pop("digest") and content["format"] == "fxrebasin.symmetry/3"
+    return {**content, "format": "fxrebasin.symmetry/2"}
+
+
+def test_text_from_before_there_were_digests_is_still_read() -> None:
+    assert Symmetry.from_json(json.dumps(without_digest(by_hand().to_json()))) == by_hand()
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a note": lambda c: c["notes"].append("all is well"),
+    "two positions that change places": lambda c: c["parameters"][0]["groups"][0]["segments"][0][
+        "positions"
+    ].reverse(),
+    "another log order": lambda c: c.update(log_order=1.0),
+    "the format before digests": lambda c: c.update(format="fxrebasin.symmetry/2"),
+    "no digest": lambda c: c.pop("digest"),
+    "other parameters left alone": lambda c: c.update(untouched=["other"]),
+    "no word of what was left alone": lambda c: c.pop("untouched"),
+    "tested at other sizes": lambda c: c.update(tested_at="9 along dim 0"),
+    "another digest": lambda c: c.update(digest="0" * 64),
+    "a tensor of another name": lambda c: c["parameters"][0].update(names=["other"]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_digest_sees_what_was_changed(name: str) -> None:
+    content = json.loads(by_hand().to_json())
+    CHANGES[name](content)
+    with pytest.raises(FileFormatError) as caught:
+        Symmetry.from_json(json.dumps(content))
+    text = str(caught.value)
+    assert "that it names, found" in text and "the text was changed after it was written" in text
+    assert text.endswith("write it again with Symmetry.to_json")
+
+
+def test_no_random_damage_to_text_is_taken_for_another_group() -> None:
+    rng = random.Random(0)
+    right = by_hand().to_json()
+    refused = 0
+    for _ in range(500):
+        at = rng.randrange(len(right))
+        text = right[:at] + rng.choice('0123456789abcdef[]{},:"-') + right[at + 1 :]
+        try:
+            assert Symmetry.from_json(text) == by_hand(), text
+        except FileFormatError:
+            refused += 1
+        assert text == right or refused
+    assert refused > 450
+
+
+def test_nesting_without_end_is_no_symmetry() -> None:
+    with pytest.raises(FileFormatError, match="expected a dozen levels of nesting, found far more"):
+        Symmetry.from_json("[" * 100_000)
 
 
 # unknown ops
@@ -408,3 +469,10 @@ class WithPins(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.two(torch.cat([self.one(x), self.beside(x)], 1).relu())
         return result
+
+
+def test_names_are_escaped_where_a_notebook_shows_them() -> None:
+    name = "<script>alert(1)</script>"
+    page = Symmetry({name: Block(name, 3)}, ())._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

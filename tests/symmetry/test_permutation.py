@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import random
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,13 +18,15 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
-from fxrebasin import Block, Permutation, Symmetry
+from fxrebasin import Block, Permutation, Segment, Symmetry
 from fxrebasin.errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
+from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry
 
 torch.set_num_threads(1)
 
@@ -357,7 +360,7 @@ def test_in_place_the_parameters_stay_the_same_objects() -> None:
     parameters = {n: (id(p), p.data_ptr()) for n, p in model.named_parameters()}
     p = sample(nested()[1], 1)
     expected = p.apply(copy.deepcopy(model.state_dict()))
-    assert p.apply_(model) is None  # type: ignore[func-returns-value]
+    assert p.apply_(model) is None
     assert {n: (id(q), q.data_ptr()) for n, q in model.named_parameters()} == parameters
     assert same(dict(model.state_dict()), expected)
 
@@ -439,7 +442,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("interrupted")
 
-    monkeypatch.setattr("fxrebasin.symmetry.permutation.save", fail)
+    monkeypatch.setattr("fxrebasin.symmetry.permutation.pack", fail)
     with pytest.raises(OSError, match="interrupted"):
         Permutation.identity(nested()[1]).save(tmp_path / "p")
     assert not list(tmp_path.iterdir())
@@ -470,6 +473,7 @@ def test_files_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-5])
     torch.save({"a": 1}, tmp_path / "pickle")
     save_file(good, tmp_path / "no metadata")
+    save_file(good, tmp_path / "another format", {"format": "fxrebasin.permutation/99"})
     save_file(good, tmp_path / "no symmetry", {"symmetry": json.dumps({"format": "other"})})
     save_file({k: v for k, v in good.items() if k != first}, tmp_path / "a block less", metadata)
     save_file({**good, first: good[first] * 0}, tmp_path / "no permutation", metadata)
@@ -478,5 +482,89 @@ def test_files_of_something_else(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(FileFormatError) as caught:
             Permutation.load(path)
-        assert path.name in str(caught.value), path.name
-        assert "is not a permutation saved by fxrebasin" in str(caught.value), path.name
+        text = str(caught.value)
+        assert text.startswith(f"'{path}' is not a permutation saved by fxrebasin: "), path.name
+        assert text.endswith("write it again with Permutation.save"), path.name
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="expected a file to read, found a folder"):
+        Permutation.load(tmp_path)
+    with pytest.raises(IsADirectoryError, match="expected the name of a file to write, found a"):
+        Permutation.identity(nested()[1]).save(tmp_path)
+
+
+def test_files_from_before_there_were_digests_are_still_read(tmp_path: Path) -> None:
+    _, symmetry = nested()
+    p = sample(symmetry, 0)
+    content = json.loads(symmetry.to_json())
+    content["format"] = "fxrebasin.symmetry/2"
+    del content["digest"]
+    tensors = {name: np.ascontiguousarray(i) for name, i in p.indices.items()}
+    save_file(tensors, tmp_path / "old", {"symmetry": json.dumps(content)})
+    back = Permutation.load(tmp_path / "old")
+    assert back == p
+    assert back.symmetry == symmetry
+
+
+def test_indices_that_changed_places_are_seen(tmp_path: Path) -> None:
+    _, symmetry = nested()
+    path = tmp_path / "p"
+    sample(symmetry, 0).save(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = next(name for name in tensors if name.startswith("indices."))
+    save_file({**tensors, name: np.ascontiguousarray(tensors[name][:, ::-1])}, path, metadata)
+    with pytest.raises(FileFormatError, match="the file was changed after it was written"):
+        Permutation.load(path)
+    save_file({k: v for k, v in tensors.items() if k != name}, path, metadata)
+    with pytest.raises(FileFormatError, match="the file was changed after it was written"):
+        Permutation.load(path)
+
+
+def damaged(right: bytes, rng: random.Random) -> bytes:
+    """Another byte, one that is gone, two that changed places, a piece that is doubled."""
+    i, j = rng.randrange(len(right)), rng.randrange(len(right) - 8)
+    data = bytearray(right)
+    kind = rng.randrange(5)
+    if kind == 0:
+        data[i] = rng.randrange(256)
+    elif kind == 1:
+        del data[i]
+    elif kind == 2:
+        data[i], data[j] = data[j], data[i]
+    elif kind == 3:
+        data[j + 4 : j + 8] = data[j : j + 4]
+    else:  # in the header, where a byte says most
+        data[rng.randrange(400)] = ord(rng.choice("0123456789"))
+    return bytes(data)
+
+
+def test_no_random_damage_is_taken_for_another_permutation(tmp_path: Path) -> None:
+    _, symmetry = nested()
+    p, path, rng = sample(symmetry, 0), tmp_path / "p", random.Random(0)
+    p.save(path)
+    right = path.read_bytes()
+    for _ in range(500):
+        wrong = damaged(right, rng)
+        path.write_bytes(wrong)
+        try:
+            back = Permutation.load(path)
+        except FileFormatError:
+            assert wrong != right
+        else:
+            assert wrong == right
+            assert back == p and back.symmetry == symmetry
+
+
+def test_a_symmetry_of_any_size_is_saved(tmp_path: Path) -> None:
+    """The header of a file may have 100 MB; this one's positions alone would have more."""
+    n = 8_000_000
+    moves = Segment(("rows",), np.arange(n).reshape(2, -1), (-1,))
+    tensors = [ParameterSymmetry((k,), (n,), False, (AxisGroup((0,), (moves,)),)) for k in "ab"]
+    p = sample(Symmetry({"rows": Block("rows", 2)}, tuple(tensors)), 0)
+    p.save(tmp_path / "p")
+    back = Permutation.load(tmp_path / "p")
+    assert back == p
+    assert back.symmetry == p.symmetry

@@ -15,6 +15,7 @@ import fxrebasin as fr
 from fxrebasin import RebasedModule
 from fxrebasin.errors import VerificationError
 from fxrebasin.models.precision import relative_error
+from fxrebasin.verification.rounding import rounding_noise
 from fxrebasin.verification.verify import Verification
 
 torch.set_num_threads(1)
@@ -275,8 +276,8 @@ def test_several_outputs_are_all_compared() -> None:
         fr.verify(b, aligned, (X,))
 
 
-def test_nan_outputs_are_equal() -> None:
-    aligned = rebase(lambda net, h: h * math.nan)
+def test_nan_among_numbers_is_equal_to_nan() -> None:
+    aligned = rebase(lambda net, h: h * torch.tensor([[math.nan], [1.0], [1.0], [1.0]]))
     assert aligned.report.verification == Verification(0.0, torch.float64, 1)
 
 
@@ -323,3 +324,120 @@ def test_another_number_of_outputs_is_found() -> None:
     twice.load_state_dict(b.state_dict())
     with pytest.raises(VerificationError, match="Twice"):
         fr.verify(twice, aligned, (X,))
+
+
+class Chaotic(nn.Module):
+    """A recurrent net whose weights are so large that it amplifies rounding at every step."""
+
+    def __init__(self, seed: int, gain: float, steps: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.steps, n = steps, 48
+        self.enter, self.leave = nn.Linear(3, n), nn.Linear(n, 2)
+        drawn = torch.randn(n, n, generator=generator, dtype=torch.float64)
+        self.weight = nn.Parameter(drawn * gain / n**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x).tanh()
+        for _ in range(self.steps):
+            h = (h @ self.weight.T).tanh()
+        return self.leave(h)
+
+
+def chaotic(gain: float, steps: int) -> tuple[nn.Module, fr.Permutation]:
+    torch.manual_seed(0)
+    model = Chaotic(0, gain, steps).double()
+    symmetry = fr.analyze(model, (X.double(),))
+    assert symmetry.movable_units == 48
+    return model, fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
+
+
+def test_chaotic_models_are_verified_by_what_rounding_does_to_them() -> None:
+    model, permutation = chaotic(2.0, 140)
+    found = fr.verify(model, permutation.apply_to(model), (X.double(),))
+    assert 1e-9 < found.error <= (found.tolerance or 0) <= 1e-2
+
+
+def test_a_wrong_permutation_of_a_chaotic_model_is_found() -> None:
+    model, permutation = chaotic(2.0, 140)
+    wrong = permutation.apply_to(model)
+    with torch.no_grad():
+        wrong.get_parameter("enter.bias").mul_(1 + 1e-5)
+    with pytest.raises(VerificationError):
+        fr.verify(model, wrong, (X.double(),))
+
+
+class Choosing(nn.Module):
+    """Returns a whole number, which rounding alone decides on, beside what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.layer(x)
+        digits = (y.double() * 2.0**60).long() % 7
+        return y, digits
+
+
+def test_whole_numbers_that_rounding_changes_allow_nothing_more() -> None:
+    one, other = Choosing(), Choosing()
+    with torch.no_grad():
+        other.layer.bias.mul_(1 + 1e-3)
+    with pytest.raises(VerificationError, match="does not compute"):
+        fr.verify(one, other, (X,))
+    x = X.double()
+    noises = [
+        rounding_noise(one.double(), (x,), {}, one(x), whole_numbers=whole)
+        for whole in (False, True)
+    ]
+    assert noises[0] < 1e-12 < 1 <= noises[1]
+
+
+def test_where_rounding_is_all_there_is_nothing_can_be_verified() -> None:
+    model, permutation = chaotic(4.0, 300)
+    with pytest.raises(VerificationError, match="amplifies rounding so much that it cannot be ver"):
+        fr.verify(model, permutation.apply_to(model), (X.double(),))
+
+
+class Returning(nn.Module):
+    """Returns something that a test decides on."""
+
+    def __init__(self, what: Callable[[Tensor], object], seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer, self.what = nn.Linear(3, 4), what
+
+    def forward(self, x: Tensor) -> object:
+        return self.what(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "complaint"),
+    [
+        (lambda y: y * math.nan, lambda y: y * math.nan, "nothing can be compared"),
+        (lambda y: y / 0, lambda y: y / 0, "nothing can be compared|does not compute"),
+        (lambda y: y[:0], lambda y: y[:0], "nothing can be compared"),
+        (lambda y: {"a": y}, lambda y: {"b": y}, r"at \['a'\]"),
+        (lambda y: (y, "cat"), lambda y: (y, "dog"), "'cat'"),
+        (lambda y: (y, 3), lambda y: (y, 4), "there is 3"),
+        (lambda y: (y, None), lambda y: (y, y), "does not compute"),
+        (lambda y: (y, 10**10), lambda y: (y, 10**10 + 1), "10000000000"),
+        (
+            lambda y: (y * 0).long() + 10**10,
+            lambda y: (y * 0).long() + 10**10 + 1,
+            "does not compute",
+        ),
+    ],
+)
+def test_where_nothing_agrees_nothing_is_certified(
+    one: Callable[[Tensor], object], other: Callable[[Tensor], object], complaint: str
+) -> None:
+    with pytest.raises(VerificationError, match=complaint):
+        fr.verify(Returning(one), Returning(other), (X,))
+
+
+def test_without_tensors_nothing_is_certified() -> None:
+    with pytest.raises(fr.errors.InvalidInputError, match="no tensor is found"):
+        fr.verify(Returning(lambda y: "cat"), Returning(lambda y: "cat", 1), (X,))
