@@ -278,6 +278,8 @@ NORMS = [
 ]
 
 REDUCTIONS = [
+    Sample(aten._is_all_true, (x(2, 3),), stand_in=both_true(aten._is_all_true)),
+    Sample(aten._is_any_true, (x(2, 3),), stand_in=both_true(aten._is_any_true)),
     Sample(aten.all, (x(2, 3), 1), stand_in=both_true(aten.all)),
     call(aten.amax, x(2, 3, 4), [1]),
     call(aten.amin, x(2, 3, 4), [-1, 0], True),

@@ -1,10 +1,12 @@
 """Is the group that is found for a random network always one of its symmetries?
 
-Networks of ordinary layers, and networks of odd ones (mirrors, outer products, slices, writes in
-place) with skip connections around them, are drawn at random, seed by seed. Each is analysed, all
-its weights are drawn afresh, and random members of the group are applied in float64: no output may
-change. As a control of the test's own power, single tensors are left in their old places: that
-must be visible. What fails is shrunk, and printed as one line that rebuilds it.
+Networks of ordinary layers, networks of odd ones (mirrors, outer products, slices, writes in
+place), and networks whose forward is a program (parts of parameters by the size of the input,
+buffers, branches, answers in objects), with skip connections around them, are drawn at random, seed
+by seed. Each is analysed, all its weights are drawn afresh, and random members of the group are
+applied in float64: no output may change, for inputs of other sizes neither. As a control of the
+test's own power, single tensors are left in their old places: that must be visible. What fails is
+shrunk, and printed as one line that rebuilds it.
 
     python -m benchmarks.fuzz --count 10000 --table benchmarks/fuzz/fuzz.md
     python -m benchmarks.fuzz --recipe "(('vector', 5, 12), ('flip',), ('each',))"
@@ -45,7 +47,8 @@ HEADER = (
 )
 LEGEND = (
     f"Wrong: {SAMPLES} random members of the group that `analyze` returns changed an output by "
-    f"more than {TOLERANCE:g} of its largest entry, in float64. Wrong without test: the same for "
+    f"more than {TOLERANCE:g} of its largest entry, in float64, for the example's inputs, or for a "
+    "longer one or another batch where the network takes it. Wrong without test: the same for "
     "`analyze(..., check=False)`. Test pinned: networks in which the analysis' test of itself "
     "made the group smaller. Not judged: no weights were found for which rounding errors stay "
     "small. Control visible: the share of networks with symmetry in which leaving one of three "

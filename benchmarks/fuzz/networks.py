@@ -27,7 +27,7 @@ Step = tuple[Any, ...]
 Recipe = tuple[Step, ...]
 Choose = Callable[[Sequence[Any]], Any]
 
-PROFILES = ("ordinary", "odd")
+PROFILES = ("ordinary", "odd", "program")
 FORMS = ("op",) * 10 + ("skip",) * 4 + ("recall",) * 3 + around.AROUND
 """What a step may be, as often as it stands here."""
 RECALLS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
@@ -103,9 +103,13 @@ def build(recipe: Recipe) -> nn.Module:
         return Network(recipe).eval()
 
 
-def example_inputs(recipe: Recipe, seed: int = 0) -> tuple[Tensor]:
-    """A batch of two, in float32 or integers."""
-    return ends.inputs(recipe[0], torch.Generator().manual_seed(seed))
+def example_inputs(
+    recipe: Recipe, seed: int = 0, *, batch: int = 2, longer: int = 0
+) -> tuple[Tensor]:
+    """A batch in float32 or integers, with a few more tokens or pixels than the first step says."""
+    kind, size, width = recipe[0]
+    size += longer if kind != "vector" else 0
+    return ends.inputs((kind, size, width), torch.Generator().manual_seed(seed), batch)
 
 
 def grow(step: Step, shapes: Sequence[Shape]) -> tuple[nn.Module, Shape]:
@@ -148,8 +152,9 @@ def draw(choose: Choose, profile: str, longest: tuple[int, ...] = LONGEST) -> Re
     """
     first = choose(ends.STEMS)
     shape = tuple(ends.stem(*first)(*example_inputs((first,))).shape[1:])
-    steps, _ = Draw(choose, profile == "odd").steps(shape, longest, inside=False)
-    return (first, *steps, (choose(ends.HEADS),))
+    steps, _ = Draw(choose, profile).steps(shape, longest, inside=False)
+    heads = ends.HEADS if profile != "program" else (*ends.HEADS, *ends.PROGRAM_HEADS)
+    return (first, *steps, (choose(heads),))
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class Draw:
     """How the parts of a recipe are drawn."""
 
     choose: Choose
-    odd: bool
+    profile: str
 
     def steps(
         self, shape: Shape, longest: tuple[int, ...], *, inside: bool
@@ -179,7 +184,8 @@ class Draw:
         given = around.arguments(form, shape) if form in around.AROUND else []
         if given and longest[1:]:
             return self.around(form, shape, self.choose(given), longest[1:])
-        fit = [op for op in OPS.values() if (self.odd or not op.odd) and not (inside and op.outer)]
+        known = [op for op in OPS.values() if op.profile in ("ordinary", self.profile)]
+        fit = [op for op in known if not (inside and op.outer)]
         options = {op.name: found for op in fit if (found := list(op.options(shape)))}
         name = self.choose(list(options))
         return (name, *self.choose(options[name]))

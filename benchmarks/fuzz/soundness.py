@@ -11,6 +11,7 @@ import copy
 import random
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from benchmarks.fuzz.networks import Recipe, build, example_inputs
 from benchmarks.measuring.random_weights import difference, evaluate, randomise
-from fxrebasin.errors import RefutedWarning
+from fxrebasin.errors import RefutedWarning, UntouchedWarning
+from fxrebasin.models.reachable import reachable_tensors
 
 TOLERANCE = 1e-10
 """Relative, of what a permuted model returns; exact up to rounding, which is some 1e-15."""
 VISIBLE = 1e-7
 """Relative, what leaving one tensor in its place must change at least."""
+SIZES = ((2, 0), (3, 2), (3, 0))
+"""Batch, and how many more tokens or pixels than the recipe says; first those of the example."""
 SAMPLES = 4
 CONTROLS = 3
 SHAKE = 1e-15
@@ -76,21 +80,44 @@ def shaken(model: nn.Module, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """A network with random weights, and what it returns."""
+class Sized:
+    """Inputs of some size, and what a network returns for them."""
 
-    model: nn.Module
     inputs: tuple[Tensor, ...]
     expected: list[Tensor]
 
     def change(self, model: nn.Module) -> float:
-        return difference(evaluate(model, self.inputs), self.expected)
+        return difference(results(model, self.inputs), self.expected)
+
+
+def results(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """All tensors that a network returns, or leaves where its user finds them."""
+    returned = evaluate(model, inputs)
+    kept = reachable_tensors(getattr(model.get_submodule("head"), "seen", None))
+    return [*returned, *(tensor.clone() for tensor in kept)]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A network with random weights, and what it returns for inputs of several sizes."""
+
+    model: nn.Module
+    sizes: list[Sized]
+    """First those of the example; then all others that the network takes."""
+
+    def change(self, model: nn.Module, sizes: int | None = None) -> float:
+        return max(sized.change(model) for sized in self.sizes[:sizes])
 
     def error(self, symmetry: fr.Symmetry) -> float:
-        """The largest change that random members of a group make."""
+        """The largest change that random members of a group make.
+
+        What no parameter is known for is not asked for: where the example reaches a part of the
+        parameters only, as the group says, its size alone counts.
+        """
         if not symmetry.blocks:
             return 0.0
-        return max(self.change(p.apply_to(self.model)) for p in moving(symmetry))
+        sizes = 1 if symmetry.untouched else None
+        return max(self.change(p.apply_to(self.model), sizes) for p in moving(symmetry))
 
     @torch.no_grad()
     def control(self, symmetry: fr.Symmetry) -> float:
@@ -128,17 +155,30 @@ def trial(recipe: Recipe, attempts: int = 5) -> Trial | None:
     """
     for seed in range(attempts):
         model = randomise(build(recipe), seed)
-        inputs = example_inputs(recipe, seed=seed + 1)
-        found = Trial(model, inputs, evaluate(model, inputs))
+        found = Trial(model, list(at_sizes(recipe, model, seed + 1)))
         if found.change(shaken(model, seed)) <= CALM:
             return found
     return None
+
+
+def at_sizes(recipe: Recipe, model: nn.Module, seed: int) -> Iterator[Sized]:
+    """The example's size, and whichever of the others the network takes."""
+    for batch, longer in SIZES:
+        inputs = example_inputs(recipe, seed, batch=batch, longer=longer)
+        try:
+            expected = results(model, inputs)
+        except (IndexError, RuntimeError, ValueError):
+            if (batch, longer) == SIZES[0]:
+                raise
+            continue  # made for one size
+        yield Sized(inputs, expected)
 
 
 def analyse(recipe: Recipe, *, check: bool = True) -> tuple[fr.Symmetry, bool]:
     """The group of a network, and whether the analysis' test of itself refuted a part of it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RefutedWarning)
+        warnings.simplefilter("ignore", UntouchedWarning)
         symmetry = fr.analyze(build(recipe), args=example_inputs(recipe), check=check)
     return symmetry, any(issubclass(w.category, RefutedWarning) for w in caught)
 

@@ -16,19 +16,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from fxrebasin.models.precision import largest_error, to_double
+from fxrebasin.models.reachable import reachable_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
-STATISTICS = {"running_mean": 0.0, "running_var": 0.5}
-"""Buffers that are statistics of units, and what is added to keep them in their range."""
+STATE = {"running_mean": 0.0, "running_var": 0.5, "state": 0.5}
+"""Buffers that checkpoints fill, and what is added to keep them in their range."""
 
 
 @torch.no_grad()
 def randomise(model: M, seed: int = 0) -> M:
-    """Draw every parameter and running statistic afresh, in double precision, in place.
+    """Draw every parameter and buffer that checkpoints fill afresh, in double precision, in place.
 
     Matrices and kernels are scaled by what they sum over, so that values neither vanish nor grow;
     buffers that are constants of the model stay as they are. The model is returned in eval mode.
@@ -45,9 +45,9 @@ def randomise(model: M, seed: int = 0) -> M:
         parameter.copy_(fresh / max(summed, 1) ** 0.5)
     for name, buffer in model.named_buffers():
         kind = name.rpartition(".")[2]
-        if kind in STATISTICS:
+        if kind in STATE:
             fresh = torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype)
-            buffer.copy_(fresh + STATISTICS[kind])
+            buffer.copy_(fresh + STATE[kind])
     return model
 
 
@@ -98,9 +98,9 @@ def _fit_statistics(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Copies of all tensors that a model returns; floating point inputs are raised to float64."""
+    """Copies of all tensors that can be reached from a result; inputs are raised to float64."""
     raised = [x.double() if x.is_floating_point() else x.clone() for x in inputs]
-    return [y.clone() for y in tree_leaves(model(*raised)) if isinstance(y, Tensor)]
+    return [y.clone() for y in reachable_tensors(model(*raised))]
 
 
 def difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -84,6 +84,8 @@ RULES: dict[Any, Rule] = {
     aten._safe_softmax: reduction.softmax,
     aten._softmax: reduction.softmax,
     # reductions
+    aten._is_all_true: reduction.reduce,
+    aten._is_any_true: reduction.reduce,
     aten.all: reduction.reduce,
     aten.amax: reduction.reduce,
     aten.amin: reduction.reduce,

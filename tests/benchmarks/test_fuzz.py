@@ -114,15 +114,15 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def run(count: int) -> int:
         options = ["--count", str(count), "--results", str(results), "--table", str(table)]
-        monkeypatch.setattr(sys, "argv", ["fuzz", "--seed", "4", *options])
+        monkeypatch.setattr(sys, "argv", ["fuzz", "--seed", "6", *options])
         return fuzz.main()
 
-    results.write_text(json.dumps(asdict(replace(row(4), profile="ordinary"))) + "\n")
+    results.write_text(json.dumps(asdict(replace(row(6), profile="ordinary"))) + "\n")
     assert run(2) == 0
     first, second = map(read, results.read_text().splitlines())
-    assert (first.seed, first.commit) == (4, "abc")
-    assert (second.profile, second.seed, second.failures) == ("odd", 5, [])
-    assert "| 1 ordinary | 4 to 4 |" in table.read_text()
+    assert (first.seed, first.commit) == (6, "abc")
+    assert (second.profile, second.seed, second.failures) == ("odd", 7, [])
+    assert "| 1 ordinary | 6 to 6 |" in table.read_text()
     monkeypatch.setattr(fuzz, "work_off", lambda work, tasks, **limits: [*tasks])
     assert run(2) == 0
     assert len(results.read_text().splitlines()) == 2

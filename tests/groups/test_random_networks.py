@@ -105,6 +105,11 @@ def test_networks_of_odd_ops(recipe: Recipe) -> None:
     assert_sound(recipe)
 
 
+@fuzzed("program", 60)
+def test_networks_whose_forward_is_a_program(recipe: Recipe) -> None:
+    assert_sound(recipe)
+
+
 @pytest.mark.parametrize("recipe", REGRESSIONS, ids=str)
 def test_networks_that_were_once_wrong(recipe: Recipe) -> None:
     verdict = judge(recipe)
@@ -130,6 +135,22 @@ def test_a_tensor_left_in_its_place_is_seen() -> None:
     visible = [v for v in symmetric if v.control > VISIBLE]
     assert len(symmetric) >= 10
     assert len(visible) >= 0.9 * len(symmetric)
+
+
+def test_networks_are_run_at_all_sizes_that_they_take() -> None:
+    tokens = ("tokens", 3, 8)
+    taken = {("each",): [(2, 3), (3, 5), (3, 3)], ("flat",): [(2, 3), (3, 3)]}
+    for head, sizes in taken.items():
+        tried = trial((tokens, ("places_read", "slice"), head))
+        assert tried is not None
+        assert [tuple(sized.inputs[0].shape[:2]) for sized in tried.sizes] == sizes
+
+
+@pytest.mark.parametrize(("kind", "tensors"), [("distribution", 2), ("nested", 2), ("kept", 2)])
+def test_what_is_answered_in_objects_is_compared(kind: str, tensors: int) -> None:
+    tried = trial((("vector", 5, 6), (kind,)))
+    assert tried is not None
+    assert len(tried.sizes[0].expected) == tensors
 
 
 def test_weights_that_amplify_rounding_errors_are_not_judged(

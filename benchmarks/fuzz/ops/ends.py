@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ STEMS: tuple[Step, ...] = (
     *(("image", s, c) for s in (4, 6) for c in (6, 12, 24)),
 )
 HEADS = ("each", "pool", "flat", "partial", "energy")
+PROGRAM_HEADS = ("object", "distribution", "nested", "kept", "deque")
+"""Outputs that are not tensors but hold some."""
 INPUTS, WORDS, OUTPUTS = 5, 11, 3
 """Features of an input, words of a vocabulary, features of an output."""
 
@@ -42,6 +46,8 @@ def inputs(first: Step, generator: torch.Generator, batch: int = 2) -> tuple[Ten
 def head(shape: Shape, kind: str) -> nn.Module:
     """From the last value to the outputs; what they do not tell apart may still be permuted."""
     d, c = axis(shape), channels(shape)
+    if kind in PROGRAM_HEADS:
+        return Answer(kind, channels_last(shape, nn.Linear(c, OUTPUTS)))
     if kind == "energy":
         return Call(lambda h: h.square().mean(d))
     if kind == "flat":
@@ -65,3 +71,24 @@ class Partial(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return self.layer(h), h.narrow(self.d, self.start, self.n).sum(self.d)
+
+
+class Answer(nn.Module):
+    """A linear output inside something else."""
+
+    def __init__(self, kind: str, layer: nn.Module) -> None:
+        super().__init__()
+        self.kind, self.layer = kind, layer
+
+    def forward(self, h: Tensor) -> Any:
+        logits = self.layer(h)
+        if self.kind == "object":
+            return SimpleNamespace(logits=logits, shape=h.shape)
+        if self.kind == "distribution":
+            return torch.distributions.Normal(logits, 1.0)
+        if self.kind == "nested":
+            return {"all": [logits, {"again": (logits.tanh(),)}], "size": h.shape[0]}
+        if self.kind == "kept":
+            self.seen = logits
+            return h.square().mean()
+        return {"logits": logits, "features": deque([h.square().sum()])}

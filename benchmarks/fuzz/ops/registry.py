@@ -33,8 +33,8 @@ class Op:
     """Something to do to a value of a certain shape."""
 
     name: str
-    odd: bool
-    """Whether only networks of the odd profile have it."""
+    profile: str
+    """Which networks have it: all for "ordinary", else only those of this profile."""
     outer: bool
     """Whether it changes the number of axes or tokens, so that nothing can lead around it."""
     options: Options
@@ -50,14 +50,14 @@ def always(shape: Shape) -> list[Arguments]:
 
 
 def op(
-    options: Options = always, *, odd: bool = False, outer: bool = False
+    options: Options = always, *, profile: str = "ordinary", outer: bool = False
 ) -> Callable[[Make], Make]:
     """Register a function from a shape, and arguments that fit it, to a module."""
 
     def register(make: Make) -> Make:
         name = make.__name__.rstrip("_")
         assert name not in OPS, name
-        OPS[name] = Op(name, odd, outer, options, make)
+        OPS[name] = Op(name, profile, outer, options, make)
         return make
 
     return register
@@ -65,7 +65,12 @@ def op(
 
 def odd(options: Options = always) -> Callable[[Make], Make]:
     """Register an op that only networks of the odd profile have."""
-    return op(options, odd=True)
+    return op(options, profile="odd")
+
+
+def program(options: Options = always) -> Callable[[Make], Make]:
+    """Register an op that only networks of the program profile have."""
+    return op(options, profile="program")
 
 
 def channels(shape: Shape) -> int:
