@@ -23,6 +23,7 @@ CHOOSING = frozenset(
         aten.slice,
         aten.split,
         aten.split_with_sizes,
+        aten.take,
         aten.unbind,
         aten.unsafe_split,
         aten.unsafe_split_with_sizes,

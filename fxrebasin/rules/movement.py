@@ -70,6 +70,11 @@ def flip_or_roll(op: Callable[..., torch.Tensor]) -> Rule:
     return rule
 
 
+def rot90(call: Call, x: Layout, k: int = 1, dims: Sequence[int] = (0, 1)) -> Layout:
+    turned = [torch.rot90(as_tensor(c), k, list(dims)).numpy() for c in x.coordinates]
+    return Layout(call.shape, tuple(turned), x.parameter)
+
+
 def repeat(call: Call, x: Layout, repeats: Sequence[int]) -> Layout:
     x = call.resolve(x)
     moved = [pad_dims(c, len(repeats)) for c in x.coordinates]

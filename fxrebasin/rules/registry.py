@@ -19,7 +19,7 @@ from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
 from .call import Rule, of_module_signature, of_signature, tensor_arguments
-from .pointwise import merge
+from .pointwise import each, merge
 from .table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 
 Target = Any
@@ -157,7 +157,16 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
         return OTHER_LIBRARIES[packet._qualified_op_name]
     if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
         return merge
-    return None
+    return _find_rule_of_lists(packet.__name__)
+
+
+def _find_rule_of_lists(name: str) -> Rule | None:
+    """The rule of ``_foreach_mul`` is that of ``mul``, place by place of the lists."""
+    single = getattr(torch.ops.aten, name.removeprefix("_foreach_"), None)
+    if not name.startswith("_foreach_") or single is None:
+        return None
+    rule = find_rule(getattr(single, single.overloads()[0]))
+    return None if rule is None else each(rule)
 
 
 def _is_pointwise(op: torch._ops.OpOverload, packet: torch._ops.OpOverloadPacket) -> bool:

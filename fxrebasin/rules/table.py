@@ -17,11 +17,13 @@ from . import (
     complex_numbers,
     contraction,
     indexing,
+    matrices,
     movement,
     normalisation,
     ordering,
     pointwise,
     positional,
+    quantisation,
     recurrent,
     reduction,
     spatial,
@@ -46,10 +48,12 @@ def view(op: Any) -> Rule:
 RULES: dict[Any, Rule] = {
     # contractions
     aten._cdist_forward: of_signature("... n d, ... m d -> ... n m"),
+    aten._euclidean_dist: of_signature("... n d, ... m d -> ... n m"),
     aten._trilinear: contraction.trilinear,
     aten.addbmm: contraction.add_contraction("b n k, b k m -> n m"),
     aten.addmm: contraction.add_contraction("n k, k m -> n m"),
     aten.addmv: contraction.add_contraction("n k, k -> n"),
+    aten.addr: contraction.add_contraction("n, m -> n m"),
     aten.baddbmm: contraction.add_contraction("b n k, b k m -> b n m"),
     aten.bmm: of_signature("b n k, b k m -> b n m"),
     aten.dot: of_signature("k, k ->"),
@@ -57,6 +61,25 @@ RULES: dict[Any, Rule] = {
     aten.mm: of_signature("n k, k m -> n m"),
     aten.mv: of_signature("n k, k -> n"),
     aten.vdot: of_signature("k, k ->"),
+    # matrices
+    aten._linalg_det: matrices.determinant,
+    aten._linalg_eigh: matrices.factors,
+    aten._linalg_slogdet: matrices.log_determinant,
+    aten._linalg_solve_ex: matrices.solve,
+    aten._linalg_svd: matrices.singular_values,
+    aten.cholesky_inverse: of_signature("... _ _ -> ... _ _"),
+    aten.cholesky_solve: of_signature("... _ k, ... _ _ -> ... _ k"),
+    aten.diag_embed: matrices.diagonal,
+    aten.linalg_cholesky_ex: matrices.factors,
+    aten.linalg_eig: matrices.factors,
+    aten.linalg_inv_ex: matrices.inverse,
+    aten.linalg_lu: matrices.factors,
+    aten.linalg_lu_factor_ex: matrices.factors,
+    aten.linalg_matrix_exp: matrices.exponential,
+    aten.linalg_pinv: matrices.inverse,
+    aten.linalg_qr: matrices.factors,
+    aten.linalg_solve_triangular: matrices.solve_triangular,
+    aten.trace: matrices.trace,
     # convolution
     aten.convolution: contraction.convolution,
     # attention
@@ -67,8 +90,15 @@ RULES: dict[Any, Rule] = {
     # steps of recurrent layers
     aten._thnn_fused_gru_cell: recurrent.fused_cell(gates=3, kept=5),
     aten._thnn_fused_lstm_cell: recurrent.fused_cell(gates=4, kept=4),
-    # pointwise outside of training only
+    # pointwise but for what is kept for the gradient, or for training
+    aten.log_sigmoid_forward: pointwise.log_sigmoid,
     aten.rrelu_with_noise: pointwise.rrelu,
+    # quantisation in training
+    aten._fake_quantize_learnable_per_channel_affine: quantisation.per_channel,
+    aten._fake_quantize_learnable_per_tensor_affine: quantisation.per_tensor,
+    aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams: quantisation.per_tensor,
+    aten.fake_quantize_per_channel_affine_cachemask: quantisation.per_channel,
+    aten.fake_quantize_per_tensor_affine_cachemask: quantisation.per_tensor,
     # norms
     aten._batch_norm_no_update: normalisation.batch_norm,
     aten._fused_rms_norm: normalisation.rms_norm,
@@ -79,6 +109,7 @@ RULES: dict[Any, Rule] = {
     aten.native_batch_norm: normalisation.batch_norm,
     aten.native_group_norm: normalisation.group_norm,
     aten.native_layer_norm: normalisation.layer_norm,
+    aten.renorm: reduction.renorm,
     # softmax
     aten._log_softmax: reduction.softmax,
     aten._safe_softmax: reduction.softmax,
@@ -89,10 +120,12 @@ RULES: dict[Any, Rule] = {
     aten.amin: reduction.reduce,
     aten.aminmax: reduction.reduce_twice,
     aten.any: reduction.reduce,
+    aten.count_nonzero: reduction.reduce,
     aten.equal: reduction.equal,
     aten.linalg_vector_norm: reduction.norm,
     aten.logsumexp: reduction.reduce,
     aten.mean: reduction.reduce,
+    aten.nansum: reduction.reduce,
     aten.norm: reduction.norm,
     aten.prod: reduction.reduce,
     aten.std: reduction.reduce,
@@ -100,6 +133,15 @@ RULES: dict[Any, Rule] = {
     aten.sum: reduction.reduce,
     aten.var: reduction.reduce,
     aten.var_mean: reduction.reduce_twice,
+    # losses
+    aten.binary_cross_entropy: reduction.loss,
+    aten.binary_cross_entropy_with_logits: reduction.loss,
+    aten.huber_loss: reduction.loss,
+    aten.mse_loss: reduction.loss,
+    aten.nll_loss2d_forward: indexing.nll_loss,
+    aten.nll_loss_forward: indexing.nll_loss,
+    aten.smooth_l1_loss: reduction.loss,
+    aten.soft_margin_loss: reduction.loss,
     # extrema, sorting and the indices they find, whose units are pinned when they are read
     aten.argmax: ordering.argmax,
     aten.argmin: ordering.argmax,
@@ -108,6 +150,8 @@ RULES: dict[Any, Rule] = {
     aten.max: ordering.extremum,
     aten.median: ordering.extremum,
     aten.min: ordering.extremum,
+    aten.mode: ordering.mode,
+    aten.nanmedian: ordering.extremum,
     aten.sort: ordering.sort,
     aten.topk: ordering.topk,
     # running totals, masks and transforms: every position along an axis counts for itself
@@ -118,7 +162,9 @@ RULES: dict[Any, Rule] = {
     aten.cummin: positional.scan,
     aten.cumprod: positional.scan,
     aten.cumsum: positional.scan,
+    aten.linalg_cross: positional.cross,
     aten.logcumsumexp: positional.scan,
+    aten.segment_reduce: positional.segment_reduce,
     aten.tril: positional.triangle,
     aten.triu: positional.triangle,
     # histograms and places among bounds
@@ -170,6 +216,7 @@ RULES: dict[Any, Rule] = {
     aten.as_strided: positional.as_strided,
     aten.diagonal: view(aten.diagonal),
     aten.expand: keep_indices(movement.expand),
+    aten.narrow_copy: view(aten.narrow),
     aten.permute: view(aten.permute),
     aten.reshape: RESHAPE,
     aten.select: view(aten.select),
@@ -214,19 +261,23 @@ RULES: dict[Any, Rule] = {
     aten.pixel_unshuffle: movement.pixel_unshuffle,
     aten.repeat: movement.repeat,
     aten.roll: movement.flip_or_roll(aten.roll),
+    aten.rot90: movement.rot90,
     aten.stack: movement.stack,
     # reading at indices
     aten._embedding_bag: indexing.embedding_bag,
     aten._embedding_bag_forward_only: indexing.embedding_bag,
     aten.embedding: IndexRule(indexing.embedding),
+    aten.embedding_renorm_: indexing.embedding_renorm,
     aten.gather: IndexRule(indexing.gather),
     aten.index: IndexRule(indexing.index),
     aten.index_select: IndexRule(indexing.index_select),
+    aten.take: IndexRule(indexing.take),
     # writing
     aten.index_add: writing.index_add,
     aten.index_copy: writing.index_add,
     aten.index_fill: writing.index_add,
     aten.index_put: writing.index_put,
+    aten.index_reduce: writing.index_add,
     aten.scatter: IndexRule(writing.scatter),
     aten.scatter_add: writing.scatter,
     aten.scatter_reduce: writing.scatter,
@@ -251,6 +302,7 @@ UNTAGGED_POINTWISE = frozenset(
         aten.hardsigmoid,
         aten.hardswish,
         aten.hardtanh,
+        aten.masked_fill,
         aten.mish,
         aten.polar,
     )
@@ -271,5 +323,12 @@ CONSTANTS = frozenset(
 )
 """Ops whose results do not depend on the values of their arguments."""
 
-CHECKS = frozenset((aten._assert_async, aten._assert_scalar, aten._assert_tensor_metadata))
+CHECKS = frozenset(
+    (
+        aten._assert_async,
+        aten._assert_scalar,
+        aten._assert_tensor_metadata,
+        aten._linalg_check_errors,
+    )
+)
 """Ops that return nothing and only raise."""
