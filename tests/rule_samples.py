@@ -138,6 +138,10 @@ def real_part(transform: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return lambda values, *args: transform(values.to(torch.complex128), *args).real.clone()
 
 
+TIED = "can be permuted alone, but the rule ties it to"
+TOGETHER = "can be permuted together, but the rule pins them"
+ALONE = "can be permuted alone, but the rule pins it"
+
 CONTRACTIONS = [
     call(aten._cdist_forward, x(2, 3, 4), x(2, 5, 4), 2.0, None),
     call(aten._euclidean_dist, x(2, 3, 4), x(2, 5, 4)),
@@ -301,15 +305,46 @@ QUANTISED = [
         *(x(2, 3), positive(1), ints(0).int(), ints(1), 0, 15),
     ),
     *(
-        Sample(
-            per_channel, (given, scale, zeros, axis, 0, 15), stand_in=with_single_scale(per_channel)
-        )
-        for given, scale, zeros, axis in (
-            (x(2, 3, 4), positive(3), ints(3, 3, 3).int(), 1),
-            (x(2, 4), positive(4), ints(3, 3, 3, 3).int(), -1),
+        Sample(per_channel, given, stand_in=with_single_scale(first_of(per_channel)))
+        for given in (
+            (x(2, 3, 4), positive(3), ints(3, 3, 3).int(), 1, 0, 15),
+            (x(4, 2), positive(4), ints(3, 3, 3, 3).int(), 0, 0, 15),
         )
     ),
     call(aten.fake_quantize_per_tensor_affine_cachemask, x(2, 3), 0.1, 3, 0, 15),
+]
+
+
+def observe(x: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    """The op on copies of its state, which it takes in float32 only."""
+    single = (
+        a.float() if isinstance(a, torch.Tensor) and a.dtype == torch.float64 else a for a in args
+    )
+    return aten._fused_moving_avg_obs_fq_helper(x.float(), *single)
+
+
+def state_of_observer(n: int) -> tuple[torch.Tensor, ...]:
+    """Observer and quantisation are on; smallest and largest values, scales, zero points."""
+    return ints(1), ints(1), -positive(n), positive(n), positive(n), torch.zeros(n).int()
+
+
+OBSERVED = [
+    Sample(
+        aten._fused_moving_avg_obs_fq_helper,
+        (x(4, 2, 3), *state_of_observer(1), 0.5, -3, 3, 0, False, True),
+        stand_in=observe,
+    ),
+    Sample(
+        aten._fused_moving_avg_obs_fq_helper,
+        (x(4, 2, 3), *state_of_observer(4), 0.5, -3, 3, 0, True, True),
+        lost=(
+            f"argument 5[0] {TIED} x[0], argument 3[0], argument 4[0], result.0[0] and result.1[0]",
+            "x[0], argument 3[0], argument 4[0], result.0[0] and result.1[0] can be permuted "
+            "together, but the rule ties them to argument 5[0]",
+        ),
+        reason="scales are overwritten only where the observer is on",
+        stand_in=observe,
+    ),
 ]
 
 RECURRENT = [
@@ -435,8 +470,6 @@ ORDERS = [
     call(aten.sort, x(2, 4), -1, True),
 ]
 
-TOGETHER = "can be permuted together, but the rule pins them"
-ALONE = "can be permuted alone, but the rule pins it"
 WRITTEN = "places that are written to by constants are told apart one by one"
 
 
@@ -592,6 +625,7 @@ VIEWS = [
     call(aten.contiguous, x(2, 3)),
     call(aten.detach, x(2, 3)),
     call(aten.narrow_copy, x(2, 5), 1, 1, 3),
+    call(aten.resize_, x(2, 3), [2, 3]),
     call(aten.lift_fresh, x(2, 3)),
     call(aten.to, x(2, 3), torch.float32),
     call(aten._reshape_alias, x(2, 6), [4, 3], [3, 1]),
@@ -691,6 +725,7 @@ SAMPLES = [
     *CONTRACTIONS,
     *MATRICES,
     *QUANTISED,
+    *OBSERVED,
     *RECURRENT,
     *NORMS,
     *REDUCTIONS,

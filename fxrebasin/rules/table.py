@@ -97,6 +97,7 @@ RULES: dict[Any, Rule] = {
     aten._fake_quantize_learnable_per_channel_affine: quantisation.per_channel,
     aten._fake_quantize_learnable_per_tensor_affine: quantisation.per_tensor,
     aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams: quantisation.per_tensor,
+    aten._fused_moving_avg_obs_fq_helper: quantisation.observed,
     aten.fake_quantize_per_channel_affine_cachemask: quantisation.per_channel,
     aten.fake_quantize_per_tensor_affine_cachemask: quantisation.per_tensor,
     # norms
@@ -243,6 +244,7 @@ RULES: dict[Any, Rule] = {
     aten.detach: SAME,
     aten.fill: movement.fill,
     aten.lift_fresh: SAME,
+    aten.resize_: movement.resize,
     aten.resolve_conj: movement.keep_entries,
     aten.resolve_neg: movement.keep_entries,
     aten.to: SAME,
