@@ -177,6 +177,14 @@ CONTRACTIONS = [
         1,
     ),
     call(aten.convolution, x(2, 3, 5), x(3, 4, 2), x(4), [1], [0], [1], True, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), x(4), [1], [0], [1], False, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), x(4), [2], [0], [1], False, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), None, [1], [1], [1], False, [0], 1),
+    call(aten.convolution, x(1, 4, 5), x(4, 3, 1), x(6), [1], [0], [1], True, [0], 2),
+    call(
+        aten.convolution,
+        *(x(1, 2, 4, 5), x(3, 2, 2, 1), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
+    ),
     call(aten.convolution, x(1, 4, 5), x(4, 3, 2), x(6), [1], [0], [1], True, [0], 2),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0)),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0), 2),
@@ -501,6 +509,8 @@ PLACES = [
     call(aten.triu, x(2, 4, 5), 1),
 ]
 
+SOME_TOKENS = ints(1, 0, 0, 1, 1, 0).bool().reshape(2, 3, 1)
+
 CHOICES = [
     call(aten.gather, x(3, 4), 1, ints(0, 2, 2).expand(3, 3)),
     call(aten.gather, x(2, 4, 3), 1, ints(0, 2).reshape(1, 2, 1).expand(2, 2, 3)),
@@ -527,7 +537,22 @@ CHOICES = [
     ),
     call(aten.index_put, x(5, 3), [ints(2, 0)], x(2, 3)),
     call(aten.index_put, x(5, 3), [ints(2, 0)], x(3), True),
+    call(aten.index_put, x(3, 2), [ints(1, 0, 1).bool()], x(2, 2)),
+    call(aten.index_put, x(5, 3, 2), [None, ints(1, 0, 1).bool()], x(5, 2, 2)),
+    call(aten.index_put, x(2, 2, 3), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3, 3)),
+    call(aten.index_put, x(2, 2, 3), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3)),
+    call(aten.index_put, x(2, 2), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3)),
+    losing(
+        (f"the first 2 places of self[0] {ALONE}",),
+        WRITTEN,
+        *(aten.index_put, x(4, 5, 3), [ints(2, 0, 1, 1).reshape(2, 2)], x(2, 2, 5, 3)),
+    ),
     call(aten.index_put, x(4, 5, 3), [None, ints(2, 0)], x(4, 2, 3)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(3, 4)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(4, 4)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(12)),
+    call(aten.masked_scatter, x(2, 3, 4), ints(0, 1).bool().reshape(2, 1, 1), x(3, 4)),
+    call(aten.masked_scatter, x(3, 4), ints(1, 0, 1, 1).bool(), x(2, 5)),
     losing(
         (f"the 2 blocks of self[1], src[1] and the 2 blocks of result[1] {TOGETHER}",),
         WRITTEN,
@@ -561,7 +586,12 @@ RESAMPLING = [
     call(aten._upsample_nearest_exact3d, x(2, 3, 2, 4, 5), [3, 7, 6]),
     call(aten.adaptive_max_pool2d, x(2, 3, 5, 7), [2, 3]),
     call(aten.adaptive_max_pool3d, x(2, 3, 5, 4, 7), [2, 3, 3]),
+    call(aten._adaptive_avg_pool2d, x(2, 3, 6, 5), [3, 5]),
+    call(aten.adaptive_max_pool2d, x(2, 6, 5), [2, 1]),
     call(aten.avg_pool1d, x(2, 3, 7), [2]),
+    call(aten.avg_pool1d, x(2, 3, 6), [2]),
+    call(aten.avg_pool1d, x(2, 3, 6), [2], [2], [1]),
+    call(aten.avg_pool2d, x(2, 3, 4, 6), [1, 6]),
     call(aten.avg_pool2d, x(2, 3, 5, 7), [2, 2], [1, 2]),
     call(aten.avg_pool2d, x(3, 5, 7), [2, 3]),
     call(aten.avg_pool3d, x(2, 3, 4, 5, 7), [2, 2, 2], [1, 2, 2]),
@@ -570,6 +600,10 @@ RESAMPLING = [
     call(aten.grid_sampler_2d, x(2, 3, 4, 5), x(2, 3, 7, 2), 0, 0, False),
     call(aten.grid_sampler_3d, x(2, 4, 3, 5, 3), x(2, 7, 5, 3, 3), 0, 0, False),
     call(aten.max_pool2d_with_indices, x(2, 3, 5, 7), [2, 2], [1, 2]),
+    call(aten.max_pool2d_with_indices, x(2, 3, 4, 6), [1, 2]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 6), [4, 6]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 6), [2, 2], [], 0, [1, 2]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 7), [1, 3], [], 0, 1, True),
     call(aten.max_pool3d_with_indices, x(2, 3, 4, 5, 7), [2, 2, 2]),
     call(
         aten.max_unpool2d, x(2, 3, 2, 2), ints(0, 3, 9, 13).reshape(2, 2).expand(2, 3, 2, 2), [4, 5]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..layouts.layout import Layout
 from .call import Call, Rule
+from .pooling import moves_along, per_axis
 
 
 def add_contraction(text: str) -> Rule:
@@ -36,8 +37,17 @@ def convolution(
     output_padding: Any,
     groups: int,
 ) -> Layout:
-    kernel = "(g i) o" if transposed else "(g o) i"
-    text = f"n (g i) _..., {kernel} _..., (g o) -> n (g o) _..."
+    """Along an axis with a kernel of one tap, what is there may move, and stays where it is."""
+    n = weight.ndim - 2
+    steps, padded, more = (per_axis(n, v) for v in (stride, padding, output_padding))
+    taps = weight.shape[2:]
+    places, kernel = ["_"] * n, ["_"] * n
+    for k, options in enumerate(zip(taps, steps, padded, more, strict=True)):
+        if options == (1, 1, 0, 0) and moves_along(call, x, 2 + k):
+            places[k], kernel[k] = f"p{k}", "1"
+    channels = "(g i) o" if transposed else "(g o) i"
+    there, tap = " ".join(places), " ".join(kernel)
+    text = f"n (g i) {there}, {channels} {tap}, (g o) -> n (g o) {there}"
     return call.signature(text, x, weight, bias, g=groups)
 
 
