@@ -648,13 +648,6 @@ VIEWS = [
     call(aten.unsqueeze, x(2, 3), 1),
     call(aten._to_copy, x(2, 3), dtype=torch.float32),
     call(aten.alias, x(2, 3)),
-    call(aten.as_strided, x(2, 3, 1, 1), [2, 3, 1, 1], [3, 1, 3, 3]),
-    call(aten.as_strided, x(4, 3), [3, 4], [4, 1]),
-    losing(
-        (f"self[1] and result[0] {TOGETHER}", f"self[0] and result[1] {TOGETHER}"),
-        "strides other than those of a contiguous tensor are not followed",
-        *(aten.as_strided, x(3, 3), [3, 3], [1, 3]),
-    ),
     call(aten.clone, x(2, 3)),
     call(aten.contiguous, x(2, 3)),
     call(aten.detach, x(2, 3)),

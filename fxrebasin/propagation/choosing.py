@@ -13,6 +13,8 @@ aten = torch.ops.aten
 
 CHOOSING = frozenset(
     (
+        aten.as_strided,
+        aten.as_strided_copy,
         aten.diagonal,
         aten.gather,
         aten.index,

@@ -76,20 +76,6 @@ def bucketize(call: Call, x: Any, bounds: Layout, *args: Any, **kwargs: Any) -> 
     return searchsorted(call, bounds, x)
 
 
-def as_strided(
-    call: Call, x: Layout, size: Sequence[int], stride: Sequence[int], offset: int | None = None
-) -> Layout:
-    """Understood where it leaves everything in place: pooling to one value ends in one."""
-    expected, step = [], 1
-    for n in reversed(x.shape):
-        expected.append(step)
-        step *= n
-    strides = zip(x.shape, stride, reversed(expected), strict=False)
-    if tuple(size) != x.shape or offset or any(n > 1 and a != b for n, a, b in strides):
-        return call.pinned(x)[0]
-    return Layout(x.shape, x.coordinates, x.parameter)
-
-
 def select_by_values(call: Call, *args: Any, **kwargs: Any) -> Sequence[Layout]:
     """Ops that have as many results as the values decide."""
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Layout)]

@@ -215,7 +215,6 @@ RULES: dict[Any, Rule] = {
     # views
     aten._reshape_alias: RESHAPE,
     aten._unsafe_view: RESHAPE,
-    aten.as_strided: positional.as_strided,
     aten.diagonal: view(aten.diagonal),
     aten.expand: keep_indices(movement.expand),
     aten.narrow_copy: view(aten.narrow),
