@@ -356,6 +356,8 @@ OBSERVED = [
 ]
 
 RECURRENT = [
+    call(aten._pack_padded_sequence, x(2, 2, 3), ints(2, 1), False),
+    call(aten._pack_padded_sequence, x(2, 4, 3), ints(3, 1), True),
     *(
         Sample(op, (x(2, n), x(2, n), x(2, 3), *biases), stand_in=step)
         for op, step, n in (

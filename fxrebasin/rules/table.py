@@ -88,7 +88,8 @@ RULES: dict[Any, Rule] = {
     aten._scaled_dot_product_efficient_attention: contraction.biased_attention,
     aten._scaled_dot_product_flash_attention: contraction.attention,
     aten._scaled_dot_product_flash_attention_for_cpu: contraction.attention,
-    # steps of recurrent layers
+    # recurrent layers
+    aten._pack_padded_sequence: recurrent.pack,
     aten._thnn_fused_gru_cell: recurrent.fused_cell(gates=3, kept=5),
     aten._thnn_fused_lstm_cell: recurrent.fused_cell(gates=4, kept=4),
     # pointwise but for what is kept for the gradient, or for training
