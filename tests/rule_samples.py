@@ -183,8 +183,9 @@ CONTRACTIONS = [
     call(aten.convolution, x(1, 4, 5), x(4, 3, 1), x(6), [1], [0], [1], True, [0], 2),
     call(
         aten.convolution,
-        *(x(1, 2, 4, 5), x(3, 2, 2, 1), None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
+        *(x(1, 4, 3, 5), x(6, 2, 2, 1), x(6), [1, 1], [0, 0], [1, 1], False, [0, 0], 2),
     ),
+    call(aten.convolution, x(1, 4, 5), x(6, 2, 1), x(6), [1], [0], [1], False, [0], 2),
     call(aten.convolution, x(1, 4, 5), x(4, 3, 2), x(6), [1], [0], [1], True, [0], 2),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0)),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0), 2),

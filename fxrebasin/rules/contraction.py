@@ -39,15 +39,14 @@ def convolution(
 ) -> Layout:
     """Along an axis with a kernel of one tap, what is there may move, and stays where it is."""
     n = weight.ndim - 2
-    steps, padded, more = (per_axis(n, v) for v in (stride, padding, output_padding))
-    taps = weight.shape[2:]
-    places, kernel = ["_"] * n, ["_"] * n
-    for k, options in enumerate(zip(taps, steps, padded, more, strict=True)):
-        if options == (1, 1, 0, 0) and moves_along(call, x, 2 + k):
-            places[k], kernel[k] = f"p{k}", "1"
+    options = (per_axis(n, v) for v in (stride, padding, output_padding))
+    there, taps = ["_"] * n, ["_"] * n
+    for k, (size, *rest) in enumerate(zip(weight.shape[2:], *options, strict=True)):
+        if (size, *rest) == (1, 1, 0, 0) and moves_along(call, x, 2 + k):
+            there[k], taps[k] = f"p{k}", "1"
+    kept, read = (" ".join(t) if "1" in taps else "_..." for t in (there, taps))
     channels = "(g i) o" if transposed else "(g o) i"
-    there, tap = " ".join(places), " ".join(kernel)
-    text = f"n (g i) {there}, {channels} {tap}, (g o) -> n (g o) {there}"
+    text = f"n (g i) {kept}, {channels} {read}, (g o) -> n (g o) {kept}"
     return call.signature(text, x, weight, bias, g=groups)
 
 

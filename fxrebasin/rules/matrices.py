@@ -100,22 +100,18 @@ def factors(call: Call, x: Layout, *args: Any, **kwargs: Any) -> list[Layout]:
 
 def diagonal(call: Call, x: Layout, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Layout:
     """Diagonal matrices: two axes that are permuted alike."""
-    ndim = len(call.shape)
-    first, second = dim1 % ndim, dim2 % ndim
+    first, second = dim1 % len(call.shape), dim2 % len(call.shape)
     x = call.resolve(x)
     if offset:
-        x = reduce_in_order(call, x, [-1])
-        lines = call.positions(call.shape, [first, second])
-    else:
-        x = _tell_apart(call, x, -1)
-        lines = Layout((1,) * ndim)
-    raised = x.reshape((*x.shape, 1))
-    both = (_put_last(raised, first, second), _put_last(raised, second, first))
-    return call.merge(lines, *both)
+        batch = _put_last(reduce_in_order(call, x, [-1]), first, second)
+        return call.merge(batch, call.positions(call.shape, [first, second]))
+    x = _tell_apart(call, x, -1)
+    return call.merge(_put_last(x, first, second), _put_last(x, second, first))
 
 
 def _put_last(x: Layout, first: int, second: int) -> Layout:
-    """The last two axes of ``x`` as the axes ``first`` and ``second``."""
+    """The last axis of ``x`` as the axis ``first``, and a new one of size 1 as ``second``."""
+    x = x.reshape((*x.shape, 1))
     others = iter(range(x.ndim - 2))
     places = {first: x.ndim - 2, second: x.ndim - 1}
     return x.permute([places[d] if d in places else next(others) for d in range(x.ndim)])

@@ -203,6 +203,8 @@ def test_matrices(case: Case) -> None:
 # written where a mask is true
 
 IDS, IMAGE = torch.tensor([[1, 2, 3, 1], [0, 1, 4, 5]]), real(3)(3)
+ODD_ROWS = torch.tensor([False, True, False, True])
+EVEN_FEATURES = torch.tensor([True, False] * 3)
 
 
 class TokensAndImage(nn.Module):
@@ -233,7 +235,7 @@ class AssignedImage(TokensAndImage):
 @WRITES.hidden(f(6))
 def assigned_at_a_constant_mask(h: Tensor) -> Tensor:
     h = h.clone()
-    h[torch.tensor([False, True, False, True])] = h[:2].cos()
+    h[ODD_ROWS] = h[:2].cos()
     return h
 
 
@@ -241,7 +243,7 @@ def assigned_at_a_constant_mask(h: Tensor) -> Tensor:
 def assigned_at_a_mask_of_features(h: Tensor) -> Tensor:
     """Features that are written over are told apart from the others one by one."""
     h = h.clone()
-    h[:, torch.tensor([True, False] * 3)] = 1.0
+    h[:, EVEN_FEATURES] = 1.0
     return h
 
 
