@@ -35,6 +35,11 @@ def log_sigmoid(call: Call, x: Layout) -> list[Layout]:
     return [x if shape == x.shape else Layout(shape) for shape in call.shapes]
 
 
+def keep_each(call: Call, given: Layout | list[Layout], *args: Any) -> list[Layout]:
+    """What other processes hold at a place belongs to the same units."""
+    return [given] if isinstance(given, Layout) else given
+
+
 @cache
 def each(rule: Rule) -> Rule:
     """The rule of an op on lists, which does the same to the tensors at each place of them."""

@@ -19,8 +19,8 @@ from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
 from .call import Rule, of_module_signature, of_signature, tensor_arguments
-from .pointwise import each, merge
-from .table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
+from .pointwise import each, keep_each, merge
+from .table import COLLECTIVES, OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 
 Target = Any
 """An op, a ``torch.library`` custom op, a function, a method of ``torch.Tensor``, a module type."""
@@ -155,6 +155,8 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
         return RULES[packet]
     if packet._qualified_op_name in OTHER_LIBRARIES:
         return OTHER_LIBRARIES[packet._qualified_op_name]
+    if packet._qualified_op_name in COLLECTIVES:
+        return keep_each
     if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
         return merge
     return _find_rule_of_lists(packet.__name__)

@@ -298,6 +298,20 @@ OTHER_LIBRARIES: dict[str, Rule] = {
 }
 """The ops of libraries that may not be installed, by name."""
 
+COLLECTIVES = frozenset(
+    (
+        "_c10d_functional::all_reduce",
+        "_c10d_functional::all_reduce_coalesced",
+        "_c10d_functional::broadcast",
+        "_c10d_functional::broadcast_coalesced",
+        "_c10d_functional::wait_tensor",
+        "c10d::allreduce_",
+        "c10d::allreduce_coalesced_",
+        "c10d::broadcast_",
+    )
+)
+"""Ops in which the processes of a group exchange tensors entry by entry."""
+
 UNTAGGED_POINTWISE = frozenset(
     (
         aten._prelu_kernel,

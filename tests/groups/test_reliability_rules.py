@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import torch.ao.quantization as ao
 import torch.nn.functional as F
 from networks import f, real
-from reliability import Case, Cases, check
-from torch import Tensor, nn
+from reliability import Case, Cases, X, check
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 import fxrebasin as fr
 
@@ -203,8 +210,6 @@ def test_matrices(case: Case) -> None:
 # written where a mask is true
 
 IDS, IMAGE = torch.tensor([[1, 2, 3, 1], [0, 1, 4, 5]]), real(3)(3)
-ODD_ROWS = torch.tensor([False, True, False, True])
-EVEN_FEATURES = torch.tensor([True, False] * 3)
 
 
 class TokensAndImage(nn.Module):
@@ -232,19 +237,34 @@ class AssignedImage(TokensAndImage):
         return self.head(text.tanh())
 
 
-@WRITES.hidden(f(6))
-def assigned_at_a_constant_mask(h: Tensor) -> Tensor:
-    h = h.clone()
-    h[ODD_ROWS] = h[:2].cos()
-    return h
+class ConstantMask(TwoLayers):
+    def __init__(self, *mask: bool) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor(mask))
 
 
-@WRITES.hidden(0.0)
-def assigned_at_a_mask_of_features(h: Tensor) -> Tensor:
+@WRITES.model(f(6))
+class AssignedRows(ConstantMask):
+    def __init__(self) -> None:
+        super().__init__(False, True, False, True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        h[self.mask] = h[:2].cos()
+        return self.head(h)
+
+
+@WRITES.model(0.0)
+class AssignedFeatures(ConstantMask):
     """Features that are written over are told apart from the others one by one."""
-    h = h.clone()
-    h[:, EVEN_FEATURES] = 1.0
-    return h
+
+    def __init__(self) -> None:
+        super().__init__(*[True, False] * 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        h[:, self.mask] = 1.0
+        return self.head(h)
 
 
 @pytest.mark.parametrize("case", WRITES.each())
@@ -371,6 +391,90 @@ def gru_over_three_layers() -> nn.Module:
 @pytest.mark.parametrize("case", SEQUENCES.each())
 def test_sequences(case: Case) -> None:
     check(case)
+
+
+# quantisation in training, whose ops take no doubles
+
+
+def quantised(observer: type[ao.ObserverBase], weights: Any, *, observes: bool) -> nn.Module:
+    torch.manual_seed(1)
+    layers = [nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 2)]
+    model = nn.Sequential(*layers).train()
+    model.qconfig = ao.QConfig(ao.FakeQuantize.with_args(observer=observer), weights)
+    ao.prepare_qat(model, inplace=True)
+    model(real(3)(20))
+    if not observes:
+        model.apply(ao.disable_observer)
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+@pytest.mark.parametrize("observes", [True, False])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        ao.default_weight_fake_quant,
+        ao.default_fused_wt_fake_quant,
+        ao.default_per_channel_weight_fake_quant,
+        ao.default_fused_per_channel_wt_fake_quant,
+    ],
+    ids=["per tensor", "fused, per tensor", "per channel", "fused, per channel"],
+)
+def test_quantisation_in_training(weights: Any, observes: bool) -> None:
+    model = quantised(ao.MovingAverageMinMaxObserver, weights, observes=observes)
+    symmetry = fr.analyze(model, args=(X,))
+    assert symmetry.log_order == pytest.approx(f(8) + f(7))
+    assert not symmetry.unknown_ops
+    with torch.no_grad():
+        expected = copy.deepcopy(model)(X)
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            moved = fr.Permutation.random(symmetry, generator).apply_to(model)
+            torch.testing.assert_close(moved(X), expected)
+
+
+# many processes, or as here one
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(3, 8), nn.BatchNorm1d(8)
+        self.second, self.head = nn.Linear(8, 7), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.norm(self.first(x)).tanh()).tanh())
+
+
+class Summed(Normed):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.first(x))
+        distributed.all_reduce(h)
+        return self.head(self.second(h.tanh()).tanh())
+
+
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("make", [lambda: DistributedDataParallel(Normed()), Summed])
+def test_what_processes_exchange_belongs_to_the_same_units(make: Callable[[], nn.Module]) -> None:
+    """Statistics are sent to all before each forward pass."""
+    model = make().eval()
+    symmetry = fr.analyze(model, args=(X,))
+    assert symmetry.log_order == pytest.approx(f(8) + f(7))
+    assert not symmetry.unknown_ops
+    state = fr.Permutation.random(symmetry, torch.Generator().manual_seed(1)).apply(
+        model.state_dict()
+    )
+    expected = model(X)
+    model.load_state_dict(state)
+    torch.testing.assert_close(model(X), expected)
 
 
 # by every way to trace
