@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 aten = torch.ops.aten
+per_channel = aten.fake_quantize_per_channel_affine_cachemask
 
 _values = torch.Generator().manual_seed(0)
 
@@ -137,8 +138,15 @@ def real_part(transform: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return lambda values, *args: transform(values.to(torch.complex128), *args).real.clone()
 
 
+TIED = "can be permuted alone, but the rule ties it to"
+TOGETHER = "can be permuted together, but the rule pins them"
+ALONE = "can be permuted alone, but the rule pins it"
+
 CONTRACTIONS = [
     call(aten._cdist_forward, x(2, 3, 4), x(2, 5, 4), 2.0, None),
+    call(aten._euclidean_dist, x(2, 3, 4), x(2, 5, 4)),
+    call(aten.addr, x(3, 4), x(3), x(4)),
+    call(aten.addr, x(4), x(3), x(4)),
     call(aten.addbmm, x(3, 4), x(2, 3, 5), x(2, 5, 4)),
     call(aten.addmm, x(4), x(2, 3), x(3, 4)),
     call(aten.addmm, x(2, 4), x(2, 3), x(3, 4), beta=0.5),
@@ -169,10 +177,20 @@ CONTRACTIONS = [
         1,
     ),
     call(aten.convolution, x(2, 3, 5), x(3, 4, 2), x(4), [1], [0], [1], True, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), x(4), [1], [0], [1], False, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), x(4), [2], [0], [1], False, [0], 1),
+    call(aten.convolution, x(2, 3, 5), x(4, 3, 1), None, [1], [1], [1], False, [0], 1),
+    call(aten.convolution, x(1, 4, 5), x(4, 3, 1), x(6), [1], [0], [1], True, [0], 2),
+    call(
+        aten.convolution,
+        *(x(1, 4, 3, 5), x(6, 2, 2, 1), x(6), [1, 1], [0, 0], [1, 1], False, [0, 0], 2),
+    ),
+    call(aten.convolution, x(1, 4, 5), x(6, 2, 1), x(6), [1], [0], [1], False, [0], 2),
     call(aten.convolution, x(1, 4, 5), x(4, 3, 2), x(6), [1], [0], [1], True, [0], 2),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0)),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0), 2),
     call(aten.embedding, x(5, 3), ints(1, 2, 2, 0, 4, 3).reshape(2, 3)),
+    call(aten.embedding_renorm_, x(5, 3), ints(1, 2, 2, 0, 4), 0.5, 2.0),
     *(
         call(op, x(5, 3), ints(1, 2, 2, 0, 4), ints(0, 2), False, mode)
         for op in (aten._embedding_bag, aten._embedding_bag_forward_only)
@@ -226,7 +244,121 @@ CONTRACTIONS = [
     ),
 ]
 
+
+def first_of(op: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    """An op without what it returns beside its first result, which is pinned when it is read."""
+    return lambda *args, **kwargs: op(*args, **kwargs)[0]
+
+
+def log_determinant(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Without the sign."""
+    return x(0), aten._linalg_slogdet(matrix)[1]
+
+
+def symmetric(*shape: int) -> torch.Tensor:
+    """Positive definite matrices."""
+    values = x(*shape)
+    return values @ values.mT + torch.eye(shape[-1])
+
+
+MATRICES = [
+    Sample(aten._linalg_det, (x(2, 3, 3),), stand_in=first_of(aten._linalg_det)),
+    call(aten._linalg_eigh, symmetric(2, 3, 3)),
+    call(aten._linalg_eigh, symmetric(3, 3), "L", False),
+    Sample(aten._linalg_slogdet, (x(2, 3, 3),), stand_in=log_determinant),
+    *(
+        Sample(aten._linalg_solve_ex, given, options, stand_in=first_of(aten._linalg_solve_ex))
+        for given, options in (
+            ((x(2, 3, 3), x(2, 3, 4)), {}),
+            ((x(2, 3, 3), x(2, 4, 3)), {"left": False}),
+            ((x(2, 3, 3), x(2, 3)), {}),
+            ((x(3, 3), x(3)), {}),
+        )
+    ),
+    call(aten._linalg_svd, x(3, 4), False, False),
+    call(aten._linalg_svd, x(2, 4, 3), False, False),
+    call(aten.cholesky_inverse, x(2, 3, 3)),
+    call(aten.cholesky_solve, x(2, 3, 4), x(2, 3, 3)),
+    call(aten.diag_embed, x(2, 4)),
+    call(aten.diag_embed, x(2, 4), 1),
+    call(aten.diag_embed, x(2, 5, 4), 0, 0, 2),
+    call(aten.linalg_cholesky_ex, symmetric(2, 3, 3)),
+    call(aten.linalg_eig, x(2, 3, 3)),
+    call(aten.linalg_inv_ex, x(2, 3, 3)),
+    call(aten.linalg_lu, x(2, 3, 4)),
+    call(aten.linalg_lu_factor_ex, x(2, 3, 4)),
+    call(aten.linalg_matrix_exp, x(2, 3, 3)),
+    call(aten.linalg_pinv, x(2, 3, 4), atol=None, rtol=None),
+    call(aten.linalg_qr, x(2, 4, 3)),
+    call(aten.linalg_solve_triangular, x(2, 3, 3), x(2, 3, 4), upper=True),
+    call(aten.linalg_solve_triangular, x(2, 3, 3), x(2, 4, 3), upper=False, left=False),
+    call(aten.trace, x(3, 3)),
+    call(aten.trace, x(3, 4)),
+]
+
+
+def with_single_scale(op: Callable[..., Any]) -> Callable[..., Any]:
+    """An op that takes scales in float32 only, whatever its input is in."""
+    return lambda x, scale, *rest: op(x, scale.float(), *rest)
+
+
+QUANTISED = [
+    Sample(
+        aten._fake_quantize_learnable_per_channel_affine,
+        (x(2, 3, 4), positive(3), ints(3, 3, 3).int(), 1, 0, 15),
+        stand_in=with_single_scale(first_of(per_channel)),
+    ),
+    call(aten._fake_quantize_learnable_per_tensor_affine, x(2, 3), positive(1), x(1), 0, 15),
+    call(
+        aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams,
+        *(x(2, 3), positive(1), ints(0).int(), ints(1), 0, 15),
+    ),
+    *(
+        Sample(per_channel, given, stand_in=with_single_scale(first_of(per_channel)))
+        for given in (
+            (x(2, 3, 4), positive(3), ints(3, 3, 3).int(), 1, 0, 15),
+            (x(4, 2), positive(4), ints(3, 3, 3, 3).int(), 0, 0, 15),
+        )
+    ),
+    call(aten.fake_quantize_per_tensor_affine_cachemask, x(2, 3), 0.1, 3, 0, 15),
+]
+
+
+def observe(x: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    """The op on copies of its state, which it takes in float32 only."""
+    single = (
+        a.float() if isinstance(a, torch.Tensor) and a.dtype == torch.float64 else a for a in args
+    )
+    return aten._fused_moving_avg_obs_fq_helper(x.float(), *single)
+
+
+def state_of_observer(n: int) -> tuple[torch.Tensor, ...]:
+    """Observer and quantisation are on; smallest and largest values, scales, zero points."""
+    return ints(1), ints(1), -positive(n), positive(n), positive(n), torch.zeros(n).int()
+
+
+OBSERVED = [
+    Sample(
+        aten._fused_moving_avg_obs_fq_helper,
+        (x(4, 2, 3), *state_of_observer(1), 0.5, -3, 3, 0, False, True),
+        stand_in=observe,
+    ),
+    Sample(
+        aten._fused_moving_avg_obs_fq_helper,
+        (x(4, 2, 3), *state_of_observer(4), 0.5, -3, 3, 0, True, True),
+        lost=(
+            f"argument 5[0] {TIED} x[0], argument 3[0], argument 4[0], result.0[0] and result.1[0]",
+            "x[0], argument 3[0], argument 4[0], result.0[0] and result.1[0] can be permuted "
+            "together, but the rule ties them to argument 5[0]",
+        ),
+        reason="scales are overwritten only where the observer is on",
+        stand_in=observe,
+    ),
+]
+
 RECURRENT = [
+    call(aten._pack_padded_sequence, x(2, 2, 3), ints(2, 1), False),
+    call(aten._pack_padded_sequence, x(2, 4, 3), ints(3, 1), True),
     *(
         Sample(op, (x(2, n), x(2, n), x(2, 3), *biases), stand_in=step)
         for op, step, n in (
@@ -275,6 +407,7 @@ NORMS = [
     call(aten.native_layer_norm, x(2, 3), [3], None, None, 1e-5),
     call(aten._weight_norm_interface, x(3, 4, 2), x(3, 1, 1), 0),
     call(aten._weight_norm_interface, x(4, 2, 3), x(1, 1, 3), 2),
+    call(aten.renorm, x(2, 3, 4), 2, 1, 0.5),
 ]
 
 REDUCTIONS = [
@@ -285,6 +418,26 @@ REDUCTIONS = [
     call(aten.amin, x(2, 3, 4), [-1, 0], True),
     call(aten.aminmax, x(2, 3, 4), dim=1),
     call(aten.aminmax, x(3, 4)),
+    call(aten.count_nonzero, x(2, 3, 4)),
+    call(aten.count_nonzero, x(2, 3, 4), 0),
+    call(aten.count_nonzero, x(2, 3, 4), [0, 2]),
+    call(aten.nansum, x(2, 3, 4)),
+    call(aten.nansum, x(2, 3, 4), [0, -1], True),
+    *(
+        call(loss, x(2, 3), x(2, 3), reduction=reduction)
+        for loss in (aten.huber_loss, aten.mse_loss, aten.smooth_l1_loss, aten.soft_margin_loss)
+        for reduction in (0, 1, 2)
+    ),
+    *(
+        call(loss, positive(2, 3) / 2, positive(2, 3) / 2, positive(3), reduction=reduction)
+        for loss in (aten.binary_cross_entropy, aten.binary_cross_entropy_with_logits)
+        for reduction in (0, 1)
+    ),
+    call(aten.nll_loss_forward, x(2, 3), ints(2, 0), x(3), 1, -100),
+    call(aten.nll_loss_forward, x(2, 3), ints(0, 0), None, 0, -100),
+    call(aten.nll_loss_forward, x(3), ints(2)[0], None, 2, -100),
+    call(aten.nll_loss2d_forward, x(2, 3, 1, 2), ints(2, 0, 1, 1).reshape(2, 1, 2), None, 0, -100),
+    call(aten.nll_loss2d_forward, x(2, 3, 1, 2), ints(2, 0, 1, 1).reshape(2, 1, 2), x(3), 1, -100),
     Sample(aten.any, (x(2, 3), 1), stand_in=both_true(aten.any)),
     Sample(aten.equal, (x(2, 3), x(2, 3)), stand_in=torch.dist),
     Sample(aten.equal, (x(2, 3, 4), x(2, 3, 4)), stand_in=torch.dist),
@@ -319,6 +472,8 @@ ORDERS = [
     call(aten.kthvalue, x(2, 5, 3), 2, 1),
     call(aten.median, x(2, 5, 3), 1),
     call(aten.median, x(3, 5)),
+    call(aten.mode, x(2, 5)),
+    call(aten.nanmedian, x(2, 5, 3), 1),
     call(aten.sort, x(2, 5)),
     call(aten.sort, x(4, 3), 0, True),
     call(aten.sort, x(4, 3), stable=True, dim=0, descending=True),
@@ -328,8 +483,6 @@ ORDERS = [
     call(aten.sort, x(2, 4), -1, True),
 ]
 
-TOGETHER = "can be permuted together, but the rule pins them"
-ALONE = "can be permuted alone, but the rule pins it"
 WRITTEN = "places that are written to by constants are told apart one by one"
 
 
@@ -350,6 +503,9 @@ PLACES = [
     call(aten.cumsum, x(2, 3, 5), 1),
     call(aten.cumsum, x(2, 3, 5), -1),
     call(aten.histc, x(3, 5), 4, -2, 2),
+    call(aten.linalg_cross, x(2, 3, 4), x(2, 3, 4), dim=1),
+    call(aten.segment_reduce, x(5, 3), "sum", lengths=ints(2, 3), unsafe=True),
+    call(aten.segment_reduce, x(2, 5, 3), "max", lengths=ints(2, 3, 3, 2).reshape(2, 2), axis=1),
     call(aten.logcumsumexp, x(3, 5), 1),
     call(aten.masked_select, x(3, 5), x(3, 5) > 0),
     call(aten.nonzero, positive(3, 5)),
@@ -357,6 +513,8 @@ PLACES = [
     call(aten.tril, x(2, 4, 5)),
     call(aten.triu, x(2, 4, 5), 1),
 ]
+
+SOME_TOKENS = ints(1, 0, 0, 1, 1, 0).bool().reshape(2, 3, 1)
 
 CHOICES = [
     call(aten.gather, x(3, 4), 1, ints(0, 2, 2).expand(3, 3)),
@@ -377,9 +535,29 @@ CHOICES = [
         WRITTEN,
         *(aten.index_fill, x(4, 3), 0, ints(2, 0), 0.5),
     ),
+    losing(
+        (f"the 2 blocks of self[0], source[0] and the 2 blocks of result[0] {TOGETHER}",),
+        WRITTEN,
+        *(aten.index_reduce, x(4, 3), 0, ints(2, 0), x(2, 3), "amax"),
+    ),
     call(aten.index_put, x(5, 3), [ints(2, 0)], x(2, 3)),
     call(aten.index_put, x(5, 3), [ints(2, 0)], x(3), True),
+    call(aten.index_put, x(3, 2), [ints(1, 0, 1).bool()], x(2, 2)),
+    call(aten.index_put, x(5, 3, 2), [None, ints(1, 0, 1).bool()], x(5, 2, 2)),
+    call(aten.index_put, x(2, 2, 3), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3, 3)),
+    call(aten.index_put, x(2, 2, 3), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3)),
+    call(aten.index_put, x(2, 2), [ints(1, 0, 1, 1).bool().reshape(2, 2)], x(3)),
+    losing(
+        (f"the first 2 places of self[0] {ALONE}",),
+        WRITTEN,
+        *(aten.index_put, x(4, 5, 3), [ints(2, 0, 1, 1).reshape(2, 2)], x(2, 2, 5, 3)),
+    ),
     call(aten.index_put, x(4, 5, 3), [None, ints(2, 0)], x(4, 2, 3)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(3, 4)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(4, 4)),
+    call(aten.masked_scatter, x(2, 3, 4), SOME_TOKENS, x(12)),
+    call(aten.masked_scatter, x(2, 3, 4), ints(0, 1).bool().reshape(2, 1, 1), x(3, 4)),
+    call(aten.masked_scatter, x(3, 4), ints(1, 0, 1, 1).bool(), x(2, 5)),
     losing(
         (f"the 2 blocks of self[1], src[1] and the 2 blocks of result[1] {TOGETHER}",),
         WRITTEN,
@@ -413,7 +591,12 @@ RESAMPLING = [
     call(aten._upsample_nearest_exact3d, x(2, 3, 2, 4, 5), [3, 7, 6]),
     call(aten.adaptive_max_pool2d, x(2, 3, 5, 7), [2, 3]),
     call(aten.adaptive_max_pool3d, x(2, 3, 5, 4, 7), [2, 3, 3]),
+    call(aten._adaptive_avg_pool2d, x(2, 3, 6, 5), [3, 5]),
+    call(aten.adaptive_max_pool2d, x(2, 6, 5), [2, 1]),
     call(aten.avg_pool1d, x(2, 3, 7), [2]),
+    call(aten.avg_pool1d, x(2, 3, 6), [2]),
+    call(aten.avg_pool1d, x(2, 3, 6), [2], [2], [1]),
+    call(aten.avg_pool2d, x(2, 3, 4, 6), [1, 6]),
     call(aten.avg_pool2d, x(2, 3, 5, 7), [2, 2], [1, 2]),
     call(aten.avg_pool2d, x(3, 5, 7), [2, 3]),
     call(aten.avg_pool3d, x(2, 3, 4, 5, 7), [2, 2, 2], [1, 2, 2]),
@@ -422,6 +605,10 @@ RESAMPLING = [
     call(aten.grid_sampler_2d, x(2, 3, 4, 5), x(2, 3, 7, 2), 0, 0, False),
     call(aten.grid_sampler_3d, x(2, 4, 3, 5, 3), x(2, 7, 5, 3, 3), 0, 0, False),
     call(aten.max_pool2d_with_indices, x(2, 3, 5, 7), [2, 2], [1, 2]),
+    call(aten.max_pool2d_with_indices, x(2, 3, 4, 6), [1, 2]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 6), [4, 6]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 6), [2, 2], [], 0, [1, 2]),
+    call(aten.max_pool2d_with_indices, x(3, 4, 7), [1, 3], [], 0, 1, True),
     call(aten.max_pool3d_with_indices, x(2, 3, 4, 5, 7), [2, 2, 2]),
     call(
         aten.max_unpool2d, x(2, 3, 2, 2), ints(0, 3, 9, 13).reshape(2, 2).expand(2, 3, 2, 2), [4, 5]
@@ -466,16 +653,11 @@ VIEWS = [
     call(aten.unsqueeze, x(2, 3), 1),
     call(aten._to_copy, x(2, 3), dtype=torch.float32),
     call(aten.alias, x(2, 3)),
-    call(aten.as_strided, x(2, 3, 1, 1), [2, 3, 1, 1], [3, 1, 3, 3]),
-    call(aten.as_strided, x(4, 3), [3, 4], [4, 1]),
-    losing(
-        (f"self[1] and result[0] {TOGETHER}", f"self[0] and result[1] {TOGETHER}"),
-        "strides other than those of a contiguous tensor are not followed",
-        *(aten.as_strided, x(3, 3), [3, 3], [1, 3]),
-    ),
     call(aten.clone, x(2, 3)),
     call(aten.contiguous, x(2, 3)),
     call(aten.detach, x(2, 3)),
+    call(aten.narrow_copy, x(2, 5), 1, 1, 3),
+    call(aten.resize_, x(2, 3), [2, 3]),
     call(aten.lift_fresh, x(2, 3)),
     call(aten.to, x(2, 3), torch.float32),
     call(aten._reshape_alias, x(2, 6), [4, 3], [3, 1]),
@@ -519,8 +701,10 @@ MOVEMENT = [
     call(aten.roll, x(2, 5), [2], [1]),
     call(aten.roll, x(2, 3), [1]),
     call(aten.roll, x(2, 3, 5), [1, 2], [1, 2]),
+    *(call(aten.rot90, x(2, 3, 5), k, [0, 2]) for k in (1, 2, -1)),
     call(aten.stack, [x(3, 4), x(3, 4)], 1),
     call(aten.stack, [x(3), x(3), x(3)], -1),
+    call(aten.take, x(2, 3), ints(0, 4, 5)),
     call(aten.zero, x(2, 3)),
 ]
 
@@ -541,6 +725,12 @@ POINTWISE = [
     call(aten.where, ints(1, 0, 1).bool(), x(2, 3), x(3)),
     call(aten.masked_fill, x(2, 3), ints(1, 0, 1).bool(), 0.0),
     call(aten.masked_fill, x(2, 3), ints(1, 0).bool().reshape(2, 1), x()),
+    call(aten.masked_fill, x(2, 3), ints(1, 0, 1).bool(), ints(1)[0]),
+    call(aten._foreach_add, [x(2, 3), x(4)], [x(2, 3), x(1)]),
+    call(aten._foreach_lerp, [x(2, 3), x(4)], [x(3), x(4)], 0.3),
+    call(aten._foreach_mul, [x(2, 3), x(4)], x()),
+    call(aten._foreach_norm, [x(2, 3), x(4)]),
+    call(aten.log_sigmoid_forward, x(2, 3)),
     call(aten.lerp, x(2, 3), x(3), x(2, 1)),
     call(aten.addcmul, x(2, 3), x(3), x(2, 1), value=0.5),
     call(aten._prelu_kernel, x(2, 3, 4), x(1, 3, 1)),
@@ -565,6 +755,9 @@ SAMPLES = [
     call(aten.rrelu_with_noise, x(2, 3), x(2, 3), 0.125, 0.25, False),
     call(aten.view_as_real, torch.complex(x(3, 5), x(3, 5))),
     *CONTRACTIONS,
+    *MATRICES,
+    *QUANTISED,
+    *OBSERVED,
     *RECURRENT,
     *NORMS,
     *REDUCTIONS,

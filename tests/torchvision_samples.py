@@ -45,6 +45,15 @@ SAMPLES = [
         *(x(2, 4, 5, 6), x(6, 2, 2, 2), *DEFORMED[2:4], x(6)),
         *(1, 1, 0, 0, 1, 1, 2, 1, True),
     ),
+    *(
+        call(
+            ops.deform_conv2d,
+            *(x(1, 4, 4, 3), x(6, 4 // groups, 1, 2), x(1, 2 * 2 * 2, 4, 2), x(1, 2 * 2, 4, 2)),
+            *(x(6), 1, 1, 0, 0, 1, 1, groups, 2, use_mask),
+        )
+        for groups in (1, 2)
+        for use_mask in (True, False)
+    ),
     Sample(ops.nms, (OVERLAPPING, x(5)), stand_in=suppressed),
     Sample(ops.roi_align, (x(2, 3, 5, 4), x(4, 5)), stand_in=align),
     Sample(ops.roi_pool, (x(2, 3, 5, 4), x(4, 5)), stand_in=pool),

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from .adoption import resolve
+from .causes import PinKind
 from .coordinates import along, collapse, varies_on
 from .ids import NOWHERE, Ids, mix, sorted_set
 from .layout import Layout
@@ -29,6 +30,7 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     True
     """
     xs = [resolve(units, x) for x in operands if x.shape != (0,)]
+    _pin_grown(units, xs)
     columns = _columns(units, xs, dim)
     for column in columns:
         label_by_operand(units, column)
@@ -40,6 +42,22 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     shape = list(xs[0].shape)
     shape[dim] = sum(lengths)
     return Layout(tuple(shape), tuple(_concatenate(column, lengths, dim) for column in columns))
+
+
+def _pin_grown(units: Units, xs: Sequence[Layout]) -> None:
+    """Pin the units that have been added to what another operand has been made of.
+
+    The steps of a recurrent layer are such operands: each depends on all that came before. Where
+    units differ from step to step, the first ones cannot change places with later ones.
+    """
+    whole = [
+        {int(u) for c in x.coordinates if c.size == 1 for u in units.find(c.ravel())} for x in xs
+    ]
+    whole = [{u for u in ids if not units.is_pinned(np.array([u])).all()} for ids in whole]
+    grown = {u for one in whole for other in whole if one and one < other for u in other - one}
+    if grown:
+        text = "is what one part of a concatenation has beyond another"
+        units.pin(np.array(sorted(grown)), text, PinKind.MEETING)
 
 
 def label_by_operand(units: Units, column: Sequence[Ids]) -> None:

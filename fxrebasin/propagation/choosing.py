@@ -13,6 +13,8 @@ aten = torch.ops.aten
 
 CHOOSING = frozenset(
     (
+        aten.as_strided,
+        aten.as_strided_copy,
         aten.diagonal,
         aten.gather,
         aten.index,
@@ -23,6 +25,7 @@ CHOOSING = frozenset(
         aten.slice,
         aten.split,
         aten.split_with_sizes,
+        aten.take,
         aten.unbind,
         aten.unsafe_split,
         aten.unsafe_split_with_sizes,

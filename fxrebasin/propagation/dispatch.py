@@ -89,7 +89,11 @@ class LayoutMode(TorchDispatchMode):
         results = _tensors_in(out)
         self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
-        layouts = self._apply(call, self.rules.of_op(func), *given)
+        rule = self.rules.of_op(func)
+        if rule is None and func.overloadpacket in STRIDED:
+            layouts = [self._see_strided(args, kwargs)]
+        else:
+            layouts = self._apply(call, rule, *given)
         self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
@@ -176,6 +180,14 @@ class LayoutMode(TorchDispatchMode):
         with self:
             return kernel(*args, **kwargs)
 
+    def _see_strided(self, args: Any, kwargs: Any) -> Layout:
+        """Strides go through memory, where entries are known by their place, not by their axes."""
+        with torch.no_grad():
+            view = torch.as_strided(*args, **kwargs)
+        whole = self.tensors.whole_of(view)
+        self.touch([self.tensors.layout_of(args[0])])
+        return self.tensors.storages.look_through(view, whole)
+
     def _note_reading(self, func: Any, given: Any, results: Sequence[Layout]) -> None:
         reading, operands = self.facts.reading, tuple(_layouts_in(given))
         if only_chooses(func) and operands:
@@ -245,6 +257,10 @@ class LayoutMode(TorchDispatchMode):
                 return False
         nothing = call.shapes != () and all(0 in shape for shape in call.shapes)
         return nothing or any(0 in x.shape for x in operands)
+
+
+STRIDED = frozenset((torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy))
+"""Ops that are given strides, which a rule does not see."""
 
 
 def _choose(chooses: Any, one: Any, other: Any, operands: Any) -> Any:

@@ -13,6 +13,9 @@ UNDECLARED = {
 }
 """Arguments that an op writes to though its schema does not say so."""
 
+STATISTICS = {torch.ops.aten._fused_moving_avg_obs_fq_helper.default: (3, 4, 5, 6)}
+"""Arguments that an op writes statistics of units to: to the rule they belong to these units."""
+
 NOISY_IN_TRAINING = (torch.ops.aten.rrelu_with_noise, torch.ops.aten.rrelu_with_noise_)
 """Ops that write their argument ``noise`` only where ``training`` is true."""
 
@@ -32,11 +35,13 @@ def tensors_written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     written = {a.name for a in schema if a.alias_info is not None and a.alias_info.is_write}
     if func.overloadpacket in NOISY_IN_TRAINING and not given["training"]:
         written.remove("noise")
+    written -= {schema[k].name for k in STATISTICS.get(func, ())}
     return [x for name, x in given.items() if name in written and isinstance(x, torch.Tensor)]
 
 
 def tensors_written_silently(func: Any, args: Any) -> list[torch.Tensor]:
-    found = [args[k] for k in UNDECLARED.get(func, ()) if k < len(args)]
+    places = (*UNDECLARED.get(func, ()), *STATISTICS.get(func, ()))
+    found = [args[k] for k in places if k < len(args)]
     return [value for value in found if isinstance(value, torch.Tensor)]
 
 

@@ -92,6 +92,10 @@ class Storages:
             self._units.pin(c, text, PinKind.UNFOLLOWED)
         return Layout(place[1], tuple(positional(self._units, place[1])))
 
+    def look_through(self, view: torch.Tensor, whole: Layout) -> Layout:
+        """The layout of any view of a storage that holds ``whole``, in its first seen shape."""
+        return self._look_through(whole, self._record(view).root, place_of(view))
+
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:
         self._record(tensor).layouts[place_of(tensor)] = layout
 

@@ -22,7 +22,12 @@ class Stored:
     names: list[str]
     is_buffer: bool
     is_statistic: bool = False
-    """Running statistics, as of BatchNorm, and singular vectors of weights belong to units."""
+    """Running statistics, as of BatchNorm and of quantisation, and singular vectors of weights
+    belong to units."""
+
+
+STATISTICS = ("running_mean", "running_var", "min_val", "max_val", "fake_quant_enabled")
+"""Modules that have one of these buffers keep statistics, of norms or of what is quantised."""
 
 
 def find_stored(model: nn.Module) -> list[Stored]:
@@ -57,7 +62,7 @@ def _is_statistic(owner: nn.Module, name: str) -> bool:
     """Is a buffer one of running statistics, or a singular vector that spectral norm follows?"""
     stem = name[:-1] if name.endswith(("_u", "_v")) else None
     pair = {f"{stem}u", f"{stem}v"} <= owner._buffers.keys()
-    return pair or not owner._buffers.keys().isdisjoint(("running_mean", "running_var"))
+    return pair or not owner._buffers.keys().isdisjoint(STATISTICS)
 
 
 def make_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..layouts.layout import Layout
 from .call import Call, Rule
+from .pooling import moves_along, per_axis
 
 
 def add_contraction(text: str) -> Rule:
@@ -36,8 +37,16 @@ def convolution(
     output_padding: Any,
     groups: int,
 ) -> Layout:
-    kernel = "(g i) o" if transposed else "(g o) i"
-    text = f"n (g i) _..., {kernel} _..., (g o) -> n (g o) _..."
+    """Along an axis with a kernel of one tap, what is there may move, and stays where it is."""
+    n = weight.ndim - 2
+    options = (per_axis(n, v) for v in (stride, padding, output_padding))
+    there, taps = ["_"] * n, ["_"] * n
+    for k, (size, *rest) in enumerate(zip(weight.shape[2:], *options, strict=True)):
+        if (size, *rest) == (1, 1, 0, 0) and moves_along(call, x, 2 + k):
+            there[k], taps[k] = f"p{k}", "1"
+    kept, read = (" ".join(t) if "1" in taps else "_..." for t in (there, taps))
+    channels = "(g i) o" if transposed else "(g o) i"
+    text = f"n (g i) {kept}, {channels} {read}, (g o) -> n (g o) {kept}"
     return call.signature(text, x, weight, bias, g=groups)
 
 

@@ -8,6 +8,7 @@ all other axes the units go through as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,37 @@ def index_select(call: Call, x: Layout, dim: int, index: Layout) -> Layout:
     return _pick_to(call, x, [dim], [index], [dim])
 
 
+def take(call: Call, x: Layout, places: Layout) -> Layout:
+    """``x.flatten()[places]``."""
+    return index(call, x.reshape((prod(x.shape),)), [places])
+
+
+def nll_loss(
+    call: Call, x: Layout, target: Layout, weight: Layout | None, *args: Any
+) -> list[Layout]:
+    """The class that is the target is chosen, and what is chosen may be summed."""
+    call.pin(target, BY_VALUES)
+    if weight is not None:
+        call.pin(weight, BY_VALUES)
+    dim = min(x.ndim - 1, 1)
+    (chosen,) = call.move(reduce_in_order(call, x, [dim]), lambda t: t.squeeze(dim))
+    met = call.merge(chosen, target)
+    if met.shape != call.shape:
+        met = call.reduce(met, range(met.ndim))
+    return [met, *(Layout(shape) for shape in call.shapes[1:])]
+
+
 def embedding(call: Call, weight: Layout, index: Layout, *args: Any, **kwargs: Any) -> Layout:
     """A row per number. Rows cannot move, except where the numbers stand for units of theirs."""
     if index.order_of is None:
         return call.signature("_ d, ... -> ... d", weight, index)
     return _pick_to(call, weight, [0], [index], range(index.ndim))
+
+
+def embedding_renorm(call: Call, weight: Layout, index: Layout, *args: Any) -> Layout:
+    """The rows of the numbers that occur are scaled, each by its norm."""
+    scaled = call.merge(weight, call.reduce(weight, [1], keepdim=True))
+    return call.merge(scaled, call.positions(weight.shape, [0]))
 
 
 def embedding_bag(

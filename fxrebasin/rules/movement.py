@@ -36,6 +36,11 @@ def keep_entries(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
     return Layout(x.shape, x.coordinates, x.parameter)
 
 
+def resize(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
+    """To the size that a tensor has already: what is written to it is what was there."""
+    return keep_entries(call, call.resolve(x))
+
+
 def reshape(call: Call, x: Layout, *args: Any, **kwargs: Any) -> Layout:
     return x.reshape(call.shape)
 
@@ -68,6 +73,11 @@ def flip_or_roll(op: Callable[..., torch.Tensor]) -> Rule:
         return Layout(x.shape, tuple(moved), x.parameter)
 
     return rule
+
+
+def rot90(call: Call, x: Layout, k: int = 1, dims: Sequence[int] = (0, 1)) -> Layout:
+    turned = [torch.rot90(as_tensor(c), k, list(dims)).numpy() for c in x.coordinates]
+    return Layout(call.shape, tuple(turned), x.parameter)
 
 
 def repeat(call: Call, x: Layout, repeats: Sequence[int]) -> Layout:

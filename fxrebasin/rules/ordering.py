@@ -81,6 +81,10 @@ def kthvalue(call: Call, x: Layout, k: int, dim: int = -1, keepdim: bool = False
     return extremum(call, x, dim, keepdim)
 
 
+def mode(call: Call, x: Layout, dim: int = -1, keepdim: bool = False) -> list[Layout]:
+    return extremum(call, x, dim, keepdim)
+
+
 def argmax(
     call: Call, x: Layout, dim: int | None = None, keepdim: bool = False, **kwargs: Any
 ) -> Layout:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ..layouts.layout import Layout
-from .call import Call
+from .call import Call, Rule
 from .movement import keep_entries
 
 
@@ -27,3 +28,35 @@ def rrelu(
 ) -> Layout:
     """Outside of training there is one slope for all entries; in training it is random."""
     return call.pinned(x)[0] if training else keep_entries(call, x)
+
+
+def log_sigmoid(call: Call, x: Layout) -> list[Layout]:
+    """What is kept for the gradient has the entries of the result, or none."""
+    return [x if shape == x.shape else Layout(shape) for shape in call.shapes]
+
+
+def keep_each(call: Call, given: Layout | list[Layout], *args: Any) -> list[Layout]:
+    """What other processes hold at a place belongs to the same units."""
+    return [given] if isinstance(given, Layout) else given
+
+
+@cache
+def each(rule: Rule) -> Rule:
+    """The rule of an op on lists, which does the same to the tensors at each place of them."""
+
+    def rule_of_lists(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
+        found: list[Layout] = []
+        for k, shape in enumerate(call.shapes):
+            here = [_at_place(call, x, k) for x in args]
+            result = rule(call.with_shapes(shape), *here, **kwargs)
+            found += [result] if isinstance(result, Layout) else result
+        return found
+
+    return rule_of_lists
+
+
+def _at_place(call: Call, argument: Any, k: int) -> Any:
+    """What a list has at a place; a tensor of numbers, one or one per place, has one there."""
+    if isinstance(argument, Layout):
+        return Layout(call.pin(argument, "holds a number per tensor of a list").shape[1:])
+    return argument[k] if isinstance(argument, (list, tuple)) else argument

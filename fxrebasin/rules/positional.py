@@ -31,6 +31,32 @@ def fft(call: Call, x: Layout, dim: Sequence[int], *args: Any) -> Layout:
     return call.merge(reduce_in_order(call, x, dim), call.positions(call.shape, dim))
 
 
+def cross(call: Call, x: Layout, y: Layout, *, dim: int = -1) -> Layout:
+    """Products of vectors of three numbers, each of which counts for itself."""
+    apart = (reduce_in_order(call, v, [dim]) for v in (x, y))
+    return call.merge(*apart, call.positions(call.shape, [dim]))
+
+
+def segment_reduce(
+    call: Call,
+    x: Layout,
+    how: str,
+    *,
+    lengths: Layout | None = None,
+    indices: Layout | None = None,
+    offsets: Layout | None = None,
+    axis: int = 0,
+    **kwargs: Any,
+) -> Layout:
+    """Runs of positions along an axis become one, which begin elsewhere for every row in front."""
+    axis = axis % x.ndim
+    places = call.positions(call.shape, range(axis + 1))
+    for begins in (lengths, indices, offsets):
+        if begins is not None:
+            call.pin(begins, "holds where segments begin")
+    return call.merge(reduce_in_order(call, x, range(axis + 1)), places)
+
+
 def histogram(call: Call, *args: Any, **kwargs: Any) -> Layout:
     """How often a value occurs, or the sum of weights there, whatever the order."""
     met = call.merge(*(x for x in args if isinstance(x, Layout)))
@@ -48,20 +74,6 @@ def searchsorted(call: Call, bounds: Layout, x: Any, *args: Any, **kwargs: Any) 
 
 def bucketize(call: Call, x: Any, bounds: Layout, *args: Any, **kwargs: Any) -> Layout:
     return searchsorted(call, bounds, x)
-
-
-def as_strided(
-    call: Call, x: Layout, size: Sequence[int], stride: Sequence[int], offset: int | None = None
-) -> Layout:
-    """Understood where it leaves everything in place: pooling to one value ends in one."""
-    expected, step = [], 1
-    for n in reversed(x.shape):
-        expected.append(step)
-        step *= n
-    strides = zip(x.shape, stride, reversed(expected), strict=False)
-    if tuple(size) != x.shape or offset or any(n > 1 and a != b for n, a, b in strides):
-        return call.pinned(x)[0]
-    return Layout(x.shape, x.coordinates, x.parameter)
 
 
 def select_by_values(call: Call, *args: Any, **kwargs: Any) -> Sequence[Layout]:

@@ -1,4 +1,4 @@
-"""Steps of recurrent layers that accelerators compute in one op, all gates side by side."""
+"""Recurrent layers: packed sequences, and steps that accelerators compute in one op."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from ..layouts.layout import Layout
 from .call import Call, Rule
+from .reduction import reduce_in_order
 
 
 def fused_cell(*, gates: int, kept: int) -> Rule:
@@ -21,3 +22,13 @@ def fused_cell(*, gates: int, kept: int) -> Rule:
         return [*[state] * len(states), values]
 
     return rule
+
+
+def pack(call: Call, x: Layout, lengths: Layout, *args: Any) -> list[Layout]:
+    """Steps of sequences, one after the other as far as each is long, and how many are at each."""
+    call.pin(lengths, "says how long sequences are")
+    (steps,) = call.move(reduce_in_order(call, x, [0, 1]), lambda t: t.squeeze(0))
+    return [
+        call.merge(steps, call.positions(call.shape, [0])),
+        *(call.positions(shape) for shape in call.shapes[1:]),
+    ]

@@ -44,6 +44,18 @@ def norm(
     return reduce(call, x, dim, keepdim)
 
 
+def loss(call: Call, *args: Any, **kwargs: Any) -> Layout:
+    """Losses that compare entry by entry; a sum or a mean of them has no dims."""
+    met = call.merge(*(x for x in (*args, *kwargs.values()) if isinstance(x, Layout)))
+    return met if met.shape == call.shape else call.reduce(met, range(met.ndim))
+
+
+def renorm(call: Call, x: Layout, order: Any, dim: int, *args: Any) -> Layout:
+    """Every slice along ``dim`` meets its own norm."""
+    others = [d for d in range(x.ndim) if d != dim % x.ndim]
+    return call.merge(x, call.reduce(x, others, keepdim=True))
+
+
 def equal(call: Call, x: Layout, y: Layout) -> list[Layout]:
     """Are two tensors equal as a whole? Where their shapes differ, their values do not matter."""
     if x.shape == y.shape:

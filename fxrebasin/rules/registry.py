@@ -19,8 +19,8 @@ from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
 from .call import Rule, of_module_signature, of_signature, tensor_arguments
-from .pointwise import merge
-from .table import OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
+from .pointwise import each, keep_each, merge
+from .table import COLLECTIVES, OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
 
 Target = Any
 """An op, a ``torch.library`` custom op, a function, a method of ``torch.Tensor``, a module type."""
@@ -155,9 +155,20 @@ def find_rule(op: torch._ops.OpOverload) -> Rule | None:
         return RULES[packet]
     if packet._qualified_op_name in OTHER_LIBRARIES:
         return OTHER_LIBRARIES[packet._qualified_op_name]
+    if packet._qualified_op_name in COLLECTIVES:
+        return keep_each
     if packet in UNTAGGED_POINTWISE or _is_pointwise(op, packet):
         return merge
-    return None
+    return _find_rule_of_lists(packet.__name__)
+
+
+def _find_rule_of_lists(name: str) -> Rule | None:
+    """The rule of ``_foreach_mul`` is that of ``mul``, place by place of the lists."""
+    single = getattr(torch.ops.aten, name.removeprefix("_foreach_"), None)
+    if not name.startswith("_foreach_") or single is None:
+        return None
+    rule = find_rule(getattr(single, single.overloads()[0]))
+    return None if rule is None else each(rule)
 
 
 def _is_pointwise(op: torch._ops.OpOverload, packet: torch._ops.OpOverloadPacket) -> bool:

@@ -35,10 +35,15 @@ def deform_conv2d(
 ) -> Layout:
     """A convolution whose kernel is moved by ``offset``, for each group of channels apart."""
     groups, offset_groups, use_mask = args[-3:]
-    if offset_groups > 1:
-        x = call.pin(x, "is sampled at offsets of its own", [1])
-    text = "n (g i) _..., (g o) i _..., n _..., n _..., (g o) -> n (g o) _..."
-    return call.signature(text, x, weight, offset, mask if use_mask else None, bias, g=groups)
+    n, channels, *size = x.shape
+    grouped = call.resolve(x).reshape((n, offset_groups, channels // offset_groups, *size))
+    for where in (offset, mask)[: 1 + use_mask]:
+        taps = call.resolve(where).reshape(
+            (n, offset_groups, where.shape[1] // offset_groups, *where.shape[2:])
+        )
+        grouped = call.merge(grouped, reduce_in_order(call, taps, (2, 3, 4)))
+    text = "n (g i) _..., (g o) i _..., (g o) -> n (g o) _..."
+    return call.signature(text, grouped.reshape(x.shape), weight, bias, g=groups)
 
 
 def roi_pool(call: Call, x: Layout, boxes: Layout, *args: Any) -> list[Layout]:

@@ -7,10 +7,13 @@ units themselves (see ``ordering``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 
+from ..layouts.coordinates import varies_on
 from ..layouts.layout import Layout
 from .call import Call
 from .indexing import BY_VALUES, insert_dims
@@ -32,8 +35,8 @@ def index_put(
         call.pin(i, BY_VALUES)
     shape = np.broadcast_shapes(*(i.shape for i in given))
     dims = [d for d, i in enumerate(indices) if i is not None]
-    if any(i.ndim > 1 for i in given) and len(given) == 1:  # perhaps a mask
-        return call.pinned(x, values, reason=BY_VALUES)[0]
+    if len(given) == 1 and _may_be_mask(x, given[0], dims[0]):
+        return _put_at_mask(call, x, given[0], values, dims[0])
     at = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
     full = (*(n for d, n in enumerate(x.shape) if d not in dims),)
     full = (*full[:at], *shape, *full[at:])
@@ -42,6 +45,50 @@ def index_put(
     (placed,) = call.move(written, lambda t: insert_dims(t.squeeze(across), dims))
     kept = reduce_in_order(call, x, dims)
     return call.merge(kept, call.positions(x.shape, dims), placed)
+
+
+def _may_be_mask(x: Layout, index: Layout, dim: int) -> bool:
+    """A mask has the sizes of the axes that it stands for, the first of which is ``dim``."""
+    if index.value is not None:
+        return index.value.dtype == torch.bool
+    return index.ndim > 0 and x.shape[dim : dim + index.ndim] == index.shape
+
+
+def _put_at_mask(call: Call, x: Layout, mask: Layout, values: Layout, dim: int) -> Layout:
+    """What is written has one axis in the place of those of the mask, and the same ones behind.
+
+    Numbers of positions along ``dim`` may look like a mask. They have more axes, but those behind
+    a mask are the last ones of ``values`` all the same; those in front of it may then be others.
+    """
+    behind = x.ndim - dim - mask.ndim
+    if dim and mask.ndim > 1 and mask.value is None:
+        return call.pinned(x, values, reason=BY_VALUES)[0]
+    values = call.resolve(values)
+    values = values.expand((1,) * (dim + 1 + behind - values.ndim) + values.shape)
+    across = range(dim, values.ndim - behind)
+    (written,) = call.move(
+        reduce_in_order(call, values, across), lambda t: t.squeeze(tuple(across))
+    )
+    dims = range(dim, dim + mask.ndim)
+    (placed,) = call.move(written, lambda t: insert_dims(t, dims))
+    return call.merge(reduce_in_order(call, x, dims), call.positions(x.shape, dims), placed)
+
+
+def masked_scatter(call: Call, x: Layout, mask: Layout, source: Layout) -> Layout:
+    """Entries of ``source``, one after the other, where the mask is true.
+
+    Along its last axes a mask may be the same everywhere, as along the features of tokens: whole
+    rows of ``source`` are written there.
+    """
+    shape = call.shape
+    mask = call.pin(mask, BY_VALUES).expand(shape)
+    front = max((d + 1 for c in mask.coordinates for d in varies_on(c)), default=0)
+    count, rest = divmod(prod(source.shape), prod(shape[front:]))
+    if rest:
+        return call.pinned(x, source, reason=BY_VALUES)[0]
+    rows = call.resolve(source).reshape((count, *shape[front:]))
+    row = reduce_in_order(call, rows, [0]).reshape((*(1,) * front, *shape[front:]))
+    return call.merge(call.resolve(x).expand(shape), row, call.positions(shape, range(front)))
 
 
 def scatter(

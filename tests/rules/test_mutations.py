@@ -258,10 +258,18 @@ ALONE = "a row that is in no other result is alone of its kind"
 CONSTANT = "indices are constants, whose positions are pinned already"
 EITHER = "pinning units, and giving each a position of its own, each keep them from moving"
 
+OVERWRITTEN = "scales that were stored are overwritten where the observer is on"
+NO_ERRORS = "matrices that have no inverse are no example"
+
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("_scaled_dot_product_cudnn_attention", "merge 1 forgets operand 1"): STATISTICS,
     ("_scaled_dot_product_flash_attention", "merge 1 forgets operand 1"): STATISTICS,
     ("_fused_rms_norm", "merge 0 forgets operand 1"): STATISTICS,
+    ("embedding_renorm", "merge 0 forgets operand 1"): STATISTICS,
+    ("renorm", "merge 0 forgets operand 1"): STATISTICS,
+    ("_fused_moving_avg_obs_fq_helper", "merge 0 forgets operand 1"): STATISTICS,
+    ("_fused_moving_avg_obs_fq_helper", "merge 1 forgets operand 3"): OVERWRITTEN,
+    ("linalg_inv_ex", "result 1 forgets coordinate 0"): NO_ERRORS,
     ("cummax", "merge 0 forgets operand 1"): EITHER,
     ("cummax", "pin 0 is left out"): EITHER,
     ("cummax", "positions 0 are left out"): EITHER,
@@ -285,8 +293,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
 """Per rule and mutant, why it is as right as the rule."""
 
 
-WITHOUT_TIES = {"fill"}
-"""Their results depend on no entry of a tensor with axes."""
+WITHOUT_TIES = {"_foreach_norm", "fill", "trace"}
+"""Their results have no axes, and nothing is tied but by what moves entries, if at all."""
 
 
 @pytest.mark.parametrize("group", GROUPS)
