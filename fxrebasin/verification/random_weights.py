@@ -43,7 +43,7 @@ class RandomWeights:
 
     def __init__(self, model: nn.Module, *, double: bool, disturbed: bool, seed: int) -> None:
         self.double = double
-        copied = deep_copy(model)
+        copied = deep_copy(model, {id(p): _copied(p) for p in model.parameters() if _is_plain(p)})
         self._model = to_double(copied) if double else copied
         if disturbed:
             disturb(self._model, seed)
@@ -88,12 +88,31 @@ class RandomWeights:
             step.apply_(self._model)
 
 
-def _totals(model: nn.Module) -> list[float]:
-    return [float(p.detach().sum(dtype=_summed_in(p))) for p in model.parameters()]
+def _is_plain(parameter: nn.Parameter) -> bool:
+    """Large, and with nothing to it but numbers in the memory of this machine."""
+    return (
+        type(parameter) is nn.Parameter
+        and parameter.numel() > PIECE
+        and parameter.device.type == "cpu"
+        and parameter.is_contiguous()
+        and not parameter.is_inference()
+        and parameter.is_leaf
+    )
 
 
-def _summed_in(tensor: torch.Tensor) -> torch.dtype:
-    return tensor.dtype if tensor.dtype.itemsize > 2 else torch.float32
+def _copied(parameter: nn.Parameter) -> nn.Parameter:
+    """A copy in memory that numpy asks for: in large pages, which are had much quicker."""
+    size = parameter.numel() * parameter.element_size()
+    memory = torch.from_numpy(np.empty(size, dtype=np.uint8)).view(parameter.dtype)
+    copied = memory.view(parameter.shape).copy_(parameter.detach())
+    return nn.Parameter(copied, parameter.requires_grad)
+
+
+def _totals(model: nn.Module) -> list[tuple[int, float]]:
+    """What shows that forward has written to parameters, ``.data`` of them included."""
+    versions = (0 if p.is_inference() else p._version for p in model.parameters())
+    sums = (float(_sample(p.detach()).double().sum()) for p in model.parameters())
+    return list(zip(versions, sums, strict=True))
 
 
 def disturb(model: nn.Module, seed: int) -> None:
@@ -126,11 +145,14 @@ def _spread(tensor: torch.Tensor) -> float:
     """The standard deviation of the entries, of large tensors that of a sample."""
     if tensor.numel() < 2:
         return 0.0
-    if tensor.numel() > PIECE and tensor.is_contiguous():
-        of_sample = float(tensor.view(-1)[:: tensor.numel() // LARGE | 1].std())
-        if of_sample:
-            return of_sample
-    return float(tensor.std())
+    return float(_sample(tensor).std()) or float(tensor.std())
+
+
+def _sample(tensor: torch.Tensor) -> torch.Tensor:
+    """All entries of a small tensor, and some from all over a large one."""
+    if tensor.numel() <= PIECE or not tensor.is_contiguous():
+        return tensor
+    return tensor.view(-1)[:: tensor.numel() // LARGE | 1]
 
 
 def _add_noise(flat: torch.Tensor, scale: float, quick: np.random.Generator) -> None:
