@@ -29,6 +29,7 @@ from ..symmetry.action import source_of
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
+from .alike import without_alike
 from .blocks import Classes, Indices, RawBlock, UnitClass, places
 
 SAMPLES = 8
@@ -113,7 +114,8 @@ class _Trials:
         self.roots = units.find(np.arange(units.count, dtype=np.int64))
         self.member = units.member(np.arange(units.count, dtype=np.int64))
         self.names = _names(self.roots, self.member)
-        self.tables = [_Table(claim, self.names) for claim in units.claims]
+        claims = (without_alike(units, claim, self.names) for claim in units.claims)
+        self.tables = [_Table(claim, self.names) for claim in claims]
         self.movable = [_Movable(c) for c in classes.classes if c.atoms]
 
     def failures(self, permutation: Permutation, with_parameters: bool) -> list[Failure]:
