@@ -25,7 +25,7 @@ import torch
 from .adoption import resolve
 from .causes import PinKind
 from .coordinates import Shape, as_tensor, collapse, positional, varies_on
-from .ids import Hashes, Ids, mix
+from .ids import Hashes, Ids, count_distinct, mix, sorted_set
 from .layout import Layout
 from .pairs import drop_repeats
 from .rows import settle_rows
@@ -124,7 +124,7 @@ def pin_unused(units: Units, x: Layout, used: Layout, reason: str) -> None:
     kept = [units.find(c).ravel() for c in used.coordinates]
     ids_used = np.concatenate([*kept, np.empty(0, np.int64)])
     for c in resolve(units, x).coordinates:
-        ids = np.unique(units.find(c))
+        ids = sorted_set(units.find(c))
         is_used = np.isin(ids, ids_used)
         if is_used.any():
             units.pin(ids[~is_used], reason, PinKind.UNUSED)
@@ -162,11 +162,18 @@ def _determine_sums(keys: list[Ids], group: list[Ids], inside: set[int]) -> bool
     """Is what is reduced the same multiset of units wherever the keys are the same?"""
     distinct = drop_repeats([*keys, *group], inside)
     keys, group = distinct[: len(keys)], distinct[len(keys) :]
-    key, value = (_hash(c) for c in (keys, group))
-    value = mix(value).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
+    key = _hash(keys)
+    sums = np.broadcast_shapes(*(_without(c.shape, inside) for c in distinct))
+    if key.size == prod(sums) == count_distinct(key):
+        return True  # no two of them have the same keys
+    value = mix(_hash(group)).sum(axis=tuple(sorted(inside)), keepdims=True, dtype=np.uint64)
     key, value = np.broadcast_arrays(key, value)
     both = mix(key) + value
-    return len(np.unique(key)) == len(np.unique(both))
+    return count_distinct(key) == count_distinct(both)
+
+
+def _without(shape: Shape, dims: set[int]) -> Shape:
+    return tuple(1 if d in dims else n for d, n in enumerate(shape))
 
 
 def _hash(coordinates: list[Ids]) -> Hashes:
@@ -209,15 +216,16 @@ def _units_of_rows(units: Units, coordinate: Ids, inside: set[int]) -> Ids:
 def _parents(units: Units, rows: Ids) -> Ids | None:
     """A fresh parent of the units in each row; None, and all pinned, where rows overlap."""
     parents = units.fresh(len(rows))
-    pairs = np.stack([rows.ravel(), np.repeat(parents, rows.shape[1])])
-    (children, owner), counts = np.unique(pairs, axis=1, return_counts=True)
+    pairs = rows * np.int64(len(rows)) + np.arange(len(rows))[:, None]
+    children, counts = np.unique(pairs, return_counts=True)
+    children, owner = children // len(rows), parents[children % len(rows)]
     movable = ~units.is_pinned(children)
     fixed = np.zeros(len(rows), dtype=np.uint64)
     met = mix(children[~movable], 3) * counts[~movable].astype(np.uint64)
     np.add.at(fixed, owner[~movable] - parents[0], met)
     units.label(parents, fixed)
     children, owner, counts = children[movable], owner[movable], counts[movable]
-    if len(np.unique(children)) < len(children):
+    if count_distinct(children) < len(children):
         units.pin(children, "is summed over in windows that overlap", PinKind.MEETING)
         return None
     units.contain(children, owner)

@@ -29,7 +29,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from .causes import Cause, PinKind
-from .ids import Hashes, Ids, mix, sorted_set
+from .ids import Hashes, Ids, count_distinct, mix, sorted_set
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Units:
 
     def count_distinct(self, ids: Ids) -> int:
         """How many different ids there are."""
-        return len(sorted_set(ids))
+        return count_distinct(ids)
 
     def is_pinned(self, ids: Ids) -> NDArray[np.bool_]:
         return self._cause[self._root[ids]] > 0
@@ -160,7 +160,7 @@ class Units:
 
     def pin(self, ids: Ids, text: str, kind: PinKind = PinKind.RULE, op: str = "") -> None:
         """Forbid units to move; what :class:`Cause` says of them is kept with the site."""
-        roots = np.unique(self._root[ids])
+        roots = sorted_set(self._root[ids])
         roots = roots[self._cause[roots] == 0]
         if roots.size:
             self.pins += 1

@@ -16,7 +16,7 @@ import numpy as np
 from .adoption import look_up
 from .causes import PinKind
 from .coordinates import along, collapse, varies_on
-from .ids import Ids
+from .ids import Ids, count_distinct, sorted_set
 from .layout import UNNAMED, Layout, Parameter
 from .pairs import find_pairs
 from .units import Units
@@ -92,7 +92,7 @@ def _move_together(units: Units, slices: Sequence[Ids]) -> None:
         if not ((a == UNNAMED) == (b == UNNAMED)).all():
             break
         from_a, from_b = find_pairs(units, a[a >= 0], b[b >= 0])
-        one_to_one = len(np.unique(from_a)) == len(from_a) == len(np.unique(from_b))
+        one_to_one = count_distinct(from_a) == len(from_a) == count_distinct(from_b)
         movable = not units.is_pinned(from_a).any() and not units.is_pinned(from_b).any()
         differ = from_a != from_b
         if not one_to_one or not movable or np.intersect1d(from_a[differ], from_b[differ]).size:
@@ -136,12 +136,12 @@ def _pin_left_out(units: Units, reading: Reading) -> None:
     """Pin units that were left out wherever entries were chosen, and that no op has read."""
     left_out = [_units_in(units, [x]) for x, _ in reading.chosen]
     kept = [_units_in(units, chosen) for _, chosen in reading.chosen]
-    gone = [np.setdiff1d(x, y) for x, y in zip(left_out, kept, strict=True)]
-    suspects = np.unique(np.concatenate([*gone, np.empty(0, dtype=np.int64)]))
+    gone = [_difference(x, y) for x, y in zip(left_out, kept, strict=True)]
+    suspects = sorted_set(np.concatenate([*gone, np.empty(0, dtype=np.int64)]))
     suspects = suspects[~units.is_pinned(suspects)]
     for operands, results in reading.read if suspects.size else ():
-        used = np.setdiff1d(_units_in(units, operands), _units_in(units, results))
-        suspects = np.setdiff1d(suspects, used)
+        used = _difference(_units_in(units, operands), _units_in(units, results))
+        suspects = _difference(suspects, used)
     _pin(units, suspects, "is not read on the example inputs")
 
 
@@ -150,7 +150,12 @@ def _units_in(units: Units, layouts: Sequence[Layout]) -> Ids:
     for x in layouts:
         named = look_up(x) if x.parameter is not None else x.coordinates
         found += [units.find(c[c >= 0]).ravel() for c in named or ()]
-    return np.unique(np.concatenate(found))
+    return sorted_set(np.concatenate(found))
+
+
+def _difference(one: Ids, other: Ids) -> Ids:
+    """Of two sets."""
+    return np.setdiff1d(one, other, assume_unique=True)
 
 
 def _pin(units: Units, ids: Ids, text: str) -> None:

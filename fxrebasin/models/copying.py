@@ -76,6 +76,11 @@ def shared_copy(model: M) -> M:
     return _copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
 
 
+def copy_sharing_parameters(model: M) -> M:
+    """A copy of a module that shares its parameters, and has all else for itself."""
+    return _copy(model, {id(p): p for p in model.parameters()})
+
+
 def forget_caches(model: nn.Module) -> None:
     """Have modules drop what they computed from weights that are no longer the same.
 

@@ -28,8 +28,9 @@ class Falsify(Pass):
     Requires: ``Refine``.
     Ensures: the symmetry in the state is the one that passed the test, or that a note says could
         not be tested.
-    Cost: three forward passes, and three on inputs of other sizes where the model takes any, in
-        float64 for small models; more only where something fails.
+    Cost: three forward passes, and two on inputs of other sizes where the model takes any, in
+        float64 for small models; drawing and moving all weights once. More only where something
+        fails.
 
     >>> import torch
     >>> from fxrebasin.passes import Falsify, Propagate, Refine, Trace

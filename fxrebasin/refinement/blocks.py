@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layouts.ids import Ids
+from ..layouts.ids import Ids, sorted_set
 from ..layouts.units import Units
 from .containment import Edges
 
@@ -113,9 +113,9 @@ class _Builder:
         n = len(result.units)
         if len(atoms) > 1:
             result.atoms = atoms
-            keys = np.unique(np.stack([index for _, index in atoms]), axis=1)
             dims, _ = dimensions(atoms)
-            if not keys.shape[1] == n == prod(block.size for block, _ in dims):
+            size = prod(block.size for block, _ in dims)
+            if not size == n == len(sorted_set(places(atoms))):
                 self.ambiguous += result.units.tolist()
             return
         parent, row = atoms[0] if atoms else (None, np.zeros(n, dtype=np.int64))
@@ -131,6 +131,14 @@ class _Builder:
             index = np.empty(n, dtype=np.int64)
             index[order] = np.arange(n)
             result.atoms = [(RawBlock(size, count, parent), index)]
+
+
+def places(atoms: list[Atom]) -> Indices:
+    """One number for the indices of each unit in all the blocks that it moves with."""
+    total = np.zeros(len(atoms[0][1]), dtype=np.int64)
+    for block, index in atoms:
+        total = total * (block.size * block.count) + index
+    return total
 
 
 def dimensions(atoms: list[Atom]) -> tuple[list[Atom], list[int]]:

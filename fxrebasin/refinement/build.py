@@ -18,7 +18,7 @@ from ..errors import ClosureWarning
 from ..layouts.causes import Cause, PinKind
 from ..layouts.coordinates import varies_on
 from ..layouts.facts import Facts
-from ..layouts.ids import Ids
+from ..layouts.ids import Ids, sorted_set
 from ..layouts.layout import Parameter
 from ..layouts.units import Units
 from ..symmetry.evidence import Evidence
@@ -189,7 +189,7 @@ def _pinned_axes(units: Units, classes: Classes, parameters: list[Parameter]) ->
 def _fixed_units(units: Units, classes: Classes, parameter: Parameter, dim: int) -> Ids:
     """The units along an axis that cannot move; where others beside them do, those among these."""
     is_fixed = np.array([not c.atoms for c in classes.classes])
-    every = [np.unique(units.find(c)) for c in parameter.named() if varies_on(c) == (dim,)]
+    every = [sorted_set(units.find(c)) for c in parameter.named() if varies_on(c) == (dim,)]
     every = [ids[ids > 0] for ids in every]
     fixed = [is_fixed[classes.of_unit[ids]] for ids in every]
     beside = [ids[f] for ids, f in zip(every, fixed, strict=True) if not f.all()]

@@ -22,14 +22,15 @@ import torch
 from numpy.typing import NDArray
 
 from ..layouts.causes import PinKind
-from ..layouts.ids import Hashes, Ids, mix
+from ..layouts.ids import SPARSE, Hashes, Ids, mix, sorted_set
 from ..layouts.layout import Parameter
 from ..layouts.units import Claim, Units
 from ..symmetry.action import source_of
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
-from .blocks import Classes, Indices, RawBlock, UnitClass
+from .alike import without_alike
+from .blocks import Classes, Indices, RawBlock, UnitClass, places
 
 SAMPLES = 8
 SAMPLES_OF_PARAMETERS = 2
@@ -110,12 +111,16 @@ class _Trials:
         self.classes = classes
         self.parameters = parameters
         self.blocks = blocks
-        self.names = _names(units)
-        self.tables = [_Table(claim, self.names) for claim in units.claims]
+        self.roots = units.find(np.arange(units.count, dtype=np.int64))
+        self.member = units.member(np.arange(units.count, dtype=np.int64))
+        self.names = _names(self.roots, self.member)
+        claims = (without_alike(units, claim, self.names) for claim in units.claims)
+        self.tables = [_Table(claim, self.names) for claim in claims]
+        self.movable = [_Movable(c) for c in classes.classes if c.atoms]
 
     def failures(self, permutation: Permutation, with_parameters: bool) -> list[Failure]:
-        sources = source_units(self.units, self.classes, permutation, self.blocks)
-        names = _names(self.units, sources)
+        sources = self._sources(permutation)
+        names = self._names_after(sources)
         found = [failure for table in self.tables for failure in table.failures(names)]
         if with_parameters:
             for parameter, described in self.parameters:
@@ -126,48 +131,63 @@ class _Trials:
         shown = [(site, self._at_fault(ids, moved)) for site, ids in found]
         return [(site, ids) for site, ids in shown if ids.size]
 
+    def _sources(self, permutation: Permutation) -> Ids:
+        """Per unit that stands for a class, the one that takes its place."""
+        sources = np.arange(self.units.count, dtype=np.int64)
+        flat: dict[RawBlock, Indices] = {}
+        for block in dict.fromkeys(block for m in self.movable for block, _ in m.atoms):
+            name = self.blocks.get(block)
+            stay = np.arange(block.size * block.count)
+            flat[block] = stay if name is None else permutation.flat(name)
+        for movable in self.movable:
+            sources[movable.units] = movable.sources(flat)
+        return sources
+
+    def _names_after(self, sources: Ids) -> Hashes:
+        """Of those that take the places of units; most units of a large model never move."""
+        after = sources[self.roots]
+        moved = np.flatnonzero(after != self.roots)
+        names = self.names.copy()
+        names[moved] = _names(after[moved], self.member[moved])
+        return names
+
     def _at_fault(self, ids: Ids, moved: NDArray[np.bool_]) -> Ids:
         """The units that moved. Where none did, all that could: a table then contradicts itself,
         since units that were different when it was made have become one."""
-        roots = np.unique(self.units.find(ids))
+        roots = sorted_set(self.units.find(ids))
         at_fault = roots[moved[roots]]
         return at_fault if at_fault.size else roots[~self.units.is_pinned(roots)]
 
 
-def source_units(
-    units: Units, classes: Classes, permutation: Permutation, names: Mapping[RawBlock, str]
-) -> Ids:
-    """Per unit that stands for a class, the one that takes its place."""
-    sources = np.arange(units.count, dtype=np.int64)
-    flat: dict[RawBlock, Indices] = {}
-    for found in classes.classes:
-        for block, _ in found.atoms:
-            if block not in flat:
-                stay = np.arange(block.size * block.count)
-                flat[block] = permutation.flat(names[block]) if block in names else stay
-        if found.atoms:
-            place = _places(found, [index for _, index in found.atoms])
-            source = _places(found, [flat[block][index] for block, index in found.atoms])
-            order = np.argsort(place)
-            where = order[np.searchsorted(place[order], source)]
-            assert np.array_equal(place[where], source), "a class is not closed"
-            sources[found.units] = found.units[where]
-    return sources
+class _Movable:
+    """The units of a class, and at which of its places each of them is."""
+
+    def __init__(self, found: UnitClass) -> None:
+        self.units = found.units
+        self.atoms = found.atoms
+        self.at = places(found.atoms)
+        least, width = int(self.at.min()), int(np.ptp(self.at)) + 1
+        self.order: Indices | None = None
+        if width <= SPARSE * len(self.at):
+            self.least, self.table = least, np.full(width, -1, dtype=np.int64)
+            self.table[self.at - least] = np.arange(len(self.at))
+        else:
+            self.order = np.argsort(self.at)
+
+    def sources(self, flat: Mapping[RawBlock, Indices]) -> Ids:
+        """Per unit, the one that takes its place."""
+        source = places([(block, flat[block][index]) for block, index in self.atoms])
+        if self.order is None:
+            where = self.table[source - self.least]
+        else:
+            where = self.order[np.searchsorted(self.at, source, sorter=self.order)]
+        assert np.array_equal(self.at[where], source), "a class is not closed"
+        return self.units[where]
 
 
-def _places(found: UnitClass, indices: list[Indices]) -> Indices:
-    """One number for the indices of each unit in all the blocks that it moves with."""
-    total = np.zeros(len(found.units), dtype=np.int64)
-    for (block, _), index in zip(found.atoms, indices, strict=True):
-        total = total * (block.size * block.count) + index
-    return total
-
-
-def _names(units: Units, sources: Ids | None = None) -> Hashes:
+def _names(roots: Ids, member: Hashes) -> Hashes:
     """Per unit, a hash of its class, or of the class that takes its place, and its side in it."""
-    every = np.arange(units.count, dtype=np.int64)
-    roots = units.find(every)
-    return mix(mix(roots if sources is None else sources[roots], 31) + units.member(every), 32)
+    return mix(mix(roots, 31) + member, 32)
 
 
 class _Table:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from ..layouts.causes import PinKind
-from ..layouts.ids import Hashes, Ids, mix
+from ..layouts.ids import Hashes, Ids, count_distinct, mix, sorted_set
 from ..layouts.pairs import nest_pairs
 from ..layouts.units import Units
 
@@ -24,6 +26,14 @@ class Edges:
     child: Ids
     parent: Ids
     role: Hashes
+
+    @cached_property
+    def families(self) -> tuple[Ids, Hashes, Ids]:
+        """Every parent with every role in which it has children, and which of these edges go to."""
+        roles, role = np.unique(self.role, return_inverse=True)
+        key = self.parent * np.int64(len(roles)) + role
+        kinds = sorted_set(key)
+        return kinds // len(roles), roles[kinds % len(roles)], np.searchsorted(kinds, key)
 
 
 def containment(units: Units) -> Edges:
@@ -50,14 +60,27 @@ def _edges(units: Units) -> Edges:
 
 def _congruent(units: Units) -> Edges:
     """Relate parents that share children: equal, nested, or both inside something coarser."""
+    seen, edges = _state(units), _edges(units)
     for _ in range(ROUNDS):
-        known = units.version, len(units.parents)
-        _relate_parents(units, _edges(units))
-        edges = _edges(units)
+        known = seen
+        _relate_parents(units, edges)
+        seen, edges = _renewed(units, seen, edges)
         _unite_twins(units, edges)
-        if known == (units.version, len(units.parents)):
+        seen, edges = _renewed(units, seen, edges)
+        if known == seen:
             break
-    return _without_cycles(units, _nest(units, _edges(units)))
+    return _without_cycles(units, _nest(units, edges))
+
+
+def _state(units: Units) -> tuple[int, int]:
+    """What edges depend on."""
+    return units.version, len(units.parents)
+
+
+def _renewed(units: Units, seen: tuple[int, int], edges: Edges) -> tuple[tuple[int, int], Edges]:
+    """The edges as they are now, which are many: the same where nothing was learned."""
+    now = _state(units)
+    return now, edges if now == seen else _edges(units)
 
 
 def _without_cycles(units: Units, edges: Edges) -> Edges:
@@ -83,21 +106,36 @@ def _relate_parents(units: Units, edges: Edges) -> None:
     """
     order = np.lexsort((edges.role, edges.child))
     child, parent, role = edges.child[order], edges.parent[order], edges.role[order]
-    families = {int(r): np.unique(parent[role == r]) for r in np.unique(role)}
+    parents, roles, _ = edges.families
     widest = int(np.bincount(child).max(initial=0))
     for offset in range(1, widest):
         first = np.flatnonzero(child[offset:] == child[:-offset])
         second = first + offset
-        kinds = np.stack([role[first], role[second]])
-        for r1, r2 in np.unique(kinds, axis=1).T.tolist():
-            one, other = families[r1], families[r2]
-            if np.intersect1d(one, other).size:
+        for (r1, r2), here in _by_kind(role[first], role[second]):
+            one, other = parents[roles == r1], parents[roles == r2]
+            if np.intersect1d(one, other, assume_unique=True).size:
                 continue
-            here = (kinds[0] == r1) & (kinds[1] == r2)
-            keys = np.unique(parent[first[here]] * np.int64(units.count) + parent[second[here]])
-            a, b = keys // units.count, keys % units.count
-            if np.array_equal(np.unique(a), one) and np.array_equal(np.unique(b), other):
+            a, b = _distinct_pairs(parent[first[here]], parent[second[here]])
+            if np.array_equal(sorted_set(a), one) and np.array_equal(sorted_set(b), other):
                 nest_pairs(units, a, b)
+
+
+def _by_kind(one: Hashes, other: Hashes) -> Iterator[tuple[tuple[np.uint64, np.uint64], Ids]]:
+    """Every pair of roles that occurs, in order, and where."""
+    first, i = np.unique(one, return_inverse=True)
+    second, j = np.unique(other, return_inverse=True)
+    kind = i * len(second) + j
+    order = np.argsort(kind, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(kind[order])) + 1):
+        if here.size:
+            yield (first[i[here[0]]], second[j[here[0]]]), here
+
+
+def _distinct_pairs(a: Ids, b: Ids) -> tuple[Ids, Ids]:
+    """In order of the first, then of the second."""
+    least, width = int(b.min()), int(b.max() - b.min()) + 1
+    keys = sorted_set(a * np.int64(width) + (b - least))
+    return keys // width, keys % width + least
 
 
 def _unite_twins(units: Units, edges: Edges) -> None:
@@ -105,43 +143,39 @@ def _unite_twins(units: Units, edges: Edges) -> None:
 
     Not within one family: there it would only say that permutations commute with the pairing.
     """
-    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
-    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
-    children = np.zeros(kinds.shape[1], dtype=np.uint64)
-    np.add.at(children, kind.ravel(), mix(edges.child, 11))
+    parent, role, kind = edges.families
+    children = np.zeros(len(parent), dtype=np.uint64)
+    np.add.at(children, kind, mix(edges.child, 11))
     order = np.argsort(children, kind="stable")
-    parent, role = kinds[0][order].astype(np.int64), kinds[1][order]
+    parent, role = parent[order], role[order]
     begins = np.ones(len(order), dtype=bool)
     begins[1:] = children[order[1:]] != children[order[:-1]]
     first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
     twins = np.flatnonzero(parent[first] != parent)
-    pairs = np.stack([role[first[twins]], role[twins]])
-    families = {int(r): parent[role == r] for r in np.unique(pairs)}
-    for r1, r2 in np.unique(pairs, axis=1).T.tolist():
-        if np.intersect1d(units.find(families[r1]), units.find(families[r2])).size:
+    for (r1, r2), which in _by_kind(role[first[twins]], role[twins]):
+        one, other = (sorted_set(units.find(parent[role == r])) for r in (r1, r2))
+        if np.intersect1d(one, other, assume_unique=True).size:
             continue
-        here = twins[(pairs[0] == r1) & (pairs[1] == r2)]
+        here = twins[which]
         a, b = units.find(parent[first[here]]), units.find(parent[here])
         pinned = units.is_pinned(a) | units.is_pinned(b)
         same = np.concatenate([a[pinned], b[pinned]])
         units.pin(same, "has the same units as a pinned unit", PinKind.NESTING)
-        if len(np.unique(a)) == len(a) == len(np.unique(b)):
+        if count_distinct(a) == len(a) == count_distinct(b):
             units.equate(a[~pinned], b[~pinned])
 
 
 def _nest(units: Units, edges: Edges) -> Edges:
     """A parent lies inside another if its children of one role all do."""
     n = units.count
-    keys = np.stack([edges.parent.astype(np.uint64), edges.role])
-    kinds, kind = np.unique(keys, axis=1, return_inverse=True)
-    inner_of = kinds[0].astype(np.int64)
+    inner_of, _, kind = edges.families
     ones = np.ones(len(edges.child), dtype=np.int64)
-    by_kind = csr_array((ones, (edges.child, kind.ravel())), (n, len(inner_of)))
+    by_kind = csr_array((ones, (edges.child, kind)), (n, len(inner_of)))
     by_parent = csr_array((ones, (edges.child, edges.parent)), (n, n))
     shared = (by_kind.T @ by_parent).tocoo()
     which, outer = (c.astype(np.int64) for c in shared.coords)
     inner = inner_of[which]
-    sizes = np.bincount(kind.ravel(), minlength=len(inner_of))
+    sizes = np.bincount(kind, minlength=len(inner_of))
     all_sizes = np.bincount(edges.parent, minlength=n)
     nested = (shared.data == sizes[which]) & (inner != outer) & (sizes[which] < all_sizes[outer])
     inner, outer = inner[nested], outer[nested]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layouts.coordinates import varies_on
-from ..layouts.ids import Ids, mix
+from ..layouts.ids import Ids, mix, sorted_set
 from ..layouts.layout import Parameter
 from ..layouts.units import Units
 from .blocks import Atom, Classes, Indices, RawBlock, dimensions
@@ -48,7 +48,7 @@ def describe(units: Units, classes: Classes, parameter: Parameter) -> RawParamet
 
 
 def _moves(units: Units, classes: Classes, coordinate: Ids) -> bool:
-    found = np.unique(classes.of_unit[units.find(coordinate)])
+    found = sorted_set(classes.of_unit[units.find(coordinate)])
     return any(classes.classes[k].atoms for k in found.tolist())
 
 
@@ -118,7 +118,7 @@ def _atoms_at(classes: Classes, roots: Ids) -> list[Atom]:
     class_ids = classes.of_unit[roots]
     first = classes.classes[class_ids[0]]
     merged = [np.empty(len(roots), dtype=np.int64) for _ in first.atoms]
-    for k in np.unique(class_ids).tolist():
+    for k in sorted_set(class_ids).tolist():
         here = class_ids == k
         where = classes.index[roots[here]]
         for target, (_, index) in zip(merged, classes.classes[k].atoms, strict=True):

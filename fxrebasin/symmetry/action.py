@@ -38,6 +38,33 @@ def take(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> torch.
     return flat.reshape(front.shape).movedim(tuple(range(len(axes))), axes).contiguous()
 
 
+PIECE = 1 << 19
+"""How many entries are moved at a time where that is done in place."""
+
+
+def take_(tensor: torch.Tensor, axes: tuple[int, ...], source: Indices) -> None:
+    """The same in place, a piece at a time: new memory for all of a large tensor takes longer."""
+    moved = np.flatnonzero(source != np.arange(len(source)))
+    if not moved.size:
+        return
+    if len(axes) > 1:
+        tensor.copy_(take(tensor, axes, source))
+        return
+    axis = axes[0]
+    if 4 * len(moved) < len(source):
+        places, taken = (torch.from_numpy(m).to(tensor.device) for m in (moved, source[moved]))
+        tensor.index_copy_(axis, places, tensor.index_select(axis, taken))
+        return
+    index = torch.from_numpy(source).to(tensor.device)
+    other = max(range(tensor.ndim), key=lambda d: (d != axis, tensor.shape[d]))
+    if tensor.numel() <= PIECE or other == axis:
+        tensor.copy_(tensor.index_select(axis, index))
+        return
+    width = -(-PIECE * tensor.shape[other] // tensor.numel())
+    for piece in tensor.split(width, other):
+        piece.copy_(piece.index_select(axis, index))
+
+
 def source_of(
     blocks: Mapping[str, Block],
     indices: Mapping[str, Indices],

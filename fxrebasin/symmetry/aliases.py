@@ -15,6 +15,22 @@ from ..errors import InvalidArgumentError
 Tensors = Mapping[str, torch.Tensor]
 
 
+def sharing_memory(tensors: Tensors) -> set[str]:
+    """The names of tensors that others, which are other objects, may overlap, or that overlap
+    themselves."""
+    owners: dict[int, set[int]] = {}
+    for tensor in tensors.values():
+        if tensor.layout == torch.strided and tensor.numel():
+            owners.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+    return {
+        name
+        for name, t in tensors.items()
+        if t.layout != torch.strided
+        or (t.numel() and len(owners[t.untyped_storage().data_ptr()]) > 1)
+        or _overlaps_itself(t)
+    }
+
+
 def check_writable(tensors: Tensors, moved: Tensors) -> None:
     """Refuse to write where tensors of one model overlap and what is written does not agree.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,8 +29,8 @@ from ..models.validation import (
     explain_missing,
     stored_tensors,
 )
-from .action import Indices, flat_indices, source_of, take
-from .aliases import check_writable
+from .action import Indices, flat_indices, source_of, take, take_
+from .aliases import check_writable, sharing_memory
 from .as_json import what_lacks
 from .as_tensors import pack, unpack
 from .contract import check
@@ -150,17 +150,15 @@ class Permutation:
         if known and not any(name in state_dict for name in known):
             raise ArchitectureMismatchError(explain_missing(known, state_dict, "state_dict"))
         result = copy.copy(state_dict) if isinstance(state_dict, dict) else dict(state_dict)
+        result.update(self._moved(state_dict))
+        return result
+
+    def _moved(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What comes in the place of the tensors that move; tied ones stay tied."""
+        result = {}
         for parameter in self.symmetry.parameters:
-            names = [name for name in parameter.names if name in state_dict]
             moved: dict[int, torch.Tensor] = {}
-            for name in names:
-                tensor = state_dict[name]
-                check_tensor(tensor, f"state_dict[{name!r}]")
-                if tuple(tensor.shape) != parameter.shape:
-                    raise ArchitectureMismatchError(
-                        f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "
-                        f"for shape {parameter.shape}"
-                    )
+            for name, tensor in _checked(parameter, tensors):
                 if parameter.groups:
                     key = tensor.data_ptr() if tensor.numel() else id(tensor)
                     if key not in moved:
@@ -214,17 +212,31 @@ class Permutation:
                 raise ArchitectureMismatchError(
                     f"the model has no parameter {parameter.name!r}, which the symmetry moves"
                 )
-        done = set()
-        moved = self.apply(tensors)
+        shared = sharing_memory(tensors)
+        moved = {**tensors, **self._moved({n: t for n, t in tensors.items() if n in shared})}
         check_writable(tensors, moved)
+        alone = [(p, _checked(p, tensors, but=shared)) for p in self.symmetry.parameters]
+        done = set()
         with torch.no_grad():
-            for name, tensor in tensors.items():
+            for name in shared:
+                tensor = tensors[name]
                 if moved[name] is not tensor and id(tensor) not in done:
                     done.add(id(tensor))
-                    with torch.inference_mode() if tensor.is_inference() else nullcontext():
+                    with _writing_to(tensor):
                         tensor.copy_(moved[name])
+            for parameter, named in alone:
+                for tensor in {id(t): t for _, t in named}.values():
+                    if parameter.groups:
+                        done.add(id(tensor))
+                        self._permute_(parameter, tensor)
         if done:
             forget_caches(model)
+
+    def _permute_(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> None:
+        with _writing_to(tensor):
+            for group in parameter.groups:
+                source = source_of(self.symmetry.blocks, self.indices, parameter, group)
+                take_(tensor.detach(), group.axes, source)
 
     def inverse(self) -> Permutation:
         """The permutation that undoes this one."""
@@ -302,3 +314,26 @@ class Permutation:
                 f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: "
                 f"{what_lacks(error)}; write it again with Permutation.save"
             ) from error
+
+
+def _checked(
+    parameter: ParameterSymmetry, tensors: Mapping[str, torch.Tensor], but: Collection[str] = ()
+) -> list[tuple[str, torch.Tensor]]:
+    """The tensors of a parameter, under each of its names.
+
+    Raises:
+        ArchitectureMismatchError: one of them has another shape.
+    """
+    found = [(n, tensors[n]) for n in parameter.names if n in tensors and n not in but]
+    for name, tensor in found:
+        check_tensor(tensor, f"state_dict[{name!r}]")
+        if tuple(tensor.shape) != parameter.shape:
+            raise ArchitectureMismatchError(
+                f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "
+                f"for shape {parameter.shape}"
+            )
+    return found
+
+
+def _writing_to(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    return torch.inference_mode() if tensor.is_inference() else nullcontext()

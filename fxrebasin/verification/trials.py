@@ -18,21 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import FxrebasinError
-from ..models.copying import deep_copy, forget_caches
-from ..models.precision import (
-    TOLERANCE,
-    coarsest_dtype,
-    dtype_of,
-    in_double,
-    largest_error,
-    to_double,
-)
+from ..models.precision import TOLERANCE, coarsest_dtype, dtype_of, in_double, largest_error
 from ..models.reachable import copy_with
-from ..models.running import run
-from ..models.validation import stored_tensors
 from ..symmetry.permutation import Permutation
+from .random_weights import RandomWeights
 from .rounding import BEYOND_NOISE, draw_like, rounding_noise
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 DOUBLE = 5_000_000
 """Models with at most as many parameters are tested in float64 at once; larger ones in their own
@@ -43,7 +35,7 @@ dtype, and in float64 only where that looks wrong: convolutions are several time
 class Trial:
     """A model with random weights, and what it returns."""
 
-    model: nn.Module
+    weights: RandomWeights
     args: Any
     kwargs: Any
     outputs: list[torch.Tensor]
@@ -51,7 +43,7 @@ class Trial:
 
     def error(self, permutation: Permutation) -> float:
         """The largest relative difference that a permutation makes."""
-        found = run(permutation.apply_to(self.model), self.args, self.kwargs)
+        found = self.weights.run(permutation, self.args, self.kwargs)
         expected = self.outputs
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
@@ -66,7 +58,7 @@ class Trial:
     @cached_property
     def noise(self) -> float:
         """How much the outputs change when every weight is rounded differently."""
-        return rounding_noise(self.model, self.args, self.kwargs, self.outputs)
+        return rounding_noise(self.weights.model, self.args, self.kwargs, self.outputs)
 
 
 class Trials:
@@ -87,6 +79,10 @@ class Trials:
     def __bool__(self) -> bool:
         return any(True for _ in self)
 
+    def on(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, seed: int = 0) -> Trials:
+        """Trials of the same weights on other inputs; none where the quickest does not run."""
+        return Trials(_on_others(self, (tuple(args), dict(kwargs)), seed))
+
 
 def prepare_trials(
     model: nn.Module,
@@ -101,90 +97,63 @@ def prepare_trials(
     Where ``random_weights`` is False the model keeps its own: for models whose control flow
     depends on values, other weights may mean another path.
     """
-    return Trials(_prepare(model, args, kwargs, random_weights, seed))
+    return Trials(_prepare(model, (tuple(args), dict(kwargs)), random_weights, seed))
 
 
-def _prepare(
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    random_weights: bool,
-    seed: int,
-) -> Iterator[Trial]:
+def _prepare(model: nn.Module, inputs: Inputs, random_weights: bool, seed: int) -> Iterator[Trial]:
     is_small = sum(p.numel() for p in model.parameters()) <= DOUBLE
     for double in (is_small, not is_small):
-        for random_inputs in (True, False):
-            try:
-                trial = _prepare_one(
-                    model, args, kwargs, double, random_weights, random_inputs, seed
-                )
-            except (
-                ArithmeticError,
-                FxrebasinError,
-                LookupError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ):
-                continue
+        try:
+            weights = RandomWeights(model, double=double, disturbed=random_weights, seed=seed)
+        except Exception:  # what copies do is the model's own
+            continue
+        trial = _first_that_runs(weights, inputs, seed)
+        if trial is not None:
             yield trial
             if is_small:
                 return
-            break
 
 
-def _prepare_one(
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    double: bool,
-    random_weights: bool,
-    random_inputs: bool,
-    seed: int,
-) -> Trial:
+def _on_others(trials: Trials, inputs: Inputs, seed: int) -> Iterator[Trial]:
+    for trial in trials:
+        found = _first_that_runs(trial.weights, inputs, seed)
+        if found is None:
+            return
+        yield found
+
+
+def _first_that_runs(weights: RandomWeights, inputs: Inputs, seed: int) -> Trial | None:
+    """With random inputs in the place of uniform ones, or, where it does not run on such, these."""
+    given = in_double(inputs) if weights.double else inputs
     generator = torch.Generator().manual_seed(seed)
-    tried = deep_copy(model)
-    inputs: Any = (tuple(args), dict(kwargs))
-    if double:
-        tried, inputs = to_double(tried), in_double(inputs)
-    if random_weights:
-        _disturb(tried, generator)
-        forget_caches(tried)
-    if random_inputs:
-        inputs = copy_with(inputs, lambda t: _without_uniform(t, generator))
-    with coarsest_dtype(dtype_of(tried)) as coarsest:
-        outputs = run(deep_copy(tried), *inputs)
+    drawn: list[torch.Tensor] = []
+
+    def without_uniform(tensor: torch.Tensor) -> torch.Tensor:
+        if not _is_uniform(tensor):
+            return tensor
+        drawn.append(draw_like(tensor, generator))
+        return drawn[-1]
+
+    random = copy_with(given, without_uniform)
+    for tried in (random, given) if drawn else (given,):
+        try:
+            return _trial(weights, tried)
+        except Exception:  # whatever the model says to such inputs
+            continue
+    return None
+
+
+def _trial(weights: RandomWeights, inputs: Inputs) -> Trial:
+    with coarsest_dtype(dtype_of(weights.model)) as coarsest:
+        outputs = weights.run(None, *inputs)
     numbers = [t for t in outputs if t.is_floating_point() and t.numel()]
     if not all(bool(torch.isfinite(t).any()) and not torch.isnan(t).any() for t in numbers):
         raise ArithmeticError("the outputs are not numbers")
-    return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
+    return Trial(weights, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 
-def _disturb(model: nn.Module, generator: torch.Generator) -> None:
-    """Disturb every weight by about a third of its size; the scale of the model stays.
-
-    Freshly initialised models have weights that are all equal, which would hide that a
-    permutation moves them wrongly.
-    """
-    done = set()
-    with torch.no_grad():
-        for name, tensor in stored_tensors(model).items():
-            is_mean, is_variance = (name.endswith(s) for s in ("running_mean", "running_var"))
-            is_weight = isinstance(tensor, nn.Parameter) or is_mean or is_variance
-            if id(tensor) in done or not is_weight or not tensor.is_floating_point():
-                continue
-            done.add(id(tensor))
-            if is_variance:
-                tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
-                continue
-            spread = tensor.std() if tensor.numel() > 1 else torch.zeros_like(tensor).mean()
-            scale = float(spread) or max(float(tensor.abs().max()), 0.5)
-            tensor.add_(draw_like(tensor, generator), alpha=0.3 * scale)
-
-
-def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _is_uniform(tensor: torch.Tensor) -> bool:
     """Inputs that are all zeros or all ones, as placeholders often are, hide what is wrong."""
     if not tensor.is_floating_point() or tensor.numel() < 2:
-        return tensor
-    is_uniform = bool((tensor == tensor.flatten()[0]).all())
-    return draw_like(tensor, generator) if is_uniform else tensor
+        return False
+    return bool((tensor == tensor.flatten()[0]).all())
