@@ -65,11 +65,23 @@ def _columns(units: Units, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
         if all(k is not None for k in twins):
             columns.append([x.pop(k) for x, k in zip(lists, twins, strict=True) if k is not None])
     for x in lists:
-        x.sort(key=lambda c: (bool(units.is_pinned(c).all()), varies_on(c)))
+        x.sort(key=lambda c: (bool(units.is_pinned(c).all()), -c.size))
     nowhere = np.full([1] * xs[0].ndim, NOWHERE, dtype=np.int64)
-    for k in range(max(len(x) for x in lists)):
-        columns.append([x[k] if k < len(x) else nowhere for x in lists])
+    for across in _spans(lists, dim):
+        alike = [[c for c in x if _across(c, dim) == across] for x in lists]
+        for k in range(max(len(x) for x in alike)):
+            columns.append([x[k] if k < len(x) else nowhere for x in alike])
     return columns
+
+
+def _across(coordinate: Ids, dim: int) -> tuple[int, ...]:
+    """The dims that a coordinate varies on, but for the one along which operands are joined."""
+    return tuple(d for d in varies_on(coordinate) if d != dim)
+
+
+def _spans(lists: Sequence[Sequence[Ids]], dim: int) -> list[tuple[int, ...]]:
+    """Every set of other dims that coordinates vary on: tokens do not go with features."""
+    return sorted({_across(c, dim) for x in lists for c in x})
 
 
 def _ambiguous(columns: list[list[Ids]]) -> bool:

@@ -1,0 +1,199 @@
+"""Symmetry that is easily lost: tokens that are parameters, biases per head, weights per group."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import f, real
+from reliability import Case, Cases, check
+from torch import Tensor, nn
+
+torch.set_num_threads(1)
+
+TOKENS, HEADS = Cases(), Cases()
+
+SEQUENCE = real(4, 3)(2)
+
+# two or more tokens that are parameters, joined to the sequence before anything names their features
+
+
+class LearnedTokens(nn.Module):
+    """A residual stream of 8 features, 3 tokens in it that are learned, and 5 hidden units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 5), nn.Linear(5, 8)
+        self.learned = nn.Parameter(torch.randn(1, 3, 8))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        return x + self.down(self.up(self.norm(x)).relu())
+
+    def join(self, x: Tensor) -> Tensor:
+        return torch.cat([self.learned.expand(len(x), -1, -1), x], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mlp(self.join(self.stem(x))))
+
+
+@TOKENS.model(f(8) + f(5), SEQUENCE)
+class QueriesInFront(LearnedTokens):
+    """Detection tokens, which are read one by one."""
+
+
+@TOKENS.model(f(8) + f(5), SEQUENCE)
+class QueriesBehind(LearnedTokens):
+    def join(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.learned.expand(len(x), -1, -1)], -2)
+
+
+@TOKENS.model(f(8) + f(5) + f(3), SEQUENCE)
+class MemoryThatIsPooled(LearnedTokens):
+    """Nothing tells one token of the memory from another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mlp(self.join(self.stem(x))).tanh().mean(1))
+
+
+@TOKENS.model(f(8) + f(5) + f(3) + f(2), SEQUENCE)
+class RegistersOfTwoKinds(LearnedTokens):
+    """A class token, registers in front and behind: two sets of tokens that can be permuted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = (nn.Parameter(torch.randn(1, n, 8)) for n in (1, 2))
+
+    def join(self, x: Tensor) -> Tensor:
+        first, learned, last = (
+            t.expand(len(x), -1, -1) for t in (self.first, self.learned, self.last)
+        )
+        return torch.cat([first, learned, x, last], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mlp(self.join(self.stem(x))).tanh().mean(1))
+
+
+@TOKENS.model(f(8) + f(5), SEQUENCE)
+class TokensThatAreAllLearned(LearnedTokens):
+    """Two parameters are joined, and the result to the sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(1, 2, 8))
+
+    def join(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.first, self.learned], 1)
+        return torch.cat([tokens.expand(len(x), -1, -1), x], 1)
+
+
+@TOKENS.model(f(8) + f(5), SEQUENCE)
+class QueriesWithoutABatch(LearnedTokens):
+    def join(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.cat([self.learned[0], x[k]], 0) for k in range(2)])
+
+
+@TOKENS.model(f(8) + f(5), SEQUENCE)
+class QueriesBesideOneToken(LearnedTokens):
+    """The sequence itself has one token, and no place along it."""
+
+    def join(self, x: Tensor) -> Tensor:
+        return super().join(x.mean(1, keepdim=True))
+
+
+@TOKENS.model(f(8) + f(5), real(3, 2, 2)(2))
+class FeatureMapBesideQueries(LearnedTokens):
+    """Tokens are the last axis, features the one before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(3, 8, 1)
+        self.learned = nn.Parameter(torch.randn(1, 8, 3))
+
+    def join(self, x: Tensor) -> Tensor:
+        return torch.cat([self.learned.expand(len(x), -1, -1), x], -1).mT
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(2))
+
+
+# a row of a table of biases for each head
+
+
+class BiasPerHead(nn.Module):
+    """Heads of 3 features, each a module of its own, and a row of a table of biases for each.
+
+    The features of queries and keys can be permuted head by head, and so can those of values.
+    """
+
+    def __init__(self, heads: int = 4) -> None:
+        super().__init__()
+        self.packed = nn.ModuleList(nn.Linear(3, 9) for _ in range(heads))
+        self.bias, self.out = nn.Parameter(torch.randn(heads, 5)), nn.Linear(3 * heads, 2)
+        place = torch.arange(4)
+        self.register_buffer("distance", (place[:, None] - place).abs())
+
+    def biases(self) -> Tensor | list[Tensor]:
+        return self.bias[:, self.distance]
+
+    def attend(self, head: int, x: Tensor) -> Tensor:
+        q, k, v = self.packed[head](x).chunk(3, -1)
+        return (q @ k.mT + self.biases()[head]).softmax(-1) @ v
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.cat([self.attend(k, x) for k in range(len(self.packed))], -1).relu())
+
+
+@HEADS.model(8 * f(3), SEQUENCE)
+class HeadsWithRowsOfABias(BiasPerHead):
+    pass
+
+
+@HEADS.model(8 * f(3), SEQUENCE)
+class HeadsThatIndexTheirRow(BiasPerHead):
+    def biases(self) -> list[Tensor]:
+        return [self.bias[k][self.distance] for k in range(len(self.bias))]
+
+
+@HEADS.model(6 * f(3), SEQUENCE)
+class ThreeHeads(BiasPerHead):
+    def __init__(self) -> None:
+        super().__init__(heads=3)
+
+
+@HEADS.model(9 * f(3), SEQUENCE)
+class CascadeOfHeads(BiasPerHead):
+    """Each head gets a part of the features, and what the head before it has made of its own.
+
+    Four axes of queries and keys; the first part, three that meet a result, and the last result.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        results: list[Tensor] = []
+        for k, part in enumerate(self.stem(x).tanh().chunk(4, -1)):
+            results.append(self.attend(k, part + results[-1] if results else part))
+        return self.out(torch.cat(results, -1).relu())
+
+
+@HEADS.model(9 * f(3), SEQUENCE)
+class CascadeInAnotherOrder(CascadeOfHeads):
+    """The last head, which has met the most rows of the table, comes first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        results: list[Tensor] = []
+        for k, part in enumerate(self.stem(x).tanh().chunk(4, -1)):
+            results.append(self.attend(k, part + results[-1] if results else part))
+        return self.out(torch.cat(results[::-1], -1).relu())
+
+
+@pytest.mark.parametrize("case", TOKENS.each())
+def test_tokens_that_are_parameters_leave_the_features_of_the_sequence_free(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("case", HEADS.each())
+def test_a_row_of_a_table_for_each_head_leaves_the_features_of_the_heads_free(case: Case) -> None:
+    check(case)
