@@ -120,6 +120,7 @@ def _prepare(
                 )
             except (
                 ArithmeticError,
+                AssertionError,
                 FxrebasinError,
                 LookupError,
                 RuntimeError,
