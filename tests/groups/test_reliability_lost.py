@@ -14,7 +14,7 @@ TOKENS, HEADS = Cases(), Cases()
 
 SEQUENCE = real(4, 3)(2)
 
-# two or more tokens that are parameters, joined to the sequence before anything names their features
+# two or more tokens that are parameters, joined to the sequence before their features have names
 
 
 class LearnedTokens(nn.Module):
