@@ -25,6 +25,7 @@ import torch
 from .adoption import resolve
 from .causes import PinKind
 from .coordinates import Shape, as_tensor, collapse, positional, varies_on
+from .grouped_axes import note_products, note_sum
 from .ids import Hashes, Ids, mix
 from .layout import Layout
 from .pairs import drop_repeats
@@ -58,7 +59,9 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     merged = Layout(shape, tuple(c for x in known for c in x.coordinates))
     for x in unnamed:
         x = resolve(units, x, settle(units, merged), reduced)
+        known.append(x)
         merged = Layout(shape, merged.coordinates + x.coordinates)
+    note_products(units, known)
     if len(operands) == 1 and not unnamed:
         return merged
     return settle(units, merged)
@@ -81,6 +84,7 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
         if not varied & inside:
             kept.append(coordinate)
         elif not varied <= inside:
+            note_sum(units, coordinate, inside)
             kept.append(_units_of_rows(units, coordinate, inside))
         elif not units.is_pinned(coordinate).all():
             _keep_set(units, coordinate)

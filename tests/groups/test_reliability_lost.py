@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 torch.set_num_threads(1)
 
-TOKENS, HEADS = Cases(), Cases()
+TOKENS, HEADS, GROUPS = Cases(), Cases(), Cases()
 
 SEQUENCE = real(4, 3)(2)
 
@@ -189,6 +189,94 @@ class CascadeInAnotherOrder(CascadeOfHeads):
         return self.out(torch.cat(results[::-1], -1).relu())
 
 
+# a weight per group, not written as an einsum
+
+
+class WeightPerGroup(nn.Module):
+    """Two groups of 4 inputs and 3 outputs each; the groups can change places."""
+
+    shape = (2, 3, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(6, 2)
+        self.weight = nn.Parameter(torch.randn(self.shape))
+
+    def mix(self, h: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.stem(x).tanh().view(-1, 2, 4)).tanh().flatten(1))
+
+
+PER_GROUP = f(2) + 2 * f(4) + 2 * f(3)
+
+
+@GROUPS.model(PER_GROUP)
+class MatrixTimesVectorPerGroup(WeightPerGroup):
+    def mix(self, h: Tensor) -> Tensor:
+        return (self.weight @ h.unsqueeze(-1)).squeeze(-1)
+
+
+@GROUPS.model(PER_GROUP)
+class VectorTimesMatrixPerGroup(WeightPerGroup):
+    shape = (2, 4, 3)
+
+    def mix(self, h: Tensor) -> Tensor:
+        return (h.unsqueeze(-2) @ self.weight).squeeze(-2)
+
+
+@GROUPS.model(PER_GROUP)
+class ProductsSummedPerGroup(WeightPerGroup):
+    def mix(self, h: Tensor) -> Tensor:
+        return (self.weight * h.unsqueeze(-2)).sum(-1)
+
+
+@GROUPS.model(PER_GROUP)
+class ProductsOfWhichTheLargestIsKept(WeightPerGroup):
+    """Groups are the second axis of the weight."""
+
+    shape = (4, 2, 3)
+
+    def mix(self, h: Tensor) -> Tensor:
+        return (h.permute(0, 2, 1).unsqueeze(-1) * self.weight).relu().amax(1)
+
+
+@GROUPS.model(PER_GROUP)
+class NormalisedAndMultipliedPerGroup(WeightPerGroup):
+    def mix(self, h: Tensor) -> Tensor:
+        weight = self.weight / self.weight.norm(dim=-1, keepdim=True)
+        return (weight * h.unsqueeze(-2)).sum(-1)
+
+
+@GROUPS.model(PER_GROUP)
+class WeightsOfGroupsByIndex(WeightPerGroup):
+    def mix(self, h: Tensor) -> Tensor:
+        return torch.einsum("goi,bgi->bgo", self.weight[torch.tensor([1, 0])], h)
+
+
+@GROUPS.model(2 * f(4) + 2 * f(3))
+class GroupsOneByOne(WeightPerGroup):
+    """That both are treated alike is not seen: the groups stay, what is in them moves."""
+
+    def mix(self, h: Tensor) -> Tensor:
+        return torch.stack([h[:, k] @ self.weight[k].T for k in range(2)], 1)
+
+
+@GROUPS.model(f(4) + f(3))
+class SameUnitsInEveryGroup(WeightPerGroup):
+    """Rows and columns are read in the same order in both groups, one of which is scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 4), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x).tanh()
+        one, other = (self.weight * h[:, None, None]).sum(-1).tanh().unbind(1)
+        return self.head(one + 2 * other)
+
+
 @pytest.mark.parametrize("case", TOKENS.each())
 def test_tokens_that_are_parameters_leave_the_features_of_the_sequence_free(case: Case) -> None:
     check(case)
@@ -196,4 +284,9 @@ def test_tokens_that_are_parameters_leave_the_features_of_the_sequence_free(case
 
 @pytest.mark.parametrize("case", HEADS.each())
 def test_a_row_of_a_table_for_each_head_leaves_the_features_of_the_heads_free(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("case", GROUPS.each())
+def test_a_weight_per_group_has_units_per_group_however_it_is_written(case: Case) -> None:
     check(case)
