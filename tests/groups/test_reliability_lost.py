@@ -1,4 +1,5 @@
-"""Symmetry that is easily lost: tokens that are parameters, biases per head, weights per group."""
+"""Symmetry that is easily lost: tokens that are parameters, biases per head, weights per group,
+identity matrices."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 torch.set_num_threads(1)
 
-TOKENS, HEADS, GROUPS = Cases(), Cases(), Cases()
+TOKENS, HEADS, GROUPS, IDENTITIES = Cases(), Cases(), Cases(), Cases()
 
 SEQUENCE = real(4, 3)(2)
 
@@ -277,6 +278,137 @@ class SameUnitsInEveryGroup(WeightPerGroup):
         return self.head(one + 2 * other)
 
 
+# constants that say that two axes are one
+
+
+class Square(nn.Module):
+    """A square matrix between 6 units and themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.square = nn.Parameter(torch.randn(6, 6))
+
+    def matrix(self) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x).tanh()
+        return self.head(h + (h @ self.matrix().T).tanh())
+
+
+@IDENTITIES.model(f(6))
+class IdentityAdded(Square):
+    def matrix(self) -> Tensor:
+        return torch.eye(6) + self.square
+
+
+@IDENTITIES.model(f(6))
+class DiagonalMaskedOut(Square):
+    def matrix(self) -> Tensor:
+        return self.square * (1 - torch.eye(6))
+
+
+@IDENTITIES.model(f(6))
+class DiagonalFilled(Square):
+    def matrix(self) -> Tensor:
+        return self.square.masked_fill(torch.diag(torch.ones(6)).bool(), 0.5)
+
+
+@IDENTITIES.model(f(6))
+class SkewMatrixWithDamping(Square):
+    """Of AntisymmetricRNN."""
+
+    def matrix(self) -> Tensor:
+        return self.square - self.square.T - 0.1 * torch.eye(6)
+
+
+@IDENTITIES.model(f(6))
+class FirstTermsOfAnExponential(Square):
+    def matrix(self) -> Tensor:
+        identity = torch.eye(6)
+        skew = self.square - self.square.T
+        return identity + skew @ (identity + skew / 2)
+
+
+@IDENTITIES.model(f(6))
+class IdentityKeptAsPlainAttribute(Square):
+    """No state dict holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity = torch.eye(6)
+
+    def matrix(self) -> Tensor:
+        return self.identity.to(self.square) + self.square
+
+
+@IDENTITIES.model(0.0)
+class IdentityInABuffer(Square):
+    """Another state dict may hold something else there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("identity", torch.eye(6))
+
+    def matrix(self) -> Tensor:
+        return 2 * self.identity.T + self.square
+
+
+@IDENTITIES.model(0.0)
+class AlmostTheIdentity(Square):
+    def matrix(self) -> Tensor:
+        return torch.diag(torch.arange(6.0)) + self.square
+
+
+@IDENTITIES.model(0.0)
+class CircleOfUnits(Square):
+    """Each is next to another: a permutation matrix that is not the identity."""
+
+    def matrix(self) -> Tensor:
+        return torch.eye(6).roll(1, 0) + self.square
+
+
+@IDENTITIES.model(f(6) + f(4))
+class IdentityThroughTwoLayers(Square):
+    """How adapters find the matrix that two layers make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(6, 4, bias=False), nn.Linear(4, 6, bias=False)
+
+    def matrix(self) -> Tensor:
+        matrix = self.square + self.up(self.down(torch.eye(6).to(self.square))).T
+        return matrix / matrix.norm(dim=1, keepdim=True)
+
+
+@IDENTITIES.model(f(6) + f(5))
+class ProjectionAwayFromItself(Square):
+    """``I - V.T V``; the 5 directions are another axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.square = nn.Parameter(torch.randn(5, 6))
+
+    def matrix(self) -> Tensor:
+        return torch.eye(6) - self.square.T @ self.square
+
+
+@IDENTITIES.model(f(2) + f(3))
+class IdentityInBlocks(Square):
+    """``I`` of two axes that are a product: each is tied to its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.square = nn.Parameter(torch.randn(2, 2))
+        self.inner = nn.Parameter(torch.randn(3, 3))
+
+    def matrix(self) -> Tensor:
+        outer = self.square[:, None, :, None] * torch.eye(3)[None, :, None, :]
+        inner = torch.eye(2)[:, None, :, None] * self.inner[None, :, None, :]
+        return (outer + inner).reshape(6, 6)
+
+
 @pytest.mark.parametrize("case", TOKENS.each())
 def test_tokens_that_are_parameters_leave_the_features_of_the_sequence_free(case: Case) -> None:
     check(case)
@@ -289,4 +421,9 @@ def test_a_row_of_a_table_for_each_head_leaves_the_features_of_the_heads_free(ca
 
 @pytest.mark.parametrize("case", GROUPS.each())
 def test_a_weight_per_group_has_units_per_group_however_it_is_written(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("case", IDENTITIES.each())
+def test_an_identity_matrix_ties_its_axes_and_does_not_pin_them(case: Case) -> None:
     check(case)
