@@ -67,6 +67,32 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     return settle(units, merged)
 
 
+def merge_unordered(units: Units, x: Layout, y: Layout) -> Layout:
+    """Two operands meet in an op that does not mind their order, as in a maximum.
+
+    Where both hold entries of one tensor, these change places freely: what meets is a set.
+    """
+    if x.entries_of != y.entries_of or x.shape != y.shape or 0 in x.shape:
+        return merge(units, x, y)
+    pairs = [
+        np.stack(np.broadcast_arrays(*two))
+        for two in zip(x.coordinates, y.coordinates, strict=True)
+    ]
+    differ = [p for p in pairs if not np.array_equal(p[0], p[1])]
+    if len(differ) != 1 or not _is_partition(units, differ[0]):
+        return merge(units, x, y)
+    both = Layout((2, *x.shape), tuple(map(collapse, pairs)))
+    return reduce(units, both, (0,))
+
+
+def _is_partition(units: Units, pairs: Ids) -> bool:
+    """Is every unit in one pair only, with another?"""
+    if units.is_pinned(pairs).any():
+        return False
+    rows = np.unique(np.sort(units.find(pairs).reshape(2, -1), axis=0), axis=1)
+    return len(np.unique(rows)) == rows.size
+
+
 def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = False) -> Layout:
     """A reduction over ``dims`` that does not depend on the order: sum, mean, maximum.
 

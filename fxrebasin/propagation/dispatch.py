@@ -26,6 +26,7 @@ from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
 from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
+from .origins import with_origin
 from .stored import Stored
 from .tensors import Tensors
 from .writes import Writes
@@ -89,7 +90,10 @@ class LayoutMode(TorchDispatchMode):
         results = _tensors_in(out)
         self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
-        layouts = self._apply(call, self.rules.of_op(func), *given)
+        rule = self.rules.of_op(func)
+        layouts = self._apply(call, rule, *given)
+        if rule is not None and self.rules.is_built_in(rule):
+            layouts = with_origin(func, rule, given, layouts)
         self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):

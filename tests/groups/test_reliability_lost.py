@@ -1,17 +1,18 @@
 """Symmetry that is easily lost: tokens that are parameters, biases per head, weights per group,
-identity matrices."""
+identity matrices, and halves that can change places."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from networks import f, real
+from networks import Apply, f, real
 from reliability import Case, Cases, check
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 
 torch.set_num_threads(1)
 
-TOKENS, HEADS, GROUPS, IDENTITIES = Cases(), Cases(), Cases(), Cases()
+TOKENS, HEADS, GROUPS, IDENTITIES, HALVES = (Cases() for _ in range(5))
 
 SEQUENCE = real(4, 3)(2)
 
@@ -409,6 +410,80 @@ class IdentityInBlocks(Square):
         return (outer + inner).reshape(6, 6)
 
 
+# halves of one tensor that meet where their order does not matter
+
+PAIRS, FIXED_PAIRS = f(3) + 3 * f(2), f(3)
+
+
+@HALVES.hidden(PAIRS, m=3)
+def larger_of_two_halves(h: Tensor) -> Tensor:
+    return torch.maximum(*h.split(3, -1))
+
+
+@HALVES.hidden(PAIRS, m=3)
+def smaller_of_two_slices(h: Tensor) -> Tensor:
+    return torch.min(h[:, :3].relu(), h[:, 3:].relu())
+
+
+@HALVES.hidden(PAIRS, m=3)
+def halves_added(h: Tensor) -> Tensor:
+    one, other = h.chunk(2, -1)
+    return one.exp() + other.exp()
+
+
+@HALVES.hidden(PAIRS, m=3)
+def neighbours_multiplied(h: Tensor) -> Tensor:
+    return h[:, ::2] * h[:, 1::2]
+
+
+@HALVES.hidden(PAIRS, m=3)
+def rows_of_a_view_multiplied(h: Tensor) -> Tensor:
+    one, other = h.view(-1, 2, 3).unbind(1)
+    return one.mul(other)
+
+
+@HALVES.hidden(FIXED_PAIRS, m=3)
+def halves_of_which_one_is_scaled(h: Tensor) -> Tensor:
+    one, other = h.chunk(2, -1)
+    return one.add(other, alpha=2)
+
+
+@HALVES.hidden(FIXED_PAIRS, m=3)
+def halves_subtracted(h: Tensor) -> Tensor:
+    one, other = h.chunk(2, -1)
+    return one - other
+
+
+@HALVES.hidden(FIXED_PAIRS, m=3)
+def halves_with_slopes_of_their_own(h: Tensor) -> Tensor:
+    one, other = h.chunk(2, -1)
+    return leaky_relu(one, 0.1) * leaky_relu(other, 0.2)
+
+
+@HALVES.hidden(FIXED_PAIRS, m=3)
+def halves_of_which_one_is_used_again(h: Tensor) -> Tensor:
+    one, other = h.chunk(2, -1)
+    return torch.maximum(one, other) + one.exp()
+
+
+@HALVES.hidden(f(3) + 6 * f(2))
+def halves_added_to_both(h: Tensor) -> Tensor:
+    """The sum of a pair is there twice, and the layer behind has a choice of its own."""
+    return h + h.roll(3, -1)
+
+
+@HALVES.model(PAIRS, real(3, 5, 5)(2))
+class LargerChannels(nn.Sequential):
+    """Max-feature-map."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 6, 3), Apply(self.larger), nn.Conv2d(3, 2, 1))
+
+    @staticmethod
+    def larger(h: Tensor) -> Tensor:
+        return torch.max(*torch.split(h, 3, 1))
+
+
 @pytest.mark.parametrize("case", TOKENS.each())
 def test_tokens_that_are_parameters_leave_the_features_of_the_sequence_free(case: Case) -> None:
     check(case)
@@ -426,4 +501,9 @@ def test_a_weight_per_group_has_units_per_group_however_it_is_written(case: Case
 
 @pytest.mark.parametrize("case", IDENTITIES.each())
 def test_an_identity_matrix_ties_its_axes_and_does_not_pin_them(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("case", HALVES.each())
+def test_halves_change_places_where_an_op_does_not_mind_their_order(case: Case) -> None:
     check(case)

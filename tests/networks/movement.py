@@ -53,7 +53,6 @@ def rolled() -> nn.Module:
     FLAT,
     f(3) + 2 * 3 * f(2),
     wr(3, 2, 2),
-    incomplete="units that meet their mirror images move as whole pairs, never inside one",
 )
 def added_to_their_mirror_images() -> nn.Module:
     """Pairs {k, 5-k} move as such; inside, each layer has a choice of its own."""
