@@ -29,6 +29,8 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     True
     """
     xs = [resolve(units, x) for x in operands if x.shape != (0,)]
+    if (entries := _entries_of_one(units, xs, dim)) is not None:
+        return entries
     columns = _columns(units, xs, dim)
     for column in columns:
         label_by_operand(units, column)
@@ -40,6 +42,24 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     shape = list(xs[0].shape)
     shape[dim] = sum(lengths)
     return Layout(tuple(shape), tuple(_concatenate(column, lengths, dim) for column in columns))
+
+
+def _entries_of_one(units: Units, xs: Sequence[Layout], dim: int) -> Layout | None:
+    """The result where all operands hold entries of one tensor, chosen by their movable units.
+
+    What lies at a unit is then the same whichever operand it comes from.
+    """
+    if len(xs) < 2 or any(x.entries_of != xs[0].entries_of for x in xs):
+        return None
+    columns = list(zip(*(x.coordinates for x in xs), strict=True))
+    differ = [c for c in columns if any(not np.array_equal(c[0], other) for other in c)]
+    if len(differ) != 1 or not _disjoint([sorted_set(units.find(c)) for c in differ[0]]):
+        return None
+    if any(units.is_pinned(c).any() for c in differ[0]):
+        return None
+    lengths = [x.shape[dim] for x in xs]
+    shape = (*xs[0].shape[:dim], sum(lengths), *xs[0].shape[dim + 1 :])
+    return Layout(shape, tuple(_concatenate(list(c), lengths, dim) for c in columns))
 
 
 def label_by_operand(units: Units, column: Sequence[Ids]) -> None:

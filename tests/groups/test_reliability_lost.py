@@ -472,6 +472,26 @@ def halves_added_to_both(h: Tensor) -> Tensor:
     return h + h.roll(3, -1)
 
 
+@HALVES.hidden(f(2) + 2 * f(3), m=2)
+def thirds_stacked_and_summed(h: Tensor) -> Tensor:
+    return torch.stack([third.relu() for third in h.chunk(3, -1)], -1).sum(-1)
+
+
+@HALVES.hidden(f(6))
+def halves_that_change_places(h: Tensor) -> Tensor:
+    return torch.cat([h[:, 3:].relu(), h[:, :3].relu()], 1)
+
+
+@HALVES.hidden(2 * f(3))
+def halves_of_two_kinds_that_change_places(h: Tensor) -> Tensor:
+    return torch.cat([h[:, 3:].relu(), h[:, :3].exp()], 1)
+
+
+@HALVES.hidden(2 * f(3), m=9)
+def half_of_a_tensor_beside_it(h: Tensor) -> Tensor:
+    return torch.cat([h[:, 3:], h], 1)
+
+
 @HALVES.model(PAIRS, real(3, 5, 5)(2))
 class LargerChannels(nn.Sequential):
     """Max-feature-map."""
