@@ -11,6 +11,7 @@ from ..layouts.coordinates import along, positional
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout
 from .identities import find_identities
+from .shared_memory import find_shared
 from .storages import Storages
 from .stored import Stored
 
@@ -30,9 +31,11 @@ class Tensors:
         self._buffers = Storages(facts.units)
         """Those that hold no statistics of units: constants, but another state dict may hold
         others."""
+        shared = find_shared(stored, facts.parameters)
         for one, parameter in zip(stored, facts.parameters, strict=True):
             moves = not one.is_buffer or one.is_statistic
-            (self.storages if moves else self._buffers).put(one.tensor, parameter.layout())
+            layout = (shared.get(parameter.name) or parameter).layout()
+            (self.storages if moves else self._buffers).put(one.tensor, layout)
         self._from_inputs: set[int] = set()
         self._from_state: set[int] = set()
         """Storages that were computed from what the model stores, whatever it is today."""
