@@ -67,20 +67,21 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     return settle(units, merged)
 
 
-def merge_unordered(units: Units, x: Layout, y: Layout) -> Layout:
+def merge_entries(units: Units, x: Layout, y: Layout) -> Layout | None:
     """Two operands meet in an op that does not mind their order, as in a maximum.
 
-    Where both hold entries of one tensor, these change places freely: what meets is a set.
+    Where both hold entries of one tensor, these change places freely, since what meets is a set.
+    None where they do not, or not so that every unit is in one pair.
     """
     if x.entries_of != y.entries_of or x.shape != y.shape or 0 in x.shape:
-        return merge(units, x, y)
+        return None
     pairs = [
         np.stack(np.broadcast_arrays(*two))
         for two in zip(x.coordinates, y.coordinates, strict=True)
     ]
     differ = [p for p in pairs if not np.array_equal(p[0], p[1])]
     if len(differ) != 1 or not _is_partition(units, differ[0]):
-        return merge(units, x, y)
+        return None
     both = Layout((2, *x.shape), tuple(map(collapse, pairs)))
     return reduce(units, both, (0,))
 

@@ -86,11 +86,12 @@ class Call:
         return primitives.merge(self.units, *operands, reduced=tuple(reduced))
 
     def merge_unordered(self, x: Layout, y: Layout) -> Layout:
-        """Two operands of one shape meet in an op that does not mind their order, as ``x + y``.
+        """Two operands meet in an op that does not mind their order, as ``x + y``.
 
         As :meth:`merge`, but the halves of one tensor can change places, unit by unit.
         """
-        return primitives.merge_unordered(self.units, x, y)
+        entries = primitives.merge_entries(self.units, x, y)
+        return self.merge(x, y) if entries is None else entries
 
     def reduce(self, x: Layout, dims: Sequence[int], *, keepdim: bool = False) -> Layout:
         """A reduction over ``dims`` that does not depend on the order, as ``x.sum(dims)``."""
