@@ -87,6 +87,7 @@ def _adopt(
     reduced: tuple[int, ...],
 ) -> bool:
     """Name the entries at ``index`` after the units of ``against``; False if that cannot be."""
+    index, layout, against = _without_copies(index, layout, against)
     spans = {a: set(varies_on(ix)) for a, ix in index.items()}
     dims = set().union(*spans.values()) if spans else set()
     summed = dims & set(reduced)
@@ -114,6 +115,34 @@ def _adopt(
         target[tuple(index[a] if a in axes else 0 for a in range(target.ndim))] = coordinate
         parameter.coordinates.append(target)
     return True
+
+
+def _without_copies(
+    index: dict[int, Ids], layout: Layout, against: Layout
+) -> tuple[dict[int, Ids], Layout, Layout]:
+    """The same without what is repeated along a dim, as weights are for every example of a batch.
+
+    Of what they meet there, only what is repeated likewise can be theirs.
+    """
+    met = list(against.coordinates)
+    for d, n in enumerate(layout.shape):
+        places = [ix for ix in index.values() if ix.shape[d] > 1]
+        if not places or any(varies_on(ix) != (d,) for ix in places):
+            continue
+        rows = np.stack([ix.ravel() for ix in places])
+        _, first, copy_of = np.unique(rows, axis=1, return_index=True, return_inverse=True)
+        copy_of = copy_of.ravel()
+        if len(first) == n:
+            continue
+        index = {a: ix if ix.shape[d] == 1 else ix.take(first, d) for a, ix in index.items()}
+        kept = [c if c.shape[d] == 1 else c.take(first, d) for c in met]
+        met = [
+            new
+            for new, old in zip(kept, met, strict=True)
+            if old.shape[d] == 1 or np.array_equal(new.take(copy_of, d), old)
+        ]
+        layout = Layout((*layout.shape[:d], len(first), *layout.shape[d + 1 :]))
+    return index, layout, Layout(layout.shape, tuple(met))
 
 
 def _is_injective(index: dict[int, Ids], spans: dict[int, set[int]], shape: Shape) -> bool:

@@ -30,6 +30,8 @@ def concatenate(units: Units, operands: Sequence[Layout], dim: int) -> Layout:
     True
     """
     xs = [resolve(units, x) for x in operands if x.shape != (0,)]
+    if (entries := _entries_of_one(units, xs, dim)) is not None:
+        return entries
     _pin_grown(units, xs)
     columns = _columns(units, xs, dim)
     for column in columns:
@@ -60,6 +62,24 @@ def _pin_grown(units: Units, xs: Sequence[Layout]) -> None:
         units.pin(np.array(sorted(grown)), text, PinKind.MEETING)
 
 
+def _entries_of_one(units: Units, xs: Sequence[Layout], dim: int) -> Layout | None:
+    """The result where all operands hold entries of one tensor, chosen by their movable units.
+
+    What lies at a unit is then the same whichever operand it comes from.
+    """
+    if len(xs) < 2 or any(x.entries_of != xs[0].entries_of for x in xs):
+        return None
+    columns = list(zip(*(x.coordinates for x in xs), strict=True))
+    differ = [c for c in columns if any(not np.array_equal(c[0], other) for other in c)]
+    if len(differ) != 1 or not _disjoint([sorted_set(units.find(c)) for c in differ[0]]):
+        return None
+    if any(units.is_pinned(c).any() for c in differ[0]):
+        return None
+    lengths = [x.shape[dim] for x in xs]
+    shape = (*xs[0].shape[:dim], sum(lengths), *xs[0].shape[dim + 1 :])
+    return Layout(shape, tuple(_concatenate(list(c), lengths, dim) for c in columns))
+
+
 def label_by_operand(units: Units, column: Sequence[Ids]) -> None:
     """Say that units which come from different operands cannot be exchanged."""
     sets = [sorted_set(c) for c in column]
@@ -83,11 +103,23 @@ def _columns(units: Units, xs: Sequence[Layout], dim: int) -> list[list[Ids]]:
         if all(k is not None for k in twins):
             columns.append([x.pop(k) for x, k in zip(lists, twins, strict=True) if k is not None])
     for x in lists:
-        x.sort(key=lambda c: (bool(units.is_pinned(c).all()), varies_on(c)))
+        x.sort(key=lambda c: (bool(units.is_pinned(c).all()), -c.size))
     nowhere = np.full([1] * xs[0].ndim, NOWHERE, dtype=np.int64)
-    for k in range(max(len(x) for x in lists)):
-        columns.append([x[k] if k < len(x) else nowhere for x in lists])
+    for across in _spans(lists, dim):
+        alike = [[c for c in x if _across(c, dim) == across] for x in lists]
+        for k in range(max(len(x) for x in alike)):
+            columns.append([x[k] if k < len(x) else nowhere for x in alike])
     return columns
+
+
+def _across(coordinate: Ids, dim: int) -> tuple[int, ...]:
+    """The dims that a coordinate varies on, but for the one along which operands are joined."""
+    return tuple(d for d in varies_on(coordinate) if d != dim)
+
+
+def _spans(lists: Sequence[Sequence[Ids]], dim: int) -> list[tuple[int, ...]]:
+    """Every set of other dims that coordinates vary on: tokens do not go with features."""
+    return sorted({_across(c, dim) for x in lists for c in x})
 
 
 def _ambiguous(columns: list[list[Ids]]) -> bool:

@@ -5,18 +5,22 @@ and the ``i`` input channels of each group are other ones. If the weight is norm
 used, it has units already when the convolution says so, and one set of ``i`` units for all groups:
 fewer permutations than there are. :func:`note_groups` takes note of that, and :func:`find_groups`
 says which axes need units per group; the model is then run once more, with these.
+
+Where the op is a product entry by entry, and the sum comes later, :func:`note_products` keeps what
+has met, and :func:`note_sum` tells from the sum which of the two axes is the one of the groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 
 import numpy as np
 
 from .coordinates import along, varies_on
 from .ids import Ids, sorted_set
 from .layout import Layout, Parameter
-from .units import Meeting, Units
+from .units import Meeting, Product, Units
 
 Groups = dict[str, dict[int, tuple[int, Ids]]]
 """Per parameter and axis whose units differ by group: the axis that the groups lie on, and the
@@ -47,6 +51,55 @@ def note_groups(
                     units.meetings += [
                         Meeting(c, g.ravel(), _numbers(g, outer)) for c in shared for g in grouped
                     ]
+
+
+def note_products(units: Units, operands: Sequence[Layout]) -> None:
+    """Keep in mind where the units of two axes of one operand meet others that all differ.
+
+    >>> units = Units()
+    >>> axes = Layout((2, 4), (along(units.fresh(2), 0, 2), along(units.fresh(4), 1, 2)))
+    >>> joint = Layout((2, 4), (units.fresh(8).reshape(2, 4),))
+    >>> note_products(units, [axes, joint])
+    >>> note_sum(units, joint.coordinates[0], {1})
+    >>> [(m.shared.tolist(), m.grouped.tolist()) for m in units.meetings]
+    [([3, 4, 5, 6], [1, 2])]
+    """
+    joint = [c for x in operands for c in x.coordinates if len(varies_on(c)) == 2]
+    joint = [c for c in joint if _is_free(units, c)]
+    for x in operands if joint else ():
+        own = {varies_on(c)[0]: c for c in x.coordinates if len(varies_on(c)) == 1}
+        own = {d: c.ravel() for d, c in own.items() if _is_free(units, c)}
+        for c in joint:
+            if own.keys() >= {*varies_on(c)}:
+                ids = units.find(c).ravel()
+                order = np.argsort(ids)
+                one, other = ((own[d], _numbers(c, d)[order]) for d in varies_on(c))
+                units.products.append(Product(ids[order], (one, other)))
+
+
+def note_sum(units: Units, coordinate: Ids, inside: set[int]) -> None:
+    """Take note of the groups that units lie in where they are summed over the dims ``inside``."""
+    if not units.products or not _is_free(units, coordinate):
+        return
+    outer = [d for d in varies_on(coordinate) if d not in inside]
+    rows = np.zeros(coordinate.size, dtype=np.int64)
+    for d in outer:
+        rows = rows * coordinate.shape[d] + _numbers(coordinate, d)
+    ids = units.find(coordinate).ravel()
+    order = np.argsort(ids)
+    for product in units.products:
+        if np.array_equal(np.sort(units.find(product.ids)), ids[order]):
+            row = rows[order][np.argsort(np.argsort(units.find(product.ids)))]
+            for (shared, _), (grouped, number) in permutations(product.axes):
+                pairs = np.unique(np.stack([number, row]), axis=1).shape[1]
+                if pairs == len(np.unique(number)) == len(np.unique(row)):
+                    units.meetings.append(Meeting(shared, grouped, np.arange(len(grouped))))
+
+
+def _is_free(units: Units, coordinate: Ids) -> bool:
+    """Do all entries have other units, which can move?"""
+    ids = units.find(coordinate)
+    return not units.is_pinned(ids).any() and len(sorted_set(ids)) == ids.size
 
 
 def _moves(units: Units, coordinate: Ids) -> bool:

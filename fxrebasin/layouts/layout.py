@@ -11,7 +11,7 @@ units in every coordinate hold the same value, whatever the weights are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,6 +85,8 @@ class Layout:
     """Set where the numbers are indices of that tensor's units: reading them pins these units."""
     buffer: Parameter | None = field(default=None, repr=False)
     """The buffer of the model that a constant is."""
+    origin: Hashable = field(default=None, repr=False)
+    """What the tensor holds entries of, where that is another tensor (see ``entries_of``)."""
 
     def __post_init__(self) -> None:
         if 0 in self.shape:  # there are no entries that coordinates could give units
@@ -97,6 +99,11 @@ class Layout:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def entries_of(self) -> Hashable:
+        """The same for tensors that hold entries of one tensor, in coordinates that correspond."""
+        return self if self.origin is None else self.origin
 
     def as_parameter(self) -> Layout:
         """The layout of a buffer that holds statistics of units, as if it were a parameter."""

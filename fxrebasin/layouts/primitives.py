@@ -25,6 +25,7 @@ import torch
 from .adoption import resolve
 from .causes import PinKind
 from .coordinates import Shape, as_tensor, collapse, positional, varies_on
+from .grouped_axes import note_products, note_sum
 from .ids import Hashes, Ids, count_distinct, mix, sorted_set
 from .layout import Layout
 from .pairs import drop_repeats
@@ -58,10 +59,39 @@ def merge(units: Units, *operands: Layout, reduced: tuple[int, ...] = ()) -> Lay
     merged = Layout(shape, tuple(c for x in known for c in x.coordinates))
     for x in unnamed:
         x = resolve(units, x, settle(units, merged), reduced)
+        known.append(x)
         merged = Layout(shape, merged.coordinates + x.coordinates)
+    note_products(units, known)
     if len(operands) == 1 and not unnamed:
         return merged
     return settle(units, merged)
+
+
+def merge_entries(units: Units, x: Layout, y: Layout) -> Layout | None:
+    """Two operands meet in an op that does not mind their order, as in a maximum.
+
+    Where both hold entries of one tensor, these change places freely, since what meets is a set.
+    None where they do not, or not so that every unit is in one pair.
+    """
+    if x.entries_of != y.entries_of or x.shape != y.shape or 0 in x.shape:
+        return None
+    pairs = [
+        np.stack(np.broadcast_arrays(*two))
+        for two in zip(x.coordinates, y.coordinates, strict=True)
+    ]
+    differ = [p for p in pairs if not np.array_equal(p[0], p[1])]
+    if len(differ) != 1 or not _is_partition(units, differ[0]):
+        return None
+    both = Layout((2, *x.shape), tuple(map(collapse, pairs)))
+    return reduce(units, both, (0,))
+
+
+def _is_partition(units: Units, pairs: Ids) -> bool:
+    """Is every unit in one pair only, with another?"""
+    if units.is_pinned(pairs).any():
+        return False
+    rows = np.unique(np.sort(units.find(pairs).reshape(2, -1), axis=0), axis=1)
+    return len(np.unique(rows)) == rows.size
 
 
 def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = False) -> Layout:
@@ -81,6 +111,7 @@ def reduce(units: Units, x: Layout, dims: tuple[int, ...], *, keepdim: bool = Fa
         if not varied & inside:
             kept.append(coordinate)
         elif not varied <= inside:
+            note_sum(units, coordinate, inside)
             kept.append(_units_of_rows(units, coordinate, inside))
         elif not units.is_pinned(coordinate).all():
             _keep_set(units, coordinate)

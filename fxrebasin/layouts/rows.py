@@ -44,7 +44,8 @@ def settle_rows(units: Units, layout: Layout, inside: set[int]) -> None:
 def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: set[int]) -> bool:
     """Does every row hold all the pairs that its units form anywhere, equally often?
 
-    Entries at different pinned positions count as different rows.
+    Entries at different pinned positions count as different rows. Pairs of two pinned units stay
+    where they are, however often they occur.
     """
     pinned = [_by_first_place(p, inside) for p in pinned]
     x, y, *pinned = drop_repeats([x, y, *pinned], inside)
@@ -59,8 +60,10 @@ def is_closed_in_rows(units: Units, x: Ids, y: Ids, pinned: list[Ids], inside: s
         row = mix(row) + mix(along(np.arange(shape[d]), d, keys.ndim), d)
     shape = np.broadcast_shapes(keys.shape, row.shape)
     row, keys = np.broadcast_to(row, shape).ravel(), np.broadcast_to(keys, shape).ravel()
+    moving = ~(units.is_pinned(keys // units.count) & units.is_pinned(keys % units.count))
+    row, keys = row[moving], keys[moving]
     order = np.lexsort((keys, row))
-    begins = np.flatnonzero(np.diff(row[order], prepend=row[order[0]] + np.uint64(1)) != 0)
+    begins = np.flatnonzero(np.diff(row[order], prepend=row[order[:1]] + np.uint64(1)) != 0)
     seen = set()
     for group in np.split(keys[order], begins[1:]):
         if group.tobytes() in seen:

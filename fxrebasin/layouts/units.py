@@ -56,6 +56,16 @@ class Meeting:
     """The number of the group that each of ``grouped`` is in."""
 
 
+@dataclass(frozen=True)
+class Product:
+    """That units which all differ met a tensor whose own two axes are the same for all of them."""
+
+    ids: Ids
+    """The units, in order."""
+    axes: tuple[tuple[Ids, Ids], tuple[Ids, Ids]]
+    """The units of each of the two axes, and per unit of ``ids`` where on the axis it was met."""
+
+
 @dataclass
 class Units:
     """All units of one analysis, and the facts collected about them."""
@@ -73,6 +83,7 @@ class Units:
     parents: list[tuple[Ids, Ids, int]] = field(default_factory=list)
     labels: list[tuple[Ids, Hashes]] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
 from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
+from .origins import with_origin
 from .stored import Stored
 from .tensors import Tensors
 from .writes import Writes
@@ -94,6 +95,8 @@ class LayoutMode(TorchDispatchMode):
             layouts = [self._see_strided(args, kwargs)]
         else:
             layouts = self._apply(call, rule, *given)
+        if rule is not None and self.rules.is_built_in(rule):
+            layouts = with_origin(func, rule, given, layouts)
         self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):

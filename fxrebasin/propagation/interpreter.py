@@ -42,6 +42,7 @@ from .dispatch import LayoutMode
 from .eager import run_eagerly
 from .reads import Reads
 from .recording import Recording, source_line
+from .shared_memory import complete_shared, find_shared
 from .stored import Stored, find_loaded, find_stored, make_parameters
 from .training import as_in_training
 
@@ -93,6 +94,7 @@ def propagate(
             break
         groups = {name: noted.get(name, {}) | groups.get(name, {}) for name in noted | groups}
     complete_unread(found.units, found.parameters, found.reading)
+    complete_shared(found, list(find_shared(stored, found.parameters).values()))
     impose(constraints, found)
     return found
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from ..layouts.adoption import resolve
-from ..layouts.coordinates import positional
+from ..layouts.coordinates import along, positional
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout
+from .identities import find_identities
+from .shared_memory import find_shared
 from .storages import Storages
 from .stored import Stored
 
@@ -29,9 +31,11 @@ class Tensors:
         self._buffers = Storages(facts.units)
         """Those that hold no statistics of units: constants, but another state dict may hold
         others."""
+        shared = find_shared(stored, facts.parameters)
         for one, parameter in zip(stored, facts.parameters, strict=True):
             moves = not one.is_buffer or one.is_statistic
-            (self.storages if moves else self._buffers).put(one.tensor, parameter.layout())
+            layout = (shared.get(parameter.name) or parameter).layout()
+            (self.storages if moves else self._buffers).put(one.tensor, layout)
         self._from_inputs: set[int] = set()
         self._from_state: set[int] = set()
         """Storages that were computed from what the model stores, whatever it is today."""
@@ -75,7 +79,8 @@ class Tensors:
 
         A constant has a coordinate along every axis on which its values differ. A buffer of
         floating point numbers has one along every axis, and so has whatever is computed from one:
-        another state dict may hold other values.
+        another state dict may hold other values. A constant that says of axes that they are one,
+        as an identity matrix, has units on them that move together.
         """
         known = self.storages.get(tensor)
         if known is not None:
@@ -90,7 +95,12 @@ class Tensors:
             for d, n in enumerate(shape)
             if n > 1 and ((weights and tensor.stride(d) != 0) or not _is_uniform(tensor, d))
         )
-        coordinates = positional(self.units, shape, dims)
+        alike = [] if weights else find_identities(tensor, dims)
+        fixed = tuple(d for d in dims if not any(d in group for group in alike))
+        coordinates = positional(self.units, shape, fixed)
+        for group in alike:
+            ids = self.units.fresh(shape[group[0]])
+            coordinates += [along(ids, d, len(shape)) for d in group]
         return Layout(
             shape, tuple(coordinates), value=tensor, buffer=buffer.parameter if buffer else None
         )

@@ -85,6 +85,14 @@ class Call:
         """
         return primitives.merge(self.units, *operands, reduced=tuple(reduced))
 
+    def merge_unordered(self, x: Layout, y: Layout) -> Layout:
+        """Two operands meet in an op that does not mind their order, as ``x + y``.
+
+        As :meth:`merge`, but the halves of one tensor can change places, unit by unit.
+        """
+        entries = primitives.merge_entries(self.units, x, y)
+        return self.merge(x, y) if entries is None else entries
+
     def reduce(self, x: Layout, dims: Sequence[int], *, keepdim: bool = False) -> Layout:
         """A reduction over ``dims`` that does not depend on the order, as ``x.sum(dims)``."""
         return primitives.reduce(self.units, x, tuple(dims), keepdim=keepdim)

@@ -7,6 +7,7 @@ needs the full size, so that the cost is that of the dims along which units lie.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,10 @@ def cat(call: Call, xs: Sequence[Layout], dim: int = 0) -> Layout:
 
 def stack(call: Call, xs: Sequence[Layout], dim: int = 0) -> Layout:
     dim = dim % len(call.shape)
-    return call.concatenate([call.move(x, lambda t: t.unsqueeze(dim))[0] for x in xs], dim)
+    moved = [call.move(x, lambda t: t.unsqueeze(dim))[0] for x in xs]
+    return call.concatenate(
+        [replace(m, origin=x.entries_of) for m, x in zip(moved, xs, strict=True)], dim
+    )
 
 
 def glu(call: Call, x: Layout, dim: int = -1) -> Layout:

@@ -72,7 +72,7 @@ def extremum(
 ) -> list[Layout]:
     """``max``, ``min`` and ``median``: of two tensors, or along a dim, with the indices there."""
     if isinstance(dim, Layout):
-        return [call.merge(x, dim)]
+        return [call.merge_unordered(x, dim)]
     values = reduce(call, x, dim, keepdim)
     return [values, _indices(call, values, x, dim)][: len(call.shapes)]
 

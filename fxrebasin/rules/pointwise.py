@@ -9,12 +9,34 @@ from ..layouts.layout import Layout
 from .call import Call, Rule
 from .movement import keep_entries
 
+UNORDERED = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("add", "mul", "maximum", "minimum", "fmax", "fmin", "max", "min", "hypot"),
+        *("logaddexp", "logaddexp2", "eq", "ne", "logical_and", "logical_or", "logical_xor"),
+        *("bitwise_and", "bitwise_or", "bitwise_xor", "gcd", "lcm"),
+    )
+)
+"""Ops of two operands whose order does not matter, in place as well."""
+
 
 def merge(call: Call, *args: Any, **kwargs: Any) -> list[Layout]:
     """The rule of every op that torch tags as pointwise."""
     operands = [x for x in [*args, *kwargs.values()] if isinstance(x, Layout)]
-    found = keep_entries(call, *operands) if len(operands) == 1 else call.merge(*operands)
+    if len(operands) == 1:
+        found = keep_entries(call, *operands)
+    elif _is_unordered(call, args, kwargs):
+        found = call.merge_unordered(*operands)
+    else:
+        found = call.merge(*operands)
     return [found] * len(call.shapes)
+
+
+def _is_unordered(call: Call, args: Any, kwargs: Any) -> bool:
+    """Is it an op of two operands of one shape, neither of them scaled, that takes nothing more?"""
+    name = call.schema.name.removesuffix("_") if call.schema is not None else ""
+    more = [x for x in (*args, *kwargs.values()) if not isinstance(x, Layout)]
+    return name in UNORDERED and len(args) + len(kwargs) - len(more) == 2 and more in ([], [1])
 
 
 def rrelu(

@@ -175,3 +175,17 @@ def test_telling_apart_is_having_different_tuples(data: st.DataObject) -> None:
     dims = tuple(range(len(shape)))
     tuples = zip(*(np.broadcast_to(c, shape).ravel().tolist() for c in coordinates), strict=True)
     assert all_distinct(coordinates, dims) == (len(set(tuples)) == np.prod(shape))
+
+
+def test_a_parameter_that_is_repeated_for_a_batch_takes_units_where_it_is_once() -> None:
+    """Two examples of two groups are one dim; the groups of each meet the same units."""
+    units = Units()
+    p, met = parameter(units, 2, 3, 4), units.fresh(8).reshape(2, 4)
+    repeated = p.layout().reshape((1, 2, 3, 4)).expand((2, 2, 3, 4)).reshape((4, 3, 4))
+    places = along(units.positions(0, 2).repeat(2), 0, 3)
+    against = Layout((4, 1, 4), (places, np.tile(met, (2, 1))[:, None, :]))
+    found = resolve(units, repeated, against, (2,))
+    inner, outer = p.coordinates
+    assert inner.squeeze(1).tolist() == met.tolist()
+    assert outer.shape == (2, 3, 1)
+    assert all(c.shape[0] == 4 for c in found.coordinates)

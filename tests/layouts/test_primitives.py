@@ -17,6 +17,7 @@ from fxrebasin.layouts.layout import Layout, Parameter
 from fxrebasin.layouts.primitives import (
     _drop_dims,
     merge,
+    merge_entries,
     move,
     pin_units,
     reduce,
@@ -240,3 +241,38 @@ def test_pinning_all_or_some_dims() -> None:
         "because of everything",
         "because of dim 1",
     )
+
+
+def entries_of_one(units: Units, *parts: Ids) -> list[Layout]:
+    return [Layout((2, len(p)), (along(p, 1, 2),), origin="the same tensor") for p in parts]
+
+
+def test_entries_of_one_tensor_that_meet_in_any_order_are_pairs() -> None:
+    units = Units()
+    ids = units.fresh(6)
+    met = merge_entries(units, *entries_of_one(units, ids[:3], ids[3:]))
+    assert met is not None
+    assert met.shape == (2, 3)
+    pairs = [{p} for p in met.coordinates[0].ravel().tolist()]
+    assert parents_of(units, ids) == [*pairs, *pairs]
+    assert units.find(ids).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("other", [[0, 1, 2], [1, 2, 3], [1, 2, 0]])
+def test_entries_that_are_no_pairs_meet_as_others_do(other: list[int]) -> None:
+    units = Units()
+    ids = units.fresh(6)
+    assert merge_entries(units, *entries_of_one(units, ids[:3], ids[other])) is None
+
+
+def test_entries_of_which_some_are_pinned_meet_as_others_do() -> None:
+    units = Units()
+    ids = units.fresh(6)
+    units.pin(ids[:1], "stays")
+    assert merge_entries(units, *entries_of_one(units, ids[:3], ids[3:])) is None
+
+
+def test_entries_of_two_tensors_meet_as_others_do() -> None:
+    units = Units()
+    x, y = (Layout((3,), (units.fresh(3),)) for _ in range(2))
+    assert merge_entries(units, x, y) is None

@@ -51,3 +51,13 @@ def test_what_every_row_must_hold(seed: int) -> None:
     inside = {2} if rng.random() < 0.7 else {1, 2}
     found = is_closed_in_rows(units, x, y, pinned, inside)
     assert found == closed_by_hand(x, y, pinned, inside)
+
+
+def test_pairs_of_pinned_units_may_occur_more_often_than_others() -> None:
+    units = Units()
+    moving, (place,) = units.fresh(4), units.positions(0, 1)
+    x = np.array([*moving[:2], place, place, place])
+    y = np.array([*moving[2:], place, place, place])
+    assert is_closed_in_rows(units, x, y, [], {0})
+    assert is_closed_in_rows(units, x[2:], y[2:], [], {0})
+    assert not is_closed_in_rows(units, x[[0, 0, 1]], y[[0, 0, 1]], [], {0})

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from .parts import Apply, around
 from .registry import FLAT, S, f, network, wr
 
-APART = "units from different operands of a concatenation are kept apart, even if made alike"
-
 
 @network(FLAT, f(4) + f(2), S(4, 2))
 class SlicedByPosition(nn.Module):
@@ -53,7 +51,6 @@ def rolled() -> nn.Module:
     FLAT,
     f(3) + 2 * 3 * f(2),
     wr(3, 2, 2),
-    incomplete="units that meet their mirror images move as whole pairs, never inside one",
 )
 def added_to_their_mirror_images() -> nn.Module:
     """Pairs {k, 5-k} move as such; inside, each layer has a choice of its own."""
@@ -105,18 +102,18 @@ def halves_treated_differently() -> nn.Module:
     return around(forward, 8)
 
 
-@network(FLAT, f(8), S(8), incomplete=APART)
+@network(FLAT, f(8), S(8))
 def halves_put_together_again() -> nn.Module:
     """Both halves take the same path: still one block."""
     return around(lambda h: torch.cat(h.chunk(2, 1), 1), 8)
 
 
-@network(FLAT, f(8), S(8), incomplete=APART)
+@network(FLAT, f(8), S(8))
 def halves_exchanged() -> nn.Module:
     return around(lambda h: torch.cat([h[:, 4:], h[:, :4]], 1), 8)
 
 
-@network(FLAT, f(8), S(8), incomplete=APART)
+@network(FLAT, f(8), S(8))
 def halves_treated_alike() -> nn.Module:
     """The same function of both halves, so that all eight can be exchanged."""
     return around(lambda h: torch.cat([h[:, :4].relu(), h[:, 4:].relu()], 1), 8)

@@ -82,9 +82,7 @@ def gram_matrix_of_rows_shifted() -> nn.Module:
     return Skipped(forward, half=False)
 
 
-@network(
-    FLAT, f(4) + 2 * f(2), S(4, 2, 2), incomplete="units of a sum that no other is like are pinned"
-)
+@network(FLAT, f(4) + 2 * f(2), S(4, 2, 2))
 def shifted_and_folded() -> nn.Module:
     """Sums 11 + 10, 0 + 9, 1 + 8, 2 + 7, 3 + 6 and 4 + 5; the head sees 6 to 11 as well."""
 
