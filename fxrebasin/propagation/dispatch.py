@@ -83,6 +83,7 @@ class LayoutMode(TorchDispatchMode):
         if self.watcher is not None:
             self.watcher.before(str(func))
         self._note_effects(func)
+        self._note_buffers(operands)
         given = self._as_layouts((args, without_out(func, kwargs)))
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
@@ -129,6 +130,7 @@ class LayoutMode(TorchDispatchMode):
             self.tensors.derive(_tensors_in(out), [*operands, *owned.values()])
             return out
         results = _tensors_in(out)
+        self._note_buffers(operands)
         self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
         call = self._call(name, results, parameters=parameters, absent=absent)
@@ -189,6 +191,11 @@ class LayoutMode(TorchDispatchMode):
             self.facts.shapes_read = True
         if reads_values(func._schema):
             self.facts.values_read[self.facts.units.site] = None
+
+    def _note_buffers(self, operands: Sequence[torch.Tensor]) -> None:
+        names = self.tensors.buffers_in(operands)
+        if names:
+            self.facts.constant_buffers.setdefault(self.facts.units.site, set()).update(names)
 
     def _as_layouts(self, arguments: Any) -> Any:
         return tree_map_only(torch.Tensor, self.tensors.layout_of, arguments)

@@ -30,14 +30,15 @@ class Tensors:
         """Those that hold no statistics of units: constants, but another state dict may hold
         others."""
         for one, parameter in zip(stored, facts.parameters, strict=True):
-            moves = not one.is_buffer or one.is_statistic
-            (self.storages if moves else self._buffers).put(one.tensor, parameter.layout())
+            (self.storages if one.moves else self._buffers).put(one.tensor, parameter.layout())
+        self._could_move = {one.names[0] for one in stored if one.could_move and not one.moves}
         self._from_inputs: set[int] = set()
-        self._from_state: set[int] = set()
-        """Storages that were computed from what the model stores, whatever it is today."""
+        self._from_state: dict[int, frozenset[str]] = {}
+        """Storages that were computed from what the model stores, whatever it is today, and the
+        buffers among that which would move if the user said so."""
         for tensor in state:
             self._buffers.see(tensor)
-            self._from_state.add(_storage(tensor))
+            self._from_state[_storage(tensor)] = frozenset()
 
     def put_input(self, tensor: torch.Tensor) -> None:
         """An example input: what its entries mean depends on where they are."""
@@ -51,9 +52,24 @@ class Tensors:
         if not storages.isdisjoint(self._from_inputs):
             self._from_inputs.update(map(_storage, results))
         if any(map(self._is_state, operands)):
+            names = self.buffers_in(operands)
             for tensor in results:
                 self.storages.see(tensor)
-                self._from_state.add(_storage(tensor))
+                known = self._from_state.get(_storage(tensor), frozenset())
+                self._from_state[_storage(tensor)] = known | names
+
+    def buffers_in(self, operands: Sequence[torch.Tensor]) -> frozenset[str]:
+        """The buffers which stay, and need not, that constants among these were computed from."""
+        if not self._could_move:
+            return frozenset()
+        found: set[str] = set()
+        for tensor in operands:
+            if self.storages.get(tensor) is None:
+                found |= self._from_state.get(_storage(tensor), frozenset())
+                buffer = self._buffers.get(tensor)
+                if buffer is not None and buffer.parameter is not None:
+                    found.add(buffer.parameter.name)
+        return frozenset(found & self._could_move)
 
     def is_from_inputs(self, tensor: torch.Tensor) -> bool:
         return _storage(tensor) in self._from_inputs

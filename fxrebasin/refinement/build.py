@@ -142,7 +142,7 @@ def _symmetry(
         outputs=parameters[stored:],
         notes=_notes(found),
         untouched=found.untouched(),
-        evidence=Evidence(found.graph, found.sources),
+        evidence=Evidence(found.graph, found.sources, found.constant_buffers),
     )
 
 

@@ -12,7 +12,7 @@ are tried at once; only where that fails are they halved until single ones are f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +69,16 @@ def falsify(
     """
     if not symmetry.blocks:
         return Falsification(symmetry)
-    ways = prepare_trials(model, args, kwargs, random_weights=random_weights, seed=seed)
+    moving = {name for p in symmetry.parameters if p.groups for name in p.names}
+    ways = prepare_trials(
+        model, args, kwargs, random_weights=random_weights, seed=seed, moving=moving
+    )
     if not ways:
         return Falsification(symmetry, was_tested=False)
     symmetry, refuted = _pin_offenders(symmetry, pin, ways, seed)
     if symmetry.outputs:  # which are described at the sizes of the example
         return Falsification(symmetry, refuted)
-    others, sizes = _other_trials(model, args, kwargs, random_weights, seed)
+    others, sizes = _other_trials(model, args, kwargs, random_weights, seed, moving)
     symmetry, only_here = _pin_offenders(symmetry, pin, others, seed)
     return Falsification(symmetry, refuted, only_here=only_here, sizes=sizes)
 
@@ -103,11 +106,17 @@ def _other_trials(
     kwargs: Mapping[str, Any],
     random_weights: bool,
     seed: int,
+    moving: Collection[str],
 ) -> tuple[Trials | Sequence[Trial], str]:
     """Trials on inputs of the first other sizes at which the model runs, and these sizes."""
     for (other_args, other_kwargs), sizes in vary(args, kwargs):
         ways = prepare_trials(
-            model, other_args, other_kwargs, random_weights=random_weights, seed=seed
+            model,
+            other_args,
+            other_kwargs,
+            random_weights=random_weights,
+            seed=seed,
+            moving=moving,
         )
         if ways:
             return ways, sizes

@@ -10,7 +10,7 @@ that looks wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -95,13 +95,15 @@ def prepare_trials(
     *,
     random_weights: bool,
     seed: int = 0,
+    moving: Collection[str] = (),
 ) -> Trials:
     """The trials of a model; none where it does not run with other weights.
 
     Where ``random_weights`` is False the model keeps its own: for models whose control flow
-    depends on values, other weights may mean another path.
+    depends on values, other weights may mean another path. ``moving`` are the names of what the
+    group moves: buffers among them are disturbed as well.
     """
-    return Trials(_prepare(model, args, kwargs, random_weights, seed))
+    return Trials(_prepare(model, args, kwargs, random_weights, seed, moving))
 
 
 def _prepare(
@@ -110,13 +112,14 @@ def _prepare(
     kwargs: Mapping[str, Any],
     random_weights: bool,
     seed: int,
+    moving: Collection[str],
 ) -> Iterator[Trial]:
     is_small = sum(p.numel() for p in model.parameters()) <= DOUBLE
     for double in (is_small, not is_small):
         for random_inputs in (True, False):
             try:
                 trial = _prepare_one(
-                    model, args, kwargs, double, random_weights, random_inputs, seed
+                    model, args, kwargs, double, random_weights, random_inputs, seed, moving
                 )
             except (
                 ArithmeticError,
@@ -141,6 +144,7 @@ def _prepare_one(
     random_weights: bool,
     random_inputs: bool,
     seed: int,
+    moving: Collection[str],
 ) -> Trial:
     generator = torch.Generator().manual_seed(seed)
     tried = deep_copy(model)
@@ -148,7 +152,7 @@ def _prepare_one(
     if double:
         tried, inputs = to_double(tried), in_double(inputs)
     if random_weights:
-        _disturb(tried, generator)
+        _disturb(tried, generator, moving)
         forget_caches(tried)
     if random_inputs:
         inputs = copy_with(inputs, lambda t: _without_uniform(t, generator))
@@ -160,26 +164,38 @@ def _prepare_one(
     return Trial(tried, inputs[0], inputs[1], outputs, TOLERANCE[coarsest.dtype])
 
 
-def _disturb(model: nn.Module, generator: torch.Generator) -> None:
+def _disturb(model: nn.Module, generator: torch.Generator, moving: Collection[str]) -> None:
     """Disturb every weight by about a third of its size; the scale of the model stays.
 
     Freshly initialised models have weights that are all equal, which would hide that a
-    permutation moves them wrongly.
+    permutation moves them wrongly. Buffers that move, such as masks and codebooks, may be so too;
+    those that are positive throughout, as variances and scales have to be, stay so.
     """
     done = set()
     with torch.no_grad():
         for name, tensor in stored_tensors(model).items():
-            is_mean, is_variance = (name.endswith(s) for s in ("running_mean", "running_var"))
-            is_weight = isinstance(tensor, nn.Parameter) or is_mean or is_variance
-            if id(tensor) in done or not is_weight or not tensor.is_floating_point():
+            is_weight = isinstance(tensor, nn.Parameter)
+            is_statistic = name.endswith(("running_mean", "running_var"))
+            if id(tensor) in done or not (is_weight or is_statistic or name in moving):
                 continue
             done.add(id(tensor))
-            if is_variance:
+            if tensor.dtype == torch.bool:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) < 0.5)
+                continue
+            if not tensor.is_floating_point():
+                continue
+            if name.endswith("running_var") or not (
+                is_weight or is_statistic or _has_signs(tensor)
+            ):
                 tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
                 continue
             spread = tensor.std() if tensor.numel() > 1 else torch.zeros_like(tensor).mean()
             scale = float(spread) or max(float(tensor.abs().max()), 0.5)
             tensor.add_(draw_like(tensor, generator), alpha=0.3 * scale)
+
+
+def _has_signs(tensor: torch.Tensor) -> bool:
+    return not bool((tensor > 0).all())
 
 
 def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -102,7 +102,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "analyze": (
             fr.analyze,
             {"model": net(), "args": (X,)},
-            "model args kwargs rules constraints free_outputs check front_ends examples",
+            "model args kwargs rules constraints free_outputs check front_ends examples movable",
         ),
         "match": (
             fr.match,
@@ -195,7 +195,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "from_json": (fr.Symmetry.from_json, {"text": s.to_json()}, "text"),
         "save_html": (s.save_html, {"path": folder / "a.html"}, "title"),
         "Trace": (Trace, {"args": (X,)}, "args kwargs rules front_ends reference"),
-        "Propagate": (Propagate, {"args": (X,)}, "args kwargs constraints free_outputs examples"),
+        "Propagate": (
+            Propagate,
+            {"args": (X,)},
+            "args kwargs constraints free_outputs examples movable",
+        ),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
         "Solve": (
             Solve,
@@ -267,6 +271,16 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: fr.analyze(net(), examples=X),  # type: ignore[arg-type]
         "examples: expected a list of example inputs, found a Tensor of shape (2, 3); give "
         "examples=[(x,), (longer,)]",
+    ),
+    "a tensor for the name of a buffer": (
+        lambda: fr.analyze(net(), (X,), movable=X),  # type: ignore[arg-type]
+        "movable: expected a list of the name of a buffer, found a Tensor of shape (2, 3); give "
+        "movable=['codebook']",
+    ),
+    "a name that no buffer has": (
+        lambda: fr.analyze(nn.Sequential(*net(), nn.BatchNorm1d(2)), (X,), movable="codes"),
+        "movable: expected buffers of the model that can move, which are '3.running_mean', "
+        "'3.running_var', found 'codes'",
     ),
     "half a tie": (
         lambda: fr.tie("0.weight", ("1.weight", 0)),  # type: ignore[arg-type]
