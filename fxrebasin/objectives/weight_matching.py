@@ -1,7 +1,7 @@
 """Weight matching: the inner product of A's weights with B's permuted ones.
 
 Biases and affines enter as matrices of one column, so they vote by outer products; buffers are
-permuted but do not vote.
+permuted but do not vote, unless they move because ``movable`` names them: then they are weights.
 
 Source: S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2.
 """

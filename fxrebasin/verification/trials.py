@@ -179,7 +179,7 @@ def _disturb(model: nn.Module, generator: torch.Generator, moving: Collection[st
             if id(tensor) in done or not (is_weight or is_statistic or name in moving):
                 continue
             done.add(id(tensor))
-            if tensor.dtype == torch.bool:
+            if tensor.dtype == torch.bool and not is_weight:
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) < 0.5)
                 continue
             if not tensor.is_floating_point():
