@@ -31,8 +31,8 @@ def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
 
 def _copy(model: M, memo: dict[int, Any]) -> M:
     memo = dict(memo)
-    for value in _kept_by(model):
-        if isinstance(value, torch.Tensor) and not value.is_leaf:
+    for value in [*model.buffers(), *_kept_by(model)]:
+        if isinstance(value, torch.Tensor) and (not value.is_leaf or value.layout in COMPRESSED):
             memo.setdefault(id(value), value.detach().clone())
         elif isinstance(value, torch.Generator):
             memo.setdefault(id(value), value.clone_state())
@@ -41,6 +41,9 @@ def _copy(model: M, memo: dict[int, Any]) -> M:
     copied: M = copy_what_can(model, memo)
     return copied
 
+
+COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+"""Layouts of sparse tensors that ``copy.deepcopy`` cannot copy."""
 
 OWN = frozenset(vars(nn.Module())) - {"training"}
 """The attributes in which ``nn.Module`` keeps parameters, buffers, submodules and hooks."""
@@ -71,9 +74,14 @@ def shared_copy(model: M) -> M:
     """A copy of a module that shares its parameters and buffers, and nothing else.
 
     Some modules keep tensors that they compute in forward. Tracing the user's own module would
-    leave proxies behind in them; tracing the copy does not.
+    leave proxies behind in them; tracing the copy does not. What TorchScript has compiled keeps
+    nothing, and has no copies that share: it is shared itself.
     """
-    return _copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+    shared = [*model.parameters(), *model.buffers()]
+    compiled = [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
+    if model in compiled:
+        return model
+    return _copy(model, {id(one): one for one in [*shared, *compiled]})
 
 
 def forget_caches(model: nn.Module) -> None:

@@ -162,6 +162,11 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
     """
     check_model(model, which)
     parameters = dict(model.named_parameters())
+    if not parameters and isinstance(model, torch.jit.ScriptModule):
+        raise InvalidParameterError(
+            f"{which} has no parameters: torch.jit.freeze has made constants of them; give the "
+            "module that was frozen, or better the Python module that it was made of"
+        )
     if not parameters:
         raise InvalidParameterError(
             f"{which} has no parameters, so there is nothing to permute; "

@@ -140,7 +140,8 @@ def _tensor(
         raise ArchitectureMismatchError(
             f"model {which} has no parameter {parameter.name!r}, which the symmetry moves"
         )
-    check_tensor(state_dict[name], f"{name!r} of model {which}")
+    if parameter.groups or not isinstance(state_dict[name], torch.Tensor):
+        check_tensor(state_dict[name], f"{name!r} of model {which}")
     tensor = state_dict[name].detach()
     if tuple(tensor.shape) != parameter.shape:
         raise ArchitectureMismatchError(

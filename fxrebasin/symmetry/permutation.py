@@ -155,7 +155,8 @@ class Permutation:
             moved: dict[int, torch.Tensor] = {}
             for name in names:
                 tensor = state_dict[name]
-                check_tensor(tensor, f"state_dict[{name!r}]")
+                if parameter.groups or not isinstance(tensor, torch.Tensor):
+                    check_tensor(tensor, f"state_dict[{name!r}]")
                 if tuple(tensor.shape) != parameter.shape:
                     raise ArchitectureMismatchError(
                         f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "

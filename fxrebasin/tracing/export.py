@@ -35,7 +35,10 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         raise TraceError(describe_failure(model, "torch.export", error)) from error
     _refuse_functions(exported.graph)
     _refuse_constants(exported.constants)
-    return from_program(exported, type(model).__name__)
+    try:
+        return from_program(exported, type(model).__name__)
+    except Exception as error:  # something it stores is called as an attribute of graphs is
+        raise TraceError(describe_failure(model, "torch.export", error)) from error
 
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
