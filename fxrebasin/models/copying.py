@@ -36,9 +36,15 @@ def _copy(model: M, memo: dict[int, Any]) -> M:
             memo.setdefault(id(value), value.detach().clone())
         elif isinstance(value, torch.Generator):
             memo.setdefault(id(value), value.clone_state())
-    if isinstance(model, fx.GraphModule):
-        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
-    copied: M = copy_what_can(model, memo)
+    copy_of: Any = _deep_copy_of_graph if isinstance(model, fx.GraphModule) else copy_what_can
+    if not any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        copied: M = copy_of(model, memo)
+        return copied
+    with torch.no_grad():  # else what TorchScript has compiled would be a function of the original
+        copied = copy_of(model, memo)
+    own = dict(copied.named_parameters(remove_duplicate=False))
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        own[name].requires_grad_(parameter.requires_grad)
     return copied
 
 
