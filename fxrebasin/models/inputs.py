@@ -16,7 +16,8 @@ from ..errors import InvalidInputError
 def needs_inputs(model: nn.Module) -> bool:
     """Is there an input that cannot be left out?"""
     if isinstance(model, torch.jit.ScriptModule):
-        arguments = model.forward.schema.arguments[1:]
+        forward: Any = model.forward
+        arguments = forward.schema.arguments[1:]
         return any(not argument.has_default_value() for argument in arguments)
     parameters = inspect.signature(model.forward).parameters.values()
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -14,6 +14,7 @@ from torch import nn
 from torch._higher_order_ops.scan import generic_scan
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import FxrebasinError, InvalidInputError, RuleError
 from ..layouts.causes import PinKind
@@ -59,6 +60,10 @@ class LayoutMode(TorchDispatchMode):
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
         """The parameters that were met since this was last emptied."""
+        self._parts_of: Any = WeakTensorKeyDictionary()
+        """What empty tensors were taken from."""
+        self._computed: Any = WeakTensorKeyDictionary()
+        """The empty tensors that hold what was computed with others."""
         self._inside_leaf = False
         self._stores_nothing = any(one.tensor.numel() == 0 for one in stored)
 
@@ -91,6 +96,7 @@ class LayoutMode(TorchDispatchMode):
         self.tensors.derive([*results, *written], operands)
         call = self._call(str(func), results, schema=func._schema)
         layouts = self._apply(call, self.rules.of_op(func), *given)
+        self._follow_empty(call, operands, results, layouts)
         self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
@@ -237,6 +243,32 @@ class LayoutMode(TorchDispatchMode):
                 f"{type(error).__name__}: {error}"
             ) from error
         return call.results(found)
+
+    def _follow_empty(
+        self,
+        call: Call,
+        operands: Sequence[torch.Tensor],
+        results: Sequence[torch.Tensor],
+        layouts: Sequence[Layout],
+    ) -> None:
+        """An empty tensor is a part of others that for other inputs may have entries: what is
+        computed with it is computed with theirs, and what that is joined to holds its results."""
+        if all(t.numel() for t in (*operands, *results)):
+            return
+        empty = [t for t in operands if t.numel() == 0]
+        from_others = [x for t in empty for x in self._parts_of.get(t, ())]
+        computes = self._runs_on_nothing(call, [self.tensors.layout_of(t) for t in operands])
+        if computes or any(t in self._computed for t in empty):
+            text = "meets a tensor that is empty on the example inputs"
+            for x in [*from_others, *layouts]:
+                pin_units(self.facts.units, x, text, kind=PinKind.EMPTY, op=call.op)
+            for tensor in results:
+                if tensor.numel() == 0:
+                    self._computed[tensor] = True
+        known = [x for t in operands if t.numel() and (x := self.tensors.get(t)) is not None]
+        for tensor in results:
+            if tensor.numel() == 0:
+                self._parts_of[tensor] = (*known, *from_others)
 
     def _runs_on_nothing(self, call: Call, operands: list[Layout]) -> bool:
         """Does an op compute with a tensor that is empty, but need not be for other inputs?

@@ -104,8 +104,7 @@ class Tensors:
         dims = tuple(
             d
             for d, n in enumerate(shape)
-            if n > 1
-            and ((weights and _is_told_apart(tensor, d)) or not _is_uniform(tensor, d))
+            if n > 1 and ((weights and _is_told_apart(tensor, d)) or not _is_uniform(tensor, d))
         )
         coordinates = positional(self.units, shape, dims)
         return Layout(

@@ -76,8 +76,10 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=self.leaves.functions)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaves = (torch.jit.ScriptModule, *self.leaves.modules)
-        return isinstance(m, leaves) or super().is_leaf_module(m, module_qualified_name)
+        is_compiled = isinstance(m, torch.jit.ScriptModule)
+        if is_compiled or isinstance(m, self.leaves.modules):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
 
 
 class _BakingTracer(_Tracer):
