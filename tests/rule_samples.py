@@ -137,8 +137,18 @@ def real_part(transform: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return lambda values, *args: transform(values.to(torch.complex128), *args).real.clone()
 
 
+def of_sparse(added: torch.Tensor, sparse: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return aten._sparse_addmm(added.expand(2, 4), sparse.to_sparse(), other)
+
+
+def dense(values: torch.Tensor) -> torch.Tensor:
+    return aten._to_dense(values.to_sparse())
+
+
 CONTRACTIONS = [
     call(aten._cdist_forward, x(2, 3, 4), x(2, 5, 4), 2.0, None),
+    Sample(aten._sparse_addmm, (x(2, 4), x(2, 3), x(3, 4)), stand_in=of_sparse),
+    Sample(aten._sparse_addmm, (x(4), x(2, 3), x(3, 4)), stand_in=of_sparse),
     call(aten.addbmm, x(3, 4), x(2, 3, 5), x(2, 5, 4)),
     call(aten.addmm, x(4), x(2, 3), x(3, 4)),
     call(aten.addmm, x(2, 4), x(2, 3), x(3, 4), beta=0.5),
@@ -463,6 +473,7 @@ VIEWS = [
     call(aten.unsafe_split_with_sizes, x(7, 2), [3, 4]),
     call(aten.unsqueeze, x(2, 3), 1),
     call(aten._to_copy, x(2, 3), dtype=torch.float32),
+    Sample(aten._to_dense, (x(2, 3),), stand_in=dense),
     call(aten.alias, x(2, 3)),
     call(aten.as_strided, x(2, 3, 1, 1), [2, 3, 1, 1], [3, 1, 3, 3]),
     call(aten.as_strided, x(4, 3), [3, 4], [4, 1]),

@@ -46,9 +46,9 @@ def view(op: Any) -> Rule:
 RULES: dict[Any, Rule] = {
     # contractions
     aten._cdist_forward: of_signature("... n d, ... m d -> ... n m"),
+    aten._sparse_addmm: contraction.add_contraction("n k, k m -> n m"),
     aten._trilinear: contraction.trilinear,
     aten.addbmm: contraction.add_contraction("b n k, b k m -> n m"),
-    aten._sparse_addmm: contraction.add_contraction("n k, k m -> n m"),
     aten.addmm: contraction.add_contraction("n k, k m -> n m"),
     aten.addmv: contraction.add_contraction("n k, k -> n"),
     aten.baddbmm: contraction.add_contraction("b n k, b k m -> b n m"),

@@ -184,18 +184,13 @@ def _disturb(model: nn.Module, generator: torch.Generator, moving: Collection[st
                 continue
             if not tensor.is_floating_point():
                 continue
-            if name.endswith("running_var") or not (
-                is_weight or is_statistic or _has_signs(tensor)
-            ):
+            is_other = not (is_weight or is_statistic)
+            if name.endswith("running_var") or (is_other and bool((tensor > 0).all())):
                 tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
                 continue
             spread = tensor.std() if tensor.numel() > 1 else torch.zeros_like(tensor).mean()
             scale = float(spread) or max(float(tensor.abs().max()), 0.5)
             tensor.add_(draw_like(tensor, generator), alpha=0.3 * scale)
-
-
-def _has_signs(tensor: torch.Tensor) -> bool:
-    return not bool((tensor > 0).all())
 
 
 def _without_uniform(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
