@@ -123,6 +123,7 @@ def _prepare(
                 )
             except (
                 ArithmeticError,
+                AssertionError,
                 FxrebasinError,
                 LookupError,
                 RuntimeError,

@@ -86,6 +86,10 @@ QUIET = {"progress": False}
 QUICK = {"front_ends": ["symbolic_trace"]}
 
 
+def arrays() -> Any:
+    return {k: v.numpy() for k, v in net().state_dict().items()}
+
+
 def register_for_a_moment(target: Any, rule: Any) -> None:
     fr.register_rule(target, rule)
     fr.unregister_rule(target)
@@ -366,6 +370,23 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "model B: expected tensors of the names of the symmetry, as '0.weight', found "
         "'_orig_mod.0.weight': the names begin with '_orig_mod.', which torch.compile put there; ",
+    ),
+    "the names of one compiled layer": (
+        lambda: permutation().apply(
+            {k.replace("0.", "0._orig_mod."): v for k, v in STATES["to"].items()}
+        ),
+        "state_dict: expected '0.weight', which the symmetry moves, found '0._orig_mod.weight', as "
+        "torch.compile names it; give the state dict of the model that was analysed",
+    ),
+    "an exported program for a model": (
+        lambda: fr.rebasin(program(), to=net(), args=(X,)),  # type: ignore[arg-type]
+        "model_b: expected a torch.nn.Module, found an ExportedProgram; give the module that was "
+        "exported, or program.module()",
+    ),
+    "arrays to align with": (
+        lambda: fr.match(symmetry(), net().state_dict(), to=arrays()),
+        "'0.weight' of model A: expected a tensor, found an array of shape (5, 3); give "
+        "torch.from_numpy of it",
     ),
     "the state of an optimizer": (
         lambda: permutation().apply(torch.optim.SGD(net().parameters()).state_dict()),

@@ -8,12 +8,15 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable
+from math import lgamma
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference
@@ -433,3 +436,27 @@ def test_dtypes_are_kept(dtype: torch.dtype) -> None:
         assert aligned.state_dict()[name].dtype == tensor.dtype
     with torch.no_grad():
         assert aligned(X.to(dtype)).dtype == dtype
+
+
+def features(seed: int) -> nn.Module:
+    """A graph of torchvision's own kind, with one for training beside it."""
+    torch.manual_seed(seed)
+    backbone = torchvision.models.resnet18(num_classes=4)
+    found: nn.Module = create_feature_extractor(backbone, {"layer1": "low", "layer2": "high"})
+    return found.eval()
+
+
+def test_modules_that_extract_features_are_emitted_copied_and_pickled() -> None:
+    a, b = features(1), features(2)
+    x = torch.randn(1, 3, 32, 32)
+    aligned = fr.rebasin(b, to=a, args=(x,), progress=False)
+    symmetry = aligned.report.symmetry
+    assert symmetry.log_order == pytest.approx(2 * lgamma(65) + 2 * lgamma(129), rel=1e-12)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(b)
+    modules = [aligned, copy.deepcopy(aligned), pickle.loads(pickle.dumps(aligned)), moved]
+    modules += [copy.deepcopy(moved), pickle.loads(pickle.dumps(moved))]
+    for module in modules:
+        found = module.eval()(x)
+        assert list(found) == ["low", "high"]
+        assert difference(list(found.values()), list(b(x).values())) < 1e-4
+        assert list(module.state_dict()) == list(b.state_dict())
