@@ -13,7 +13,8 @@ from torch import fx, nn
 
 from ..errors import TraceError
 from ..models.copying import forget_caches, shared_copy
-from ..models.rebased import RebasedModule, holder
+from ..models.made_for import MadeFor, shapes_of_placeholders
+from ..models.rebased import MADE_FOR, RebasedModule, holder
 from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
 
@@ -88,4 +89,6 @@ def from_program(exported: torch.export.ExportedProgram, name: str) -> RebasedMo
         constant = vars(module).get(str(node.target))
         if isinstance(constant, torch.Tensor):  # made in forward
             root.register_buffer(str(node.target), constant, persistent=False)
-    return RebasedModule(root, module.graph, name)
+    traced = RebasedModule(root, module.graph, name)
+    traced.meta[MADE_FOR] = MadeFor(shapes_of_placeholders(module.graph))
+    return traced

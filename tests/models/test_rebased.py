@@ -21,6 +21,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference
 from fxrebasin import RebasedModule, Report
+from fxrebasin.errors import InvalidInputError
 
 torch.set_num_threads(1)
 
@@ -460,3 +461,65 @@ def test_modules_that_extract_features_are_emitted_copied_and_pickled() -> None:
         assert list(found) == ["low", "high"]
         assert difference(list(found.values()), list(b(x).values())) < 1e-4
         assert list(module.state_dict()) == list(b.state_dict())
+
+
+class ForOneSize(nn.Module):
+    """Control flow on shapes, which torch.fx cannot trace and torch.export bakes in."""
+
+    def __init__(self, body: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 100:
+            return x
+        return self.leave(self.body(self.enter(x)).relu())
+
+
+def exported(body: Callable[[Tensor], Tensor]) -> Any:
+    a, b = ForOneSize(body), ForOneSize(body)
+    aligned = fr.rebasin(b, to=a, args=(X,), progress=False)
+    assert aligned.report.symmetry.front_end == "export"
+    return aligned, b
+
+
+def again(module: Any) -> list[Any]:
+    return [module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+
+
+def test_an_exported_graph_that_holds_for_other_sizes_runs_at_these() -> None:
+    aligned, b = exported(lambda h: h)
+    for module in again(aligned):
+        assert difference([module(X[:5])], [b(X[:5])]) < 1e-5
+
+
+def test_an_exported_graph_says_for_which_shapes_it_was_made() -> None:
+    aligned, b = exported(lambda h: h.reshape(len(h), 4, 2).flatten(1))
+    text = (
+        r"exported for inputs of shapes \(8, 3\), found \(5, 3\), for which it fails: shape .*; "
+        r"use the model itself, permuted, aligned\.report\.permutation\.apply_to\(model_b\), or align"
+    )
+    for module in again(aligned):
+        assert difference([module(X)], [b(X)]) < 1e-5
+        with pytest.raises(InvalidInputError, match=text):
+            module(X[:5])
+
+
+def test_an_exported_graph_with_a_size_baked_in_is_not_run_at_another() -> None:
+    """It would run, and divide by the number of other examples."""
+    aligned, b = exported(lambda h: h - h.sum(0) / len(h))
+    for module in again(aligned):
+        assert difference([module(X)], [b(X)]) < 1e-5
+        with pytest.raises(InvalidInputError, match="it computes something else than the model"):
+            module(X[:5])
+    moved = aligned.report.permutation.apply_to(b)
+    assert difference([moved(X[:5])], [b(X[:5])]) < 1e-5
+
+
+def test_errors_at_the_right_shapes_are_left_as_they_are() -> None:
+    aligned, _ = exported(lambda h: h)
+    with pytest.raises(TypeError, match="positional argument"):
+        aligned(X, X)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        aligned(X.double())
