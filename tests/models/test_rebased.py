@@ -498,7 +498,7 @@ def test_an_exported_graph_says_for_which_shapes_it_was_made() -> None:
     aligned, b = exported(lambda h: h.reshape(len(h), 4, 2).flatten(1))
     text = (
         r"exported for inputs of shapes \(8, 3\), found \(5, 3\), for which it fails: shape .*; "
-        r"use the model itself, permuted, aligned\.report\.permutation\.apply_to\(model_b\), or align"
+        r"use the model itself, permuted, aligned\.report\.permutation\.apply_to\(model_b\), or"
     )
     for module in again(aligned):
         assert difference([module(X)], [b(X)]) < 1e-5
