@@ -29,6 +29,7 @@ from .passes.report import Aligned, attach
 from .passes.solve import Solve
 from .passes.state import as_examples, state_of
 from .propagation.constraints import Constraint
+from .propagation.movable import Movable
 from .rules.call import Rule
 from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry, check_symmetry
@@ -48,6 +49,7 @@ def analyze(
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     examples: Sequence[Any] = (),
+    movable: Movable = (),
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -77,8 +79,14 @@ def analyze(
         examples: more inputs, of other lengths, sizes or options, each a tuple of arguments or
             ``(arguments, keywords)``; the group holds for all. The first stands for ``args``
             where these are left out.
+        movable: the persistent buffers that belong to units, and move and count like parameters: a
+            codebook, random projections, a slope per head, a mask. A name, a pattern of names as
+            in ``fnmatch``, several of these, or a function of name and buffer. Other buffers are
+            constants, which keep in place what meets them, as ``symmetry.explain`` says; only
+            running statistics and the masks of ``torch.nn.utils.prune`` move by themselves.
 
     Raises:
+        InvalidArgumentError: an option makes no sense, or names no buffer that can move.
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
         TraceError: no front end can trace the model.
         InvalidInputError: the model does not run on the example inputs.
@@ -100,6 +108,7 @@ def analyze(
         check=check,
         front_ends=front_ends,
         examples=several,
+        movable=movable,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
@@ -268,7 +277,8 @@ def rebasin(
         to: the reference, model A, of the same architecture; never changed.
         args, kwargs: example inputs for both analysis and verification.
         symmetry: the group of B, where :func:`analyze` has found it already, as with rules,
-            constraints or free outputs; by default it is found as ``analyze(model_b, args)`` does.
+            constraints, movable buffers or free outputs; by default it is found as
+            ``analyze(model_b, args)`` does.
         objective, solver, start, seed, callback, device: as in :func:`match`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
         progress: show a progress bar.

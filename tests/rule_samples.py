@@ -142,9 +142,20 @@ TIED = "can be permuted alone, but the rule ties it to"
 TOGETHER = "can be permuted together, but the rule pins them"
 ALONE = "can be permuted alone, but the rule pins it"
 
+
+def of_sparse(added: torch.Tensor, sparse: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return aten._sparse_addmm(added.expand(2, 4), sparse.to_sparse(), other)
+
+
+def dense(values: torch.Tensor) -> torch.Tensor:
+    return aten._to_dense(values.to_sparse())
+
+
 CONTRACTIONS = [
     call(aten._cdist_forward, x(2, 3, 4), x(2, 5, 4), 2.0, None),
     call(aten._euclidean_dist, x(2, 3, 4), x(2, 5, 4)),
+    Sample(aten._sparse_addmm, (x(2, 4), x(2, 3), x(3, 4)), stand_in=of_sparse),
+    Sample(aten._sparse_addmm, (x(4), x(2, 3), x(3, 4)), stand_in=of_sparse),
     call(aten.addr, x(3, 4), x(3), x(4)),
     call(aten.addr, x(4), x(3), x(4)),
     call(aten.addbmm, x(3, 4), x(2, 3, 5), x(2, 5, 4)),
@@ -652,6 +663,7 @@ VIEWS = [
     call(aten.unsafe_split_with_sizes, x(7, 2), [3, 4]),
     call(aten.unsqueeze, x(2, 3), 1),
     call(aten._to_copy, x(2, 3), dtype=torch.float32),
+    Sample(aten._to_dense, (x(2, 3),), stand_in=dense),
     call(aten.alias, x(2, 3)),
     call(aten.clone, x(2, 3)),
     call(aten.contiguous, x(2, 3)),

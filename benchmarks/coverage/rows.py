@@ -41,6 +41,8 @@ class Row:
     movable_units: int = 0
     log_order: float = float("nan")
     coverage: float = float("nan")
+    not_understood: float = float("nan")
+    """The share of units that ops without a rule pin."""
     error: float = float("nan")
     control: float = float("nan")
     """The median relative change of the output when one tensor is left in its old place."""
@@ -80,6 +82,7 @@ class Row:
         return (
             *(self.model, self.size, self.front_end, f"{self.blocks:,}"),
             *(f"{self.movable_units:,}", f"{self.log_order:,.1f}", f"{self.coverage:.1%}"),
+            f"{self.not_understood:.1%}",
             *(f"{self.error:.1e}", f"{self.control:.1e}"),
             *(f"{self.analysis:.2f}", f"{self.forward:.2f}", unknown or "none", self.status),
         )
@@ -115,6 +118,7 @@ def measure(row: Row) -> Row:
         movable_units=symmetry.movable_units,
         log_order=symmetry.log_order,
         coverage=symmetry.coverage,
+        not_understood=symmetry.not_understood,
         error=error,
         control=control,
         analysis=analysis,

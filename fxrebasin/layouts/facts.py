@@ -28,6 +28,8 @@ class Facts:
     """On how many examples the model was run."""
     touched: set[str] = field(default_factory=set)
     """The parameters that an op has met."""
+    constant_buffers: dict[str, set[str]] = field(default_factory=dict)
+    """Per node, the buffers that units met there, and that would move if the user said so."""
     shapes_read: bool = False
     """Did an op run whose result has a shape that depends on values?"""
     reading: Reading = field(default_factory=Reading)

@@ -31,16 +31,25 @@ def deep_copy(model: M, memo: dict[int, Any] | None = None) -> M:
 
 def _copy(model: M, memo: dict[int, Any]) -> M:
     memo = dict(memo)
-    for value in _kept_by(model):
-        if isinstance(value, torch.Tensor) and not value.is_leaf:
+    for value in [*model.buffers(), *_kept_by(model)]:
+        if isinstance(value, torch.Tensor) and (not value.is_leaf or value.layout in COMPRESSED):
             memo.setdefault(id(value), value.detach().clone())
         elif isinstance(value, torch.Generator):
             memo.setdefault(id(value), value.clone_state())
-    if isinstance(model, fx.GraphModule):
-        return _deep_copy_of_graph(model, memo)  # type: ignore[return-value]
-    copied: M = copy_what_can(model, memo)
+    copy_of: Any = _deep_copy_of_graph if isinstance(model, fx.GraphModule) else copy_what_can
+    if not any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        copied: M = copy_of(model, memo)
+        return copied
+    with torch.no_grad():  # else what TorchScript has compiled would be a function of the original
+        copied = copy_of(model, memo)
+    own = dict(copied.named_parameters(remove_duplicate=False))
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        own[name].requires_grad_(parameter.requires_grad)
     return copied
 
+
+COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+"""Layouts of sparse tensors that ``copy.deepcopy`` cannot copy."""
 
 OWN = frozenset(vars(nn.Module())) - {"training"}
 """The attributes in which ``nn.Module`` keeps parameters, buffers, submodules and hooks."""
@@ -71,9 +80,14 @@ def shared_copy(model: M) -> M:
     """A copy of a module that shares its parameters and buffers, and nothing else.
 
     Some modules keep tensors that they compute in forward. Tracing the user's own module would
-    leave proxies behind in them; tracing the copy does not.
+    leave proxies behind in them; tracing the copy does not. What TorchScript has compiled keeps
+    nothing, and has no copies that share: it is shared itself.
     """
-    return _copy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+    shared = [*model.parameters(), *model.buffers()]
+    compiled = [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
+    if model in compiled:
+        return model
+    return _copy(model, {id(one): one for one in [*shared, *compiled]})
 
 
 def copy_sharing_parameters(model: M) -> M:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten
 
@@ -14,6 +15,10 @@ from ..errors import InvalidInputError
 
 def needs_inputs(model: nn.Module) -> bool:
     """Is there an input that cannot be left out?"""
+    if isinstance(model, torch.jit.ScriptModule):
+        forward: Any = model.forward
+        arguments = forward.schema.arguments[1:]
+        return any(not argument.has_default_value() for argument in arguments)
     parameters = inspect.signature(model.forward).parameters.values()
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return any(p.default is p.empty and p.kind not in optional for p in parameters)

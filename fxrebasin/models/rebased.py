@@ -15,10 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
+from torch.compiler import is_compiling
 from torch.fx.graph_module import reduce_graph_module
+
+from ..errors import FxrebasinError
+from .made_for import MadeFor
 
 META = "fxrebasin"
 """The key under which passes and results are kept in ``GraphModule.meta``."""
+MADE_FOR = "fxrebasin.made_for"
+"""The key of the inputs that a graph was made for, where it was exported."""
 
 
 class RebasedModule(fx.GraphModule):
@@ -42,6 +48,26 @@ class RebasedModule(fx.GraphModule):
             for name, value in known.items():
                 getattr(self, kind).setdefault(name, value)
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph.
+
+        Raises:
+            InvalidInputError: it was exported for inputs of other shapes, and does not hold for
+                these.
+        """
+        made_for: MadeFor | None = None if is_compiling() else self.meta.get(MADE_FOR)
+        other = made_for.refused(args, kwargs) if made_for else []
+        if made_for is None or not other:
+            return super().__call__(*args, **kwargs)
+        if made_for.only:
+            made_for.refuse(other)
+        try:
+            return super().__call__(*args, **kwargs)
+        except FxrebasinError:
+            raise
+        except Exception as error:
+            made_for.refuse(other, error)
+
     @property
     def report(self) -> Any:
         """How this module came about; None once it has been pickled."""
@@ -54,13 +80,16 @@ class RebasedModule(fx.GraphModule):
         _, (body, import_block) = super().__reduce__()
         # The tracer of torch.export cannot be made again; any will do for a graph that is ready.
         body = {k: v for k, v in body.items() if k not in ("meta", "_tracer_cls")}
-        return _restore, (body, import_block, self.training)
+        return _restore, (body, import_block, self.training, self.meta.get(MADE_FOR))
 
 
-def _restore(body: dict[str, Any], import_block: str, training: bool) -> RebasedModule:
+def _restore(
+    body: dict[str, Any], import_block: str, training: bool, made_for: MadeFor | None = None
+) -> RebasedModule:
     traced: Any = reduce_graph_module(dict(body), import_block)
     restored = RebasedModule(holder(body), traced.graph)
     restored.training = training
+    restored.meta[MADE_FOR] = made_for
     return restored
 
 
@@ -78,6 +107,7 @@ def emit(model: nn.Module, traced: fx.GraphModule) -> RebasedModule:
                 root.register_buffer(name, value, persistent=False)
     emitted = RebasedModule(root, graph, type(model).__name__)
     emitted.training = model.training
+    emitted.meta[MADE_FOR] = traced.meta.get(MADE_FOR)
     return emitted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -94,8 +94,29 @@ def check_state_dict(given: object, name: str) -> None:
 PREFIXES = {
     "module.": "DataParallel or DistributedDataParallel",
     "_orig_mod.": "torch.compile",
+    "_checkpoint_wrapped_module.": "the wrapper of activation checkpoints",
+    "_fsdp_wrapped_module.": "FullyShardedDataParallel",
 }
 """What wrappers put in front of the names of parameters."""
+
+
+def check_unwrapped(missing: Collection[str], given: Mapping[str, object], which: str) -> None:
+    """Refuse a mapping in which what is missing has the name that a wrapper gives it: as where
+    single layers were compiled.
+
+    Raises:
+        ArchitectureMismatchError: naming the key and the wrapper.
+    """
+    for key in given if missing else ():
+        inner = str(key)
+        for prefix in PREFIXES:
+            inner = inner.replace(prefix, "")
+        if inner != key and inner in missing:
+            wrappers = " and ".join(made for p, made in PREFIXES.items() if p in str(key))
+            raise ArchitectureMismatchError(
+                f"{which}: expected {inner!r}, which the symmetry moves, found {key!r}, as "
+                f"{wrappers} names it; give the state dict of the model that was analysed"
+            )
 
 
 def explain_missing(names: Sequence[str], given: Mapping[str, object], which: str) -> str:
@@ -162,6 +183,11 @@ def check_parameters(model: nn.Module, which: str = "the model") -> None:
     """
     check_model(model, which)
     parameters = dict(model.named_parameters())
+    if not parameters and isinstance(model, torch.jit.ScriptModule):
+        raise InvalidParameterError(
+            f"{which} has no parameters: torch.jit.freeze has made constants of them; give the "
+            "module that was frozen, or better the Python module that it was made of"
+        )
     if not parameters:
         raise InvalidParameterError(
             f"{which} has no parameters, so there is nothing to permute; "

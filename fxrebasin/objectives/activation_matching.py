@@ -100,8 +100,17 @@ def activations(
     names = _comparable(seen_b, seen_a)
     probe = _returning(graph, names)
     free = range(len(names))
+    buffers = {name for name, _ in model_b.named_buffers(remove_duplicate=False)}
+    moving = {n for p in symmetry.parameters if p.groups for n in p.names} & buffers
     found = propagate(
-        probe, model_b, args, given, rules=book, constraints=constraints, free_outputs=free
+        probe,
+        model_b,
+        args,
+        given,
+        rules=book,
+        constraints=constraints,
+        free_outputs=free,
+        movable=lambda name, _: name in moving,
     )
     described = build_symmetry(found).symmetry
     common = _common_blocks(described, symmetry)

@@ -1,7 +1,7 @@
 """Weight matching: the inner product of A's weights with B's permuted ones.
 
 Biases and affines enter as matrices of one column, so they vote by outer products; buffers are
-permuted but do not vote.
+permuted but do not vote, unless they move because ``movable`` names them: then they are weights.
 
 Source: S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2.
 """
@@ -140,7 +140,8 @@ def _tensor(
         raise ArchitectureMismatchError(
             f"model {which} has no parameter {parameter.name!r}, which the symmetry moves"
         )
-    check_tensor(state_dict[name], f"{name!r} of model {which}")
+    if parameter.groups or not isinstance(state_dict[name], torch.Tensor):
+        check_tensor(state_dict[name], f"{name!r} of model {which}")
     tensor = state_dict[name].detach()
     if tuple(tensor.shape) != parameter.shape:
         raise ArchitectureMismatchError(

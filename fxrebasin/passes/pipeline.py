@@ -14,6 +14,7 @@ from torch import nn
 
 from ..arguments import check_flag
 from ..propagation.constraints import Constraint
+from ..propagation.movable import Movable
 from ..rules.call import Rule
 from ..rules.registry import rule_book
 from ..symmetry.group import Symmetry, check_symmetry
@@ -40,6 +41,7 @@ def passes_to_analyze(
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     reference: nn.Module | None = None,
     examples: Sequence[Any] = (),
+    movable: Movable = (),
 ) -> list[Pass]:
     """The passes that find a symmetry; arguments are those of :func:`fxrebasin.analyze`.
 
@@ -47,7 +49,9 @@ def passes_to_analyze(
     """
     check_flag(check, "check")
     trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=front_ends, reference=reference)
-    propagate = Propagate(constraints=constraints, free_outputs=free_outputs, examples=examples)
+    propagate = Propagate(
+        constraints=constraints, free_outputs=free_outputs, examples=examples, movable=movable
+    )
     return [trace, propagate, Refine(), *([Falsify()] if check else [])]
 
 

@@ -15,6 +15,7 @@ from ..errors import UntouchedWarning
 from ..layouts.facts import Facts
 from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import Example, propagate
+from ..propagation.movable import Movable, check_movable
 from ..propagation.stored import find_stored
 from ..tracing.front_ends import Traced, run_or_retrace
 from .base import Pass
@@ -46,13 +47,16 @@ class Propagate(Pass):
         constraints: Sequence[Constraint] = (),
         free_outputs: bool = False,
         examples: Sequence[Any] = (),
+        movable: Movable = (),
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
         check_constraints(constraints)
         check_flag(free_outputs, "free_outputs")
+        check_movable(movable)
         self.constraints = tuple(constraints)
         self.free_outputs = free_outputs
         self.examples = as_examples(examples)
+        self.movable = movable
 
     def requires(self, graph_module: nn.Module) -> None:
         state_of(graph_module)
@@ -73,6 +77,7 @@ class Propagate(Pass):
                 constraints=self.constraints,
                 free_outputs=self.free_outputs,
                 more=more,
+                movable=self.movable,
             )
 
         given, leaves = Traced(graph_module, state.origin), leaves_of(state.rules)

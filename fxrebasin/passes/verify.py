@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
 from ..models.precision import TOLERANCE
+from ..models.rebased import MADE_FOR, RebasedModule
+from ..verification.fixed_sizes import differs_at_other_sizes
 from ..verification.verify import verify
 from .base import Pass
 from .state import as_inputs, state_of
@@ -19,10 +22,12 @@ class Verify(Pass):
     """Compare the emitted module with the user's own, run eagerly on the example inputs.
 
     Takes: an emitted module, and example inputs unless a pass before had them.
-    Gives: the same module; the measured error in its state.
+    Gives: the same module; the measured error in its state. An exported graph, which is made for
+        the shapes of the example, notes whether it holds for others.
     Requires: ``Rewrite``.
     Ensures: outputs agree within the tolerance of their dtype.
-    Cost: one forward pass of each, in float64 where memory allows.
+    Cost: one forward pass of each, in float64 where memory allows; of exported graphs some more,
+        at other sizes.
 
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
@@ -58,6 +63,10 @@ class Verify(Pass):
             kwargs,
             move_outputs=move_outputs if outputs else None,
         )
+        known = graph_module.meta if isinstance(graph_module, RebasedModule) else {}
+        if known.get(MADE_FOR) is not None and not outputs:
+            only = differs_at_other_sizes(state.model, graph_module, args, kwargs)
+            known[MADE_FOR] = replace(known[MADE_FOR], only=only)
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: nn.Module) -> None:

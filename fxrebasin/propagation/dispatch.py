@@ -14,6 +14,7 @@ from torch import nn
 from torch._higher_order_ops.scan import generic_scan
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import FxrebasinError, InvalidInputError, RuleError
 from ..layouts.causes import PinKind
@@ -60,6 +61,10 @@ class LayoutMode(TorchDispatchMode):
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
         """The parameters that were met since this was last emptied."""
+        self._parts_of: Any = WeakTensorKeyDictionary()
+        """What empty tensors were taken from."""
+        self._computed: Any = WeakTensorKeyDictionary()
+        """The empty tensors that hold what was computed with others."""
         self._inside_leaf = False
         self._stores_nothing = any(one.tensor.numel() == 0 for one in stored)
 
@@ -84,6 +89,7 @@ class LayoutMode(TorchDispatchMode):
         if self.watcher is not None:
             self.watcher.before(str(func))
         self._note_effects(func)
+        self._note_buffers(operands)
         given = self._as_layouts((args, without_out(func, kwargs)))
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
@@ -97,6 +103,7 @@ class LayoutMode(TorchDispatchMode):
             layouts = self._apply(call, rule, *given)
         if rule is not None and self.rules.is_built_in(rule):
             layouts = with_origin(func, rule, given, layouts)
+        self._follow_empty(call, operands, results, layouts)
         self._note_reading(func, given, layouts)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
@@ -136,6 +143,7 @@ class LayoutMode(TorchDispatchMode):
             self.tensors.derive(_tensors_in(out), [*operands, *owned.values()])
             return out
         results = _tensors_in(out)
+        self._note_buffers(operands)
         self.tensors.derive(results, [*operands, *owned.values()])
         parameters = {n: self.tensors.layout_of(t).as_parameter() for n, t in owned.items()}
         call = self._call(name, results, parameters=parameters, absent=absent)
@@ -205,6 +213,11 @@ class LayoutMode(TorchDispatchMode):
         if reads_values(func._schema):
             self.facts.values_read[self.facts.units.site] = None
 
+    def _note_buffers(self, operands: Sequence[torch.Tensor]) -> None:
+        names = self.tensors.buffers_in(operands)
+        if names:
+            self.facts.constant_buffers.setdefault(self.facts.units.site, set()).update(names)
+
     def _as_layouts(self, arguments: Any) -> Any:
         return tree_map_only(torch.Tensor, self.tensors.layout_of, arguments)
 
@@ -245,6 +258,32 @@ class LayoutMode(TorchDispatchMode):
                 f"{type(error).__name__}: {error}"
             ) from error
         return call.results(found)
+
+    def _follow_empty(
+        self,
+        call: Call,
+        operands: Sequence[torch.Tensor],
+        results: Sequence[torch.Tensor],
+        layouts: Sequence[Layout],
+    ) -> None:
+        """An empty tensor is a part of others that for other inputs may have entries: what is
+        computed with it is computed with theirs, and what that is joined to holds its results."""
+        if all(t.numel() for t in (*operands, *results)):
+            return
+        empty = [t for t in operands if t.numel() == 0]
+        from_others = [x for t in empty for x in self._parts_of.get(t, ())]
+        computes = self._runs_on_nothing(call, [self.tensors.layout_of(t) for t in operands])
+        if computes or any(t in self._computed for t in empty):
+            text = "meets a tensor that is empty on the example inputs"
+            for x in [*from_others, *layouts]:
+                pin_units(self.facts.units, x, text, kind=PinKind.EMPTY, op=call.op)
+            for tensor in results:
+                if tensor.numel() == 0:
+                    self._computed[tensor] = True
+        known = [x for t in operands if t.numel() and (x := self.tensors.get(t)) is not None]
+        for tensor in results:
+            if tensor.numel() == 0:
+                self._parts_of[tensor] = (*known, *from_others)
 
     def _runs_on_nothing(self, call: Call, operands: list[Layout]) -> bool:
         """Does an op compute with a tensor that is empty, but need not be for other inputs?

@@ -96,6 +96,8 @@ def _tell_modules(model: nn.Module, watcher: _Calls) -> Iterator[None]:
     """Tell the watcher which module runs."""
     handles = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+            continue
 
         def enter(*_: Any, name: str = name) -> None:
             watcher.modules.append(name)
@@ -142,6 +144,8 @@ def _use_rules(model: nn.Module, mode: LayoutMode, rules: RuleBook) -> Iterator[
 
 
 def _globals(module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
     found: dict[str, Any] = getattr(type(module).forward, "__globals__", {})
     return found
 

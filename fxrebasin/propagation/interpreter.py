@@ -40,6 +40,7 @@ from ..tracing.eager import EagerModule
 from .constraints import Constraint, impose
 from .dispatch import LayoutMode
 from .eager import run_eagerly
+from .movable import Movable, find_movable
 from .reads import Reads
 from .recording import Recording, source_line
 from .shared_memory import complete_shared, find_shared
@@ -66,6 +67,7 @@ def propagate(
     constraints: Sequence[Constraint] = (),
     free_outputs: bool | Container[int] = False,
     more: Sequence[Example] = (),
+    movable: Movable = (),
 ) -> Facts:
     """Propagate units through a model.
 
@@ -77,13 +79,16 @@ def propagate(
         constraints: axes that the user wants pinned or tied.
         free_outputs: may the units of the model's outputs move? Or those of which of them?
         more: other inputs; what is found holds for all.
+        movable: the buffers of ``names`` that move like parameters.
 
     Raises:
         InvalidInputError: the module does not run on the example inputs.
+        InvalidArgumentError: there is no such buffer to move, or no such axis to pin or tie.
     """
+    asked = find_movable(names, movable)
     groups: Groups = {}
     while True:
-        stored = find_stored(names)
+        stored = find_stored(names, asked)
         units = Units()
         found = Facts(units, make_parameters(stored, units, groups), nx.MultiGraph())
         _run(module, names, stored, found, Example(args, kwargs), rules, free_outputs)

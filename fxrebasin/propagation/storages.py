@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..layouts.causes import PinKind
 from ..layouts.coordinates import Shape, along, collapse, positional, varies_on
@@ -27,6 +29,16 @@ Place = tuple[int, Shape, tuple[int, ...], int]
 def place_of(tensor: torch.Tensor) -> Place:
     offset = int(tensor.storage_offset())
     return offset, tuple(tensor.shape), tensor.stride(), tensor.element_size()
+
+
+def has_storage(tensor: torch.Tensor) -> bool:
+    """Sparse tensors have none of their own: no view of one shares memory with it."""
+    return tensor.layout == torch.strided
+
+
+def storage_of(tensor: torch.Tensor) -> int:
+    """A number that tensors share which share memory."""
+    return tensor.untyped_storage()._cdata if has_storage(tensor) else -id(tensor)
 
 
 @dataclass
@@ -53,6 +65,8 @@ class Storages:
     def __init__(self, units: Units) -> None:
         self._units = units
         self._records: dict[int, _Record] = {}
+        self._without: Any = WeakTensorKeyDictionary()
+        """The layouts of tensors without a storage."""
 
     def _record(self, tensor: torch.Tensor) -> _Record:
         storage = tensor.untyped_storage()
@@ -64,11 +78,15 @@ class Storages:
 
     def see(self, tensor: torch.Tensor) -> None:
         """Remember the shape in which a storage was first seen: writes go through that."""
-        self._record(tensor)
+        if has_storage(tensor):
+            self._record(tensor)
 
     def get(self, tensor: torch.Tensor) -> Layout | None:
         """The layout of a tensor, or None if it holds a constant."""
-        record = self._records.get(tensor.untyped_storage()._cdata)
+        if not has_storage(tensor):
+            layout: Layout | None = self._without.get(tensor)
+            return layout
+        record = self._records.get(storage_of(tensor))
         if record is None:
             return None
         place = place_of(tensor)
@@ -97,7 +115,10 @@ class Storages:
         return self._look_through(whole, self._record(view).root, place_of(view))
 
     def put(self, tensor: torch.Tensor, layout: Layout) -> None:
-        self._record(tensor).layouts[place_of(tensor)] = layout
+        if has_storage(tensor):
+            self._record(tensor).layouts[place_of(tensor)] = layout
+        else:
+            self._without[tensor] = layout
 
     def _look_at_the_whole(self, record: _Record, part: _Overwritten) -> None:
         record.pending = None
@@ -111,6 +132,8 @@ class Storages:
         is written to a part of it is distinguished from the rest when both are next read together,
         which need not happen: a work buffer is used for one thing after another.
         """
+        if not has_storage(tensor):
+            return False
         record = self._record(tensor)
         place = place_of(tensor)
         if 0 in place[1]:
@@ -126,6 +149,8 @@ class Storages:
 
     def root(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor as which the storage of ``tensor`` was first seen."""
+        if not has_storage(tensor):
+            return tensor
         offset, shape, stride, _ = self._record(tensor).root
         return torch.as_strided(tensor, shape, stride, offset)
 

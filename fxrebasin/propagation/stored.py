@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from ..layouts.layout import Parameter
 from ..layouts.units import Units
 from ..models.copying import attributes
 from ..models.reachable import reachable_tensors
+from .movable import why_it_stays
 
 
 @dataclass(frozen=True)
@@ -22,23 +24,48 @@ class Stored:
     names: list[str]
     is_buffer: bool
     is_statistic: bool = False
-    """Running statistics, as of BatchNorm and of quantisation, and singular vectors of weights
-    belong to units."""
+    """Running statistics, as of BatchNorm and of quantisation, singular vectors of weights, and
+    masks with which these are pruned belong to units."""
+    is_asked: bool = False
+    """The user has said that this buffer belongs to units, as parameters do."""
+    could_move: bool = False
+    """Would it, if the user said so?"""
+
+    @property
+    def moves(self) -> bool:
+        return not self.is_buffer or self.is_statistic or self.is_asked
 
 
 STATISTICS = ("running_mean", "running_var", "min_val", "max_val", "fake_quant_enabled")
 """Modules that have one of these buffers keep statistics, of norms or of what is quantised."""
 
 
-def find_stored(model: nn.Module) -> list[Stored]:
-    """Every parameter and buffer, known by identity."""
+def find_stored(model: nn.Module, movable: Container[str] = ()) -> list[Stored]:
+    """Every parameter and buffer, known by identity.
+
+    ``movable`` are the names of buffers that belong to units because the user says so.
+    """
     found: dict[int, Stored] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         found.setdefault(id(parameter), Stored(parameter, [], False)).names.append(name)
     for name, tensor in model.named_buffers(remove_duplicate=False):
         owner = model.get_submodule(name.rpartition(".")[0])
-        statistic = tensor.is_floating_point() and _is_statistic(owner, name.rpartition(".")[2])
-        found.setdefault(id(tensor), Stored(tensor, [], True, statistic)).names.append(name)
+        leaf = name.rpartition(".")[2]
+        statistic = _is_mask(owner, leaf) or (
+            tensor.is_floating_point() and _is_statistic(owner, leaf)
+        )
+        could_move = not statistic and not why_it_stays(model, name, tensor)
+        asked = could_move and name in movable
+        stored = found.get(id(tensor), Stored(tensor, [], True))
+        if stored.is_buffer:
+            stored = replace(
+                stored,
+                is_statistic=stored.is_statistic or statistic,
+                is_asked=stored.is_asked or asked,
+                could_move=stored.could_move or could_move,
+            )
+        stored.names.append(name)
+        found[id(tensor)] = stored
     return list(found.values())
 
 
@@ -65,12 +92,24 @@ def _is_statistic(owner: nn.Module, name: str) -> bool:
     return pair or not owner._buffers.keys().isdisjoint(STATISTICS)
 
 
+def _is_mask(owner: nn.Module, name: str) -> bool:
+    """Is a buffer the mask that ``torch.nn.utils.prune`` multiplies a weight with?
+
+    Such weights go by another name: ``weight_orig``, and ``weight_mask`` beside it.
+    """
+    if not name.endswith("_mask") or name in owner._non_persistent_buffers_set:
+        return False
+    weight = owner._parameters.get(f"{name.removesuffix('_mask')}_orig")
+    mask = owner._buffers[name]
+    return weight is not None and mask is not None and weight.shape == mask.shape
+
+
 def make_parameters(stored: list[Stored], units: Units, groups: Groups) -> list[Parameter]:
     parameters = [
         Parameter(
             tuple(s.names),
             tuple(s.tensor.shape),
-            s.is_buffer,
+            s.is_buffer and not (s.is_asked and s.tensor.dtype != torch.bool),
             tuple(units.fresh(n) for n in s.tensor.shape),
         )
         for s in stored

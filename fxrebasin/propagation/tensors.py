@@ -12,7 +12,7 @@ from ..layouts.facts import Facts
 from ..layouts.layout import Layout
 from .identities import find_identities
 from .shared_memory import find_shared
-from .storages import Storages
+from .storages import Storages, has_storage, storage_of
 from .stored import Stored
 
 
@@ -33,37 +33,53 @@ class Tensors:
         others."""
         shared = find_shared(stored, facts.parameters)
         for one, parameter in zip(stored, facts.parameters, strict=True):
-            moves = not one.is_buffer or one.is_statistic
             layout = (shared.get(parameter.name) or parameter).layout()
-            (self.storages if moves else self._buffers).put(one.tensor, layout)
+            (self.storages if one.moves else self._buffers).put(one.tensor, layout)
+        self._could_move = {one.names[0] for one in stored if one.could_move and not one.moves}
         self._from_inputs: set[int] = set()
-        self._from_state: set[int] = set()
-        """Storages that were computed from what the model stores, whatever it is today."""
+        self._from_state: dict[int, frozenset[str]] = {}
+        """Storages that were computed from what the model stores, whatever it is today, and the
+        buffers among that which would move if the user said so."""
         for tensor in state:
             self._buffers.see(tensor)
-            self._from_state.add(_storage(tensor))
+            self._from_state[storage_of(tensor)] = frozenset()
 
     def put_input(self, tensor: torch.Tensor) -> None:
         """An example input: what its entries mean depends on where they are."""
         shape = tuple(tensor.shape)
         self.put(tensor, Layout(shape, tuple(positional(self.units, shape))))
-        self._from_inputs.add(_storage(tensor))
+        self._from_inputs.add(storage_of(tensor))
 
     def derive(self, results: Sequence[torch.Tensor], operands: Sequence[torch.Tensor]) -> None:
         """Remember what results come from: inputs, or what the model stores."""
-        storages = {_storage(t) for t in operands}
+        storages = {storage_of(t) for t in operands}
         if not storages.isdisjoint(self._from_inputs):
-            self._from_inputs.update(map(_storage, results))
+            self._from_inputs.update(map(storage_of, results))
         if any(map(self._is_state, operands)):
+            names = self.buffers_in(operands)
             for tensor in results:
                 self.storages.see(tensor)
-                self._from_state.add(_storage(tensor))
+                known = self._from_state.get(storage_of(tensor), frozenset())
+                self._from_state[storage_of(tensor)] = known | names
+
+    def buffers_in(self, operands: Sequence[torch.Tensor]) -> frozenset[str]:
+        """The buffers which stay, and need not, that constants among these were computed from."""
+        if not self._could_move:
+            return frozenset()
+        found: set[str] = set()
+        for tensor in operands:
+            if self.storages.get(tensor) is None:
+                found |= self._from_state.get(storage_of(tensor), frozenset())
+                buffer = self._buffers.get(tensor)
+                if buffer is not None and buffer.parameter is not None:
+                    found.add(buffer.parameter.name)
+        return frozenset(found & self._could_move)
 
     def is_from_inputs(self, tensor: torch.Tensor) -> bool:
-        return _storage(tensor) in self._from_inputs
+        return storage_of(tensor) in self._from_inputs
 
     def _is_state(self, tensor: torch.Tensor) -> bool:
-        if _storage(tensor) in self._from_state:
+        if storage_of(tensor) in self._from_state:
             return True
         return tensor.is_floating_point() and self._buffers.get(tensor) is not None
 
@@ -93,7 +109,7 @@ class Tensors:
         dims = tuple(
             d
             for d, n in enumerate(shape)
-            if n > 1 and ((weights and tensor.stride(d) != 0) or not _is_uniform(tensor, d))
+            if n > 1 and ((weights and _is_told_apart(tensor, d)) or not _is_uniform(tensor, d))
         )
         alike = [] if weights else find_identities(tensor, dims)
         fixed = tuple(d for d in dims if not any(d in group for group in alike))
@@ -110,11 +126,14 @@ class Tensors:
         return resolve(self.units, self.layout_of(self.storages.root(tensor)))
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+def _is_told_apart(tensor: torch.Tensor, dim: int) -> bool:
+    """Has it entries of its own for every place along a dim?"""
+    return not has_storage(tensor) or tensor.stride(dim) != 0
 
 
 def _is_uniform(tensor: torch.Tensor, dim: int) -> bool:
+    if not has_storage(tensor):
+        return False
     if tensor.stride(dim) == 0:
         return True
     if tensor.is_meta:  # torch asks for shapes only, as forward derivatives do

@@ -15,6 +15,7 @@ from ..layouts.causes import PinKind
 from ..layouts.coordinates import positional
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
+from .storages import storage_of
 from .stored import Stored
 from .tensors import Tensors
 
@@ -27,17 +28,17 @@ class Writes:
         self._stored: dict[int, list[torch.Tensor]] = {}
         self._values: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for one in stored:
-            self._stored.setdefault(_storage(one.tensor), []).append(one.tensor)
+            self._stored.setdefault(storage_of(one.tensor), []).append(one.tensor)
             if one.is_buffer:  # batch norm writes to its statistics without saying so
                 self._keep(one.tensor)
 
     def is_stored(self, tensor: torch.Tensor) -> bool:
         """Is it a parameter or buffer of the model, and not what forward has put in its place?"""
-        return any(tensor is one for one in self._stored.get(_storage(tensor), ()))
+        return any(tensor is one for one in self._stored.get(storage_of(tensor), ()))
 
     def keep_values(self, written: torch.Tensor) -> None:
         """Remember what the stored tensors that share a storage held before it is written to."""
-        for tensor in self._stored.get(_storage(written), ()):
+        for tensor in self._stored.get(storage_of(written), ()):
             self._keep(tensor)
 
     def _keep(self, tensor: torch.Tensor) -> None:
@@ -101,7 +102,7 @@ class Writes:
         units, storages = self._tensors.units, self._tensors.storages
         own = {int(ids[0]) for p in touched for ids in p.positions}
         overwritten = [ids for c in before.coordinates if int((ids := np.unique(c))[0]) in own]
-        if not overwritten and _storage(written) not in self._stored:
+        if not overwritten and storage_of(written) not in self._stored:
             return
         now = storages.get(storages.root(written))
         coordinates = () if now is None else now.coordinates
@@ -111,7 +112,3 @@ class Writes:
         for ids in overwritten:
             gone = ids[~np.isin(units.find(ids), left)]
             units.pin(gone, "is overwritten before it is used", PinKind.UNUSED)
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata

@@ -142,7 +142,8 @@ def _symmetry(
         outputs=parameters[stored:],
         notes=_notes(found),
         untouched=found.untouched(),
-        evidence=Evidence(found.graph, found.sources),
+        units_not_understood=_count_not_understood(found.units, found.parameters),
+        evidence=Evidence(found.graph, found.sources, found.constant_buffers),
     )
 
 
@@ -168,6 +169,14 @@ def _units_of_blocks(classes: Classes, names: Mapping[RawBlock, str]) -> dict[st
             if block in names:
                 found[names[block]].append(c.units)
     return {name: np.concatenate(units) for name, units in found.items()}
+
+
+def _count_not_understood(units: Units, parameters: list[Parameter]) -> int:
+    """How many units of parameters an op without a rule has pinned."""
+    ids = [c[c > 0] for parameter in parameters for c in parameter.coordinates]
+    every = np.unique(units.find(np.concatenate([*ids, np.empty(0, dtype=np.int64)])))
+    unknown = [k for k, c in enumerate(units.causes) if c.kind is PinKind.UNKNOWN_OP]
+    return int(np.isin(units.cause(every), unknown).sum())
 
 
 def _pinned_axes(units: Units, classes: Classes, parameters: list[Parameter]) -> tuple[Pinned, ...]:

@@ -50,6 +50,7 @@ RULES: dict[Any, Rule] = {
     # contractions
     aten._cdist_forward: of_signature("... n d, ... m d -> ... n m"),
     aten._euclidean_dist: of_signature("... n d, ... m d -> ... n m"),
+    aten._sparse_addmm: contraction.add_contraction("n k, k m -> n m"),
     aten._trilinear: contraction.trilinear,
     aten.addbmm: contraction.add_contraction("b n k, b k m -> n m"),
     aten.addmm: contraction.add_contraction("n k, k m -> n m"),
@@ -240,6 +241,7 @@ RULES: dict[Any, Rule] = {
     aten._conj: movement.keep_entries,
     aten._neg_view: movement.keep_entries,
     aten._to_copy: SAME,
+    aten._to_dense: SAME,
     aten.alias: SAME,
     aten.clone: SAME,
     aten.contiguous: SAME,

@@ -93,6 +93,7 @@ def _numbers(symmetry: Group) -> str:
         "log of the number of permutations": f"{symmetry.log_order:,.1f}",
         "number of permutations": _power_of_ten(symmetry.log_order),
         "share of the parameters that moves": f"{symmetry.coverage:.1%}",
+        "share of units that ops without a rule pin": f"{symmetry.not_understood:.1%}",
     }
     if symmetry.front_end:
         entries["run by"] = escape(symmetry.front_end)

@@ -44,6 +44,7 @@ class Content(NamedTuple):
     notes: tuple[str, ...]
     untouched: tuple[str, ...] = ()
     tested_at: str = ""
+    units_not_understood: int = 0
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -82,6 +83,7 @@ def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
         "notes": symmetry.notes,
         "untouched": symmetry.untouched,
         "tested_at": symmetry.tested_at,
+        "units_not_understood": symmetry.units_not_understood,
     }
 
 
@@ -116,6 +118,7 @@ def loads(text: str, positions: Positions | None = None) -> Content:
         tuple(content["notes"]),
         tuple(content.get("untouched", ())),
         content.get("tested_at", ""),
+        content.get("units_not_understood", 0),
     )
     if rest is not None and rest.left:
         raise FileFormatError(f"expected positions for every segment, found {rest.left} too many")

@@ -41,6 +41,9 @@ def check(symmetry: Group) -> None:
         InvalidSymmetryError: naming the tensor, axis or block where it contradicts itself.
     """
     _check_blocks(symmetry.blocks)
+    lost = symmetry.units_not_understood
+    if not isinstance(lost, int) or isinstance(lost, bool) or lost < 0:
+        _refuse(f"units_not_understood: expected a whole number, at least 0, found {lost!r}")
     tensors = (*symmetry.parameters, *symmetry.outputs)
     _check_names(tensors)
     for tensor in tensors:

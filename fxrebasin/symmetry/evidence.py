@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import networkx as nx
@@ -19,3 +19,5 @@ class Evidence:
 
     graph: nx.MultiGraph
     sources: Mapping[str, str]
+    buffers: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Per node, the buffers met there that stay, and would move if the user said so."""

@@ -49,6 +49,8 @@ class Explanation:
     pinned_units: int
     path: tuple[Link, ...]
     """The constraints that lead from this axis to the place where units were pinned."""
+    pinned_by: tuple[str, ...] = ()
+    """The buffers that units meet at that place, which would move if ``movable`` named them."""
 
     def __str__(self) -> str:
         lines = [f"{_spelled(self.axis)}, {self.size} entries"]
@@ -65,6 +67,11 @@ class Explanation:
         if self.pinned:
             lines.append(f"  {self.pinned_units} units are pinned: {self.pinned}")
             lines += [f"    {step}" for step in self.path]
+        for name in self.pinned_by:
+            lines.append(
+                f"    by the buffer {name}, a constant as far as one can see; if its entries "
+                f"belong to units, analyze(..., movable={name!r}) lets them move"
+            )
         return "\n".join(lines)
 
 
@@ -86,6 +93,7 @@ def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> 
     others = dict.fromkeys(a for block in blocks for a in block.axes if a != axis)
     paths = _paths(evidence, axis)
     pin = next((p for p in symmetry.pinned if (p.parameter, p.dim) == axis), None)
+    path = _path_to_pin(evidence, paths, pin) if pin else ()
     return Explanation(
         axis,
         parameter.shape[axis[1]],
@@ -93,7 +101,8 @@ def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> 
         {other: _links(evidence, paths.get(other, [])) for other in others},
         pin.reason if pin else "",
         pin.units if pin else 0,
-        _path_to_pin(evidence, paths, pin) if pin else (),
+        path,
+        tuple(sorted(evidence.buffers.get(path[-1].node, ()))) if path else (),
     )
 
 

@@ -47,6 +47,8 @@ class Symmetry:
     """The parameters that nothing that was run has met; other inputs may use them."""
     tested_at: str = field(default="", compare=False)
     """The sizes of inputs, besides the example's, at which it was tested."""
+    units_not_understood: int = 0
+    """How many units of parameters are pinned because an op that met them has no rule."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
 
@@ -70,6 +72,17 @@ class Symmetry:
         sizes = [(math.prod(p.shape), p.moving_share) for p in self.parameters if not p.is_buffer]
         total = sum(n for n, _ in sizes)
         return sum(n * share for n, share in sizes) / total if total else 0.0
+
+    @property
+    def not_understood(self) -> float:
+        """The share of units that an op without a rule pins, among these and those that move.
+
+        Coverage counts entries of parameters, most of which move if either of their axes does; this
+        counts units, and leaves out those that the model's mathematics keeps in place. With rules
+        for all of ``unknown_ops`` no more than these units would move besides.
+        """
+        units = self.units_not_understood + self.movable_units
+        return self.units_not_understood / units if units else 0.0
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks.values())
@@ -158,6 +171,7 @@ class Symmetry:
             "movable units": self.movable_units,
             "log_order": self.log_order,
             "coverage": self.coverage,
+            "not understood": self.not_understood,
         }
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -199,9 +213,10 @@ class Symmetry:
         return "\n".join([repr(self), *lines, *(["pinned:", *pins] if pins else []), *remarks])
 
     def __repr__(self) -> str:
+        lost = f", not understood {self.not_understood:.1%}" if self.not_understood else ""
         return (
             f"Symmetry({self.block_count:,} blocks, {self.movable_units:,} movable units, "
-            f"log_order {self.log_order:,.1f}, coverage {self.coverage:.1%})"
+            f"log_order {self.log_order:,.1f}, coverage {self.coverage:.1%}{lost})"
         )
 
     def _repr_html_(self) -> str:

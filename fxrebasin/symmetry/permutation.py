@@ -26,6 +26,7 @@ from ..models.validation import (
     check_model,
     check_state_dict,
     check_tensor,
+    check_unwrapped,
     explain_missing,
     stored_tensors,
 )
@@ -142,13 +143,16 @@ class Permutation:
 
         Raises:
             ArchitectureMismatchError: a tensor has another shape than the symmetry says, or no
-                tensor has a name that the symmetry knows.
+                tensor has a name that the symmetry knows, or one has that which a wrapper gives it.
             InvalidArgumentError: it is no state dict.
         """
         check_state_dict(state_dict, "state_dict")
         known = [name for p in self.symmetry.parameters for name in p.names]
         if known and not any(name in state_dict for name in known):
             raise ArchitectureMismatchError(explain_missing(known, state_dict, "state_dict"))
+        moving = (p.names for p in self.symmetry.parameters if p.groups)
+        missing = {n for names in moving if state_dict.keys().isdisjoint(names) for n in names}
+        check_unwrapped(missing, state_dict, "state_dict")
         result = copy.copy(state_dict) if isinstance(state_dict, dict) else dict(state_dict)
         result.update(self._moved(state_dict))
         return result
@@ -326,7 +330,8 @@ def _checked(
     """
     found = [(n, tensors[n]) for n in parameter.names if n in tensors and n not in but]
     for name, tensor in found:
-        check_tensor(tensor, f"state_dict[{name!r}]")
+        if parameter.groups or not isinstance(tensor, torch.Tensor):
+            check_tensor(tensor, f"state_dict[{name!r}]")
         if tuple(tensor.shape) != parameter.shape:
             raise ArchitectureMismatchError(
                 f"{name!r} has shape {tuple(tensor.shape)}, but the symmetry was found "

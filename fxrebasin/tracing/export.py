@@ -13,7 +13,8 @@ from torch import fx, nn
 
 from ..errors import TraceError
 from ..models.copying import forget_caches, shared_copy
-from ..models.rebased import RebasedModule, holder
+from ..models.made_for import MadeFor, shapes_of_placeholders
+from ..models.rebased import MADE_FOR, RebasedModule, holder
 from ..models.running import clone_tensors, unobserved
 from .symbolic import describe_failure
 
@@ -35,7 +36,10 @@ def export(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         raise TraceError(describe_failure(model, "torch.export", error)) from error
     _refuse_functions(exported.graph)
     _refuse_constants(exported.constants)
-    return from_program(exported, type(model).__name__)
+    try:
+        return from_program(exported, type(model).__name__)
+    except Exception as error:  # something it stores is called as an attribute of graphs is
+        raise TraceError(describe_failure(model, "torch.export", error)) from error
 
 
 REGIONS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
@@ -85,4 +89,6 @@ def from_program(exported: torch.export.ExportedProgram, name: str) -> RebasedMo
         constant = vars(module).get(str(node.target))
         if isinstance(constant, torch.Tensor):  # made in forward
             root.register_buffer(str(node.target), constant, persistent=False)
-    return RebasedModule(root, module.graph, name)
+    traced = RebasedModule(root, module.graph, name)
+    traced.meta[MADE_FOR] = MadeFor(shapes_of_placeholders(module.graph))
+    return traced

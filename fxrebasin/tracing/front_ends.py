@@ -123,6 +123,8 @@ def _trace_with(
     Raises:
         TraceError: this front end cannot trace it.
     """
+    if front_end != "eager" and isinstance(model, torch.jit.ScriptModule):
+        raise TraceError(f"TorchScript has compiled it, and {front_end} needs Python code")
     if front_end == "symbolic_trace":
         graph = trace(model, args, kwargs, leaves)
         return graph, is_mode_dependent(model, graph, args, kwargs, leaves)

@@ -18,6 +18,7 @@ from ..models.copying import forget_caches, set_modes, shared_copy
 from ..models.exclusive import exclusive
 from ..models.randomness import SEED
 from ..models.running import unobserved
+from ..models.state import is_equal
 
 TORCH = Path(torch.__file__).parent
 OURS = Path(__file__).parents[1]
@@ -58,7 +59,10 @@ def trace(
         name = str(node.target).rpartition("_")[0]
         if name in absent:  # fx numbers the inputs that it is told the values of
             node.target = name
-    return fx.GraphModule(tracer.root, graph, type(model).__name__)
+    try:
+        return fx.GraphModule(tracer.root, graph, type(model).__name__)
+    except Exception as error:  # something it stores is called as an attribute of graphs is
+        raise TraceError(describe_failure(model, "torch.fx", error)) from error
 
 
 class _Tracer(fx.Tracer):
@@ -72,9 +76,10 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=self.leaves.functions)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.leaves.modules) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        is_compiled = isinstance(m, torch.jit.ScriptModule)
+        if is_compiled or isinstance(m, self.leaves.modules):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
 
 
 class _BakingTracer(_Tracer):
@@ -128,7 +133,7 @@ def _same_values(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for tensor, value, version in before:
-            if _version(tensor) != version or not tensor.equal(value):
+            if _version(tensor) != version or not is_equal(tensor, value):
                 with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
                     tensor.copy_(value)
 

@@ -69,7 +69,10 @@ def falsify(
     """
     if not symmetry.blocks:
         return Falsification(symmetry)
-    ways = prepare_trials(model, args, kwargs, random_weights=random_weights, seed=seed)
+    moving = {name for p in symmetry.parameters if p.groups for name in p.names}
+    ways = prepare_trials(
+        model, args, kwargs, random_weights=random_weights, seed=seed, moving=moving
+    )
     if not ways:
         return Falsification(symmetry, was_tested=False)
     others, sizes = Trials(iter(())), ""

@@ -28,6 +28,8 @@ def vary(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, 
 
 
 def _longer(sizes: Mapping[int, int], tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.layout != torch.strided:
+        return _longer(sizes, tensor.to_dense()).to_sparse(layout=tensor.layout)
     for d, n in sizes.items():
         if d < tensor.ndim and tensor.shape[d] == n:
             tensor = torch.cat([tensor.detach(), tensor.detach().narrow(d, 0, 1)], d)

@@ -7,7 +7,7 @@ are run share them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,14 +39,23 @@ class RandomWeights:
         double: in float64.
         disturbed: with other weights than the model's own.
         seed: of these weights.
+        moving: the names of what the group moves: buffers among them are disturbed as well.
     """
 
-    def __init__(self, model: nn.Module, *, double: bool, disturbed: bool, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        double: bool,
+        disturbed: bool,
+        seed: int,
+        moving: Collection[str] = (),
+    ) -> None:
         self.double = double
         copied = deep_copy(model, {id(p): _copied(p) for p in model.parameters() if _is_plain(p)})
         self._model = to_double(copied) if double else copied
         if disturbed:
-            disturb(self._model, seed)
+            disturb(self._model, seed, moving)
             forget_caches(self._model)
         self._at: Permutation | None = None
         self._writes: bool | None = None
@@ -115,23 +124,30 @@ def _totals(model: nn.Module) -> list[tuple[int, float]]:
     return list(zip(versions, sums, strict=True))
 
 
-def disturb(model: nn.Module, seed: int) -> None:
+def disturb(model: nn.Module, seed: int, moving: Collection[str] = ()) -> None:
     """Disturb every weight by about a third of its size; the scale of the model stays.
 
     Freshly initialised models have weights that are all equal, which would hide that a
-    permutation moves them wrongly.
+    permutation moves them wrongly. Buffers that move, such as masks and codebooks, may be so too;
+    those that are positive throughout, as variances and scales have to be, stay so.
     """
     generator = torch.Generator().manual_seed(seed)
     quick = np.random.Generator(np.random.SFC64(seed))
     done = set()
     with torch.no_grad():
         for name, tensor in stored_tensors(model).items():
-            is_mean, is_variance = (name.endswith(s) for s in ("running_mean", "running_var"))
-            is_weight = isinstance(tensor, nn.Parameter) or is_mean or is_variance
-            if id(tensor) in done or not is_weight or not tensor.is_floating_point():
+            is_weight = isinstance(tensor, nn.Parameter)
+            is_statistic = name.endswith(("running_mean", "running_var"))
+            if id(tensor) in done or not (is_weight or is_statistic or name in moving):
                 continue
             done.add(id(tensor))
-            if is_variance:
+            if tensor.dtype == torch.bool and not is_weight:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) < 0.5)
+                continue
+            if not tensor.is_floating_point():
+                continue
+            is_other = not (is_weight or is_statistic)
+            if name.endswith("running_var") or (is_other and bool((tensor > 0).all())):
                 tensor.mul_(draw_like(tensor, generator).abs().mul_(0.5).add_(0.5))
                 continue
             scale = DISTURBED * (_spread(tensor) or max(float(tensor.abs().max()), 0.5))

@@ -10,7 +10,7 @@ that looks wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,20 +91,26 @@ def prepare_trials(
     *,
     random_weights: bool,
     seed: int = 0,
+    moving: Collection[str] = (),
 ) -> Trials:
     """The trials of a model; none where it does not run with other weights.
 
     Where ``random_weights`` is False the model keeps its own: for models whose control flow
-    depends on values, other weights may mean another path.
+    depends on values, other weights may mean another path. ``moving`` are the names of what the
+    group moves: buffers among them are disturbed as well.
     """
-    return Trials(_prepare(model, (tuple(args), dict(kwargs)), random_weights, seed))
+    return Trials(_prepare(model, (tuple(args), dict(kwargs)), random_weights, seed, moving))
 
 
-def _prepare(model: nn.Module, inputs: Inputs, random_weights: bool, seed: int) -> Iterator[Trial]:
+def _prepare(
+    model: nn.Module, inputs: Inputs, random_weights: bool, seed: int, moving: Collection[str]
+) -> Iterator[Trial]:
     is_small = sum(p.numel() for p in model.parameters()) <= DOUBLE
     for double in (is_small, not is_small):
         try:
-            weights = RandomWeights(model, double=double, disturbed=random_weights, seed=seed)
+            weights = RandomWeights(
+                model, double=double, disturbed=random_weights, seed=seed, moving=moving
+            )
         except Exception:  # what copies do is the model's own
             continue
         trial = _first_that_runs(weights, inputs, seed)

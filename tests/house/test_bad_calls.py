@@ -86,6 +86,10 @@ QUIET = {"progress": False}
 QUICK = {"front_ends": ["symbolic_trace"]}
 
 
+def arrays() -> Any:
+    return {k: v.numpy() for k, v in net().state_dict().items()}
+
+
 def register_for_a_moment(target: Any, rule: Any) -> None:
     fr.register_rule(target, rule)
     fr.unregister_rule(target)
@@ -102,7 +106,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "analyze": (
             fr.analyze,
             {"model": net(), "args": (X,)},
-            "model args kwargs rules constraints free_outputs check front_ends examples",
+            "model args kwargs rules constraints free_outputs check front_ends examples movable",
         ),
         "match": (
             fr.match,
@@ -195,7 +199,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "from_json": (fr.Symmetry.from_json, {"text": s.to_json()}, "text"),
         "save_html": (s.save_html, {"path": folder / "a.html"}, "title"),
         "Trace": (Trace, {"args": (X,)}, "args kwargs rules front_ends reference"),
-        "Propagate": (Propagate, {"args": (X,)}, "args kwargs constraints free_outputs examples"),
+        "Propagate": (
+            Propagate,
+            {"args": (X,)},
+            "args kwargs constraints free_outputs examples movable",
+        ),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
         "Solve": (
             Solve,
@@ -267,6 +275,16 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: fr.analyze(net(), examples=X),  # type: ignore[arg-type]
         "examples: expected a list of example inputs, found a Tensor of shape (2, 3); give "
         "examples=[(x,), (longer,)]",
+    ),
+    "a tensor for the name of a buffer": (
+        lambda: fr.analyze(net(), (X,), movable=X),  # type: ignore[arg-type]
+        "movable: expected a list of the name of a buffer, found a Tensor of shape (2, 3); give "
+        "movable=['codebook']",
+    ),
+    "a name that no buffer has": (
+        lambda: fr.analyze(nn.Sequential(*net(), nn.BatchNorm1d(2)), (X,), movable="codes"),
+        "movable: expected buffers of the model that can move, which are '3.running_mean', "
+        "'3.running_var', found 'codes'",
     ),
     "half a tie": (
         lambda: fr.tie("0.weight", ("1.weight", 0)),  # type: ignore[arg-type]
@@ -352,6 +370,23 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "model B: expected tensors of the names of the symmetry, as '0.weight', found "
         "'_orig_mod.0.weight': the names begin with '_orig_mod.', which torch.compile put there; ",
+    ),
+    "the names of one compiled layer": (
+        lambda: permutation().apply(
+            {k.replace("0.", "0._orig_mod."): v for k, v in STATES["to"].items()}
+        ),
+        "state_dict: expected '0.weight', which the symmetry moves, found '0._orig_mod.weight', as "
+        "torch.compile names it; give the state dict of the model that was analysed",
+    ),
+    "an exported program for a model": (
+        lambda: fr.rebasin(program(), to=net(), args=(X,)),  # type: ignore[arg-type]
+        "model_b: expected a torch.nn.Module, found an ExportedProgram; give the module that was "
+        "exported, or program.module()",
+    ),
+    "arrays to align with": (
+        lambda: fr.match(symmetry(), net().state_dict(), to=arrays()),
+        "'0.weight' of model A: expected a tensor, found an array of shape (5, 3); give "
+        "torch.from_numpy of it",
     ),
     "the state of an optimizer": (
         lambda: permutation().apply(torch.optim.SGD(net().parameters()).state_dict()),

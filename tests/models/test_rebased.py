@@ -8,16 +8,20 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable
+from math import lgamma
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 import fxrebasin as fr
 from benchmarks.measuring.random_weights import difference
 from fxrebasin import RebasedModule, Report
+from fxrebasin.errors import InvalidInputError
 
 torch.set_num_threads(1)
 
@@ -433,3 +437,89 @@ def test_dtypes_are_kept(dtype: torch.dtype) -> None:
         assert aligned.state_dict()[name].dtype == tensor.dtype
     with torch.no_grad():
         assert aligned(X.to(dtype)).dtype == dtype
+
+
+def features(seed: int) -> nn.Module:
+    """A graph of torchvision's own kind, with one for training beside it."""
+    torch.manual_seed(seed)
+    backbone = torchvision.models.resnet18(num_classes=4)
+    found: nn.Module = create_feature_extractor(backbone, {"layer1": "low", "layer2": "high"})
+    return found.eval()
+
+
+def test_modules_that_extract_features_are_emitted_copied_and_pickled() -> None:
+    a, b = features(1), features(2)
+    x = torch.randn(1, 3, 32, 32)
+    aligned = fr.rebasin(b, to=a, args=(x,), progress=False)
+    symmetry = aligned.report.symmetry
+    assert symmetry.log_order == pytest.approx(2 * lgamma(65) + 2 * lgamma(129), rel=1e-12)
+    moved = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0)).apply_to(b)
+    modules = [aligned, copy.deepcopy(aligned), pickle.loads(pickle.dumps(aligned)), moved]
+    modules += [copy.deepcopy(moved), pickle.loads(pickle.dumps(moved))]
+    for module in modules:
+        found = module.eval()(x)
+        assert list(found) == ["low", "high"]
+        assert difference(list(found.values()), list(b(x).values())) < 1e-4
+        assert list(module.state_dict()) == list(b.state_dict())
+
+
+class ForOneSize(nn.Module):
+    """Control flow on shapes, which torch.fx cannot trace and torch.export bakes in."""
+
+    def __init__(self, body: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 100:
+            return x
+        return self.leave(self.body(self.enter(x)).relu())
+
+
+def exported(body: Callable[[Tensor], Tensor]) -> Any:
+    a, b = ForOneSize(body), ForOneSize(body)
+    aligned = fr.rebasin(b, to=a, args=(X,), progress=False)
+    assert aligned.report.symmetry.front_end == "export"
+    return aligned, b
+
+
+def again(module: Any) -> list[Any]:
+    return [module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))]
+
+
+def test_an_exported_graph_that_holds_for_other_sizes_runs_at_these() -> None:
+    aligned, b = exported(lambda h: h)
+    for module in again(aligned):
+        assert difference([module(X[:5])], [b(X[:5])]) < 1e-5
+
+
+def test_an_exported_graph_says_for_which_shapes_it_was_made() -> None:
+    aligned, b = exported(lambda h: h.reshape(len(h), 4, 2).flatten(1))
+    text = (
+        r"exported for inputs of shapes \(8, 3\), found \(5, 3\), for which it fails: shape .*; "
+        r"use the model itself, permuted, aligned\.report\.permutation\.apply_to\(model_b\), or"
+    )
+    for module in again(aligned):
+        assert difference([module(X)], [b(X)]) < 1e-5
+        with pytest.raises(InvalidInputError, match=text):
+            module(X[:5])
+
+
+def test_an_exported_graph_with_a_size_baked_in_is_not_run_at_another() -> None:
+    """It would run, and divide by the number of other examples."""
+    aligned, b = exported(lambda h: h - h.sum(0) / len(h))
+    for module in again(aligned):
+        assert difference([module(X)], [b(X)]) < 1e-5
+        with pytest.raises(InvalidInputError, match="it computes something else than the model"):
+            module(X[:5])
+    moved = aligned.report.permutation.apply_to(b)
+    assert difference([moved(X[:5])], [b(X[:5])]) < 1e-5
+
+
+def test_errors_at_the_right_shapes_are_left_as_they_are() -> None:
+    aligned, _ = exported(lambda h: h)
+    with pytest.raises(TypeError, match="positional argument"):
+        aligned(X, X)
+    with pytest.raises(RuntimeError, match="same dtype"):
+        aligned(X.double())

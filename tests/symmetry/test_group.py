@@ -86,6 +86,25 @@ def test_coverage_of_a_network() -> None:
     assert found.coverage == pytest.approx((18 + 6 + 12) / (18 + 6 + 12 + 2))
 
 
+def test_the_share_of_units_that_is_not_understood() -> None:
+    """Of 6 + 4 hidden units one layer is lost to an op without a rule, and nothing but that."""
+
+    class Histogram(nn.Module):
+        def forward(self, h: torch.Tensor) -> torch.Tensor:
+            return torch.bernoulli(h.sigmoid())
+
+    understood = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 4), nn.Linear(4, 2))
+    lost = nn.Sequential(*understood[:2], Histogram(), *understood[2:])
+    whole, found = (fr.analyze(net, args=(torch.zeros(2, 3),)) for net in (understood, lost))
+    assert whole.not_understood == 0.0
+    assert "not understood" not in repr(whole)
+    assert (found.units_not_understood, found.movable_units) == (6, 4)
+    assert found.not_understood == pytest.approx(6 / 10)
+    assert repr(found).endswith("not understood 60.0%)")
+    assert "not understood 60.0%" in str(found)
+    assert Symmetry.from_json(found.to_json()).not_understood == found.not_understood
+
+
 def test_an_entry_moves_if_any_of_its_axes_does() -> None:
     half = AxisGroup((0,), (Segment(("a",), np.arange(2).reshape(2, 1), (-1,)),))
     third = AxisGroup((1,), (Segment(("b",), np.arange(3).reshape(3, 1), (-1,)),))
@@ -205,6 +224,7 @@ def test_the_summary() -> None:
         "movable units": 9,
         "log_order": by_hand().log_order,
         "coverage": by_hand().coverage,
+        "not understood": 0.0,
     }
 
 

@@ -390,3 +390,26 @@ def test_random_permutations_leave_the_function_unchanged(front_end: FrontEnd) -
     for seed in range(3):
         permutation = fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed))
         assert difference(evaluate(permutation.apply_to(model), (X,)), expected) < 1e-10
+
+
+def test_the_module_of_an_exported_program_is_aligned() -> None:
+    """Its guards refuse every other batch size, at which the group is tested as well."""
+    a, b = (nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)) for _ in "ab")
+    x = torch.randn(4, 3)
+    exported = torch.export.export(b, (x,)).module()
+    aligned = fr.rebasin(exported, to=a, args=(x,), progress=False)
+    assert aligned.report.symmetry.log_order == pytest.approx(math.log(720))
+    assert difference([aligned(x)], [b(x)]) < 1e-5
+
+
+def test_a_model_that_asserts_its_sizes_is_tested_at_these() -> None:
+    class Asserting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape == (4, 3)
+            return self.leave(self.enter(x).tanh())
+
+    assert fr.analyze(Asserting(), (torch.randn(4, 3),)).log_order == pytest.approx(math.log(720))
