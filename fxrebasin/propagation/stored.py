@@ -36,10 +36,6 @@ class Stored:
         return not self.is_buffer or self.is_statistic or self.is_asked
 
 
-STATISTICS = ("running_mean", "running_var", "min_val", "max_val", "fake_quant_enabled")
-"""Modules that have one of these buffers keep statistics, of norms or of what is quantised."""
-
-
 def find_stored(model: nn.Module, movable: Container[str] = ()) -> list[Stored]:
     """Every parameter and buffer, known by identity.
 
@@ -86,10 +82,13 @@ def _is_of_torch(module: nn.Module) -> bool:
 
 
 def _is_statistic(owner: nn.Module, name: str) -> bool:
-    """Is a buffer one of running statistics, or a singular vector that spectral norm follows?"""
+    """Is a buffer one of running statistics, the range or scale of what is quantised in training,
+    or a singular vector that spectral norm follows?"""
     stem = name[:-1] if name.endswith(("_u", "_v")) else None
-    pair = {f"{stem}u", f"{stem}v"} <= owner._buffers.keys()
-    return pair or not owner._buffers.keys().isdisjoint(STATISTICS)
+    names = owner._buffers.keys()
+    pair = {f"{stem}u", f"{stem}v"} <= names
+    of_range = name in ("min_val", "max_val") or (name == "scale" and "fake_quant_enabled" in names)
+    return pair or of_range or not names.isdisjoint(("running_mean", "running_var"))
 
 
 def _is_mask(owner: nn.Module, name: str) -> bool:

@@ -54,12 +54,14 @@ def rrelu(
 
 def log_sigmoid(call: Call, x: Layout) -> list[Layout]:
     """What is kept for the gradient has the entries of the result, or none."""
-    return [x if shape == x.shape else Layout(shape) for shape in call.shapes]
+    kept = keep_entries(call, x)
+    return [kept if shape == x.shape else Layout(shape) for shape in call.shapes]
 
 
 def keep_each(call: Call, given: Layout | list[Layout], *args: Any) -> list[Layout]:
     """What other processes hold at a place belongs to the same units."""
-    return [given] if isinstance(given, Layout) else given
+    tensors = [given] if isinstance(given, Layout) else given
+    return [keep_entries(call.with_shapes(x.shape), x) for x in tensors]
 
 
 @cache

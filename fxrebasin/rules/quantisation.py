@@ -6,11 +6,12 @@ from typing import Any
 
 from ..layouts.layout import Layout
 from .call import Call
+from .movement import keep_entries
 
 
 def per_tensor(call: Call, x: Layout, *args: Any) -> list[Layout]:
     """One scale for all: entries stay where they are; second, which of them were in range."""
-    return [x] * len(call.shapes)
+    return [keep_entries(call, x)] * len(call.shapes)
 
 
 def per_channel(

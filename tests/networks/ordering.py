@@ -48,9 +48,9 @@ def units_averaged_in_windows() -> nn.Module:
     return around(lambda h: F.avg_pool1d(h.unsqueeze(1), 3, 1).squeeze(1), 6, 4)
 
 
-@network(FLAT, f(3) + 3 * f(2), wr(3, 2), incomplete="pooling pins the positions that it pools")
+@network(FLAT, f(3) + 3 * f(2), wr(3, 2))
 def units_averaged_in_pairs() -> nn.Module:
-    """Windows that do not overlap would be groups."""
+    """Windows that do not overlap are groups."""
     return around(lambda h: F.avg_pool1d(h.unsqueeze(1), 2).squeeze(1), 6, 3)
 
 
