@@ -118,8 +118,11 @@ def _across(coordinate: Ids, dim: int) -> tuple[int, ...]:
 
 
 def _spans(lists: Sequence[Sequence[Ids]], dim: int) -> list[tuple[int, ...]]:
-    """Every set of other dims that coordinates vary on: tokens do not go with features."""
-    return sorted({_across(c, dim) for x in lists for c in x})
+    """Every set of other dims that coordinates vary on: tokens do not go with features. Those with
+    movable units come first, as they are sorted."""
+    longest = max(map(len, lists))
+    ordered = [x[k] for k in range(longest) for x in lists if k < len(x)]
+    return list(dict.fromkeys(_across(c, dim) for c in ordered))
 
 
 def _ambiguous(columns: list[list[Ids]]) -> bool:
