@@ -24,7 +24,8 @@ class LearnedTokens(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.stem: nn.Module = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 2)
         self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 5), nn.Linear(5, 8)
         self.learned = nn.Parameter(torch.randn(1, 3, 8))
 
@@ -132,6 +133,7 @@ class BiasPerHead(nn.Module):
         self.packed = nn.ModuleList(nn.Linear(3, 9) for _ in range(heads))
         self.bias, self.out = nn.Parameter(torch.randn(heads, 5)), nn.Linear(3 * heads, 2)
         place = torch.arange(4)
+        self.distance: Tensor
         self.register_buffer("distance", (place[:, None] - place).abs())
 
     def biases(self) -> Tensor | list[Tensor]:
@@ -350,6 +352,7 @@ class IdentityInABuffer(Square):
 
     def __init__(self) -> None:
         super().__init__()
+        self.identity: Tensor
         self.register_buffer("identity", torch.eye(6))
 
     def matrix(self) -> Tensor:

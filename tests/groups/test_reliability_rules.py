@@ -335,7 +335,7 @@ def test_windows(case: Case) -> None:
 
 
 class Packed(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], directions: int) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], directions: int) -> None:
         super().__init__()
         self.first = nn.Linear(3, 5)
         self.layer = kind(5, 4, bidirectional=directions == 2, batch_first=True)
@@ -362,7 +362,7 @@ def packed_gru() -> nn.Module:
 class JumpingKnowledge(nn.Module):
     """A recurrent layer over the layers of a network, which share their features, weighs them."""
 
-    def __init__(self, kind: type[nn.RNNBase], layers: int) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], layers: int) -> None:
         super().__init__()
         self.first = nn.Linear(3, 5)
         self.layers = nn.ModuleList(nn.Linear(5, 5) for _ in range(layers - 1))
@@ -399,13 +399,14 @@ def test_sequences(case: Case) -> None:
 def quantised(observer: type[ao.ObserverBase], weights: Any, *, observes: bool) -> nn.Module:
     torch.manual_seed(1)
     layers = [nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 2)]
-    model = nn.Sequential(*layers).train()
+    model: Any = nn.Sequential(*layers).train()
     model.qconfig = ao.QConfig(ao.FakeQuantize.with_args(observer=observer), weights)
     ao.prepare_qat(model, inplace=True)
     model(real(3)(20))
     if not observes:
         model.apply(ao.disable_observer)
-    return model.eval()
+    quantising: nn.Module = model.eval()
+    return quantising
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
@@ -438,7 +439,7 @@ def test_quantisation_in_training(weights: Any, observes: bool) -> None:
 
 @pytest.fixture
 def process_group(tmp_path: Path) -> Iterator[None]:
-    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    store = torch._C._distributed_c10d.FileStore(str(tmp_path / "store"), 1)
     distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
@@ -482,7 +483,7 @@ def test_what_processes_exchange_belongs_to_the_same_units(make: Callable[[], nn
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("cases", [OPS, MATRICES, WRITES, WINDOWS])
-def test_the_front_ends_agree(cases: Cases, front_end: str) -> None:
+def test_the_front_ends_agree(cases: Cases, front_end: fr.FrontEnd) -> None:
     for case in cases.values():
         symmetry = fr.analyze(case.factory(), args=case.inputs, front_ends=(front_end,))
         assert symmetry.log_order == pytest.approx(case.log_order), case.name
