@@ -78,8 +78,8 @@ class Symmetry:
         """The share of units that an op without a rule pins, among these and those that move.
 
         Coverage counts entries of parameters, most of which move if either of their axes does; this
-        counts units, and leaves out those that the model's mathematics keeps in place. With rules
-        for all of ``unknown_ops`` no more than these units would move besides.
+        counts units, and leaves out those that the model's mathematics keeps in place, and those
+        that stay because such units do.
         """
         units = self.units_not_understood + self.movable_units
         return self.units_not_understood / units if units else 0.0
