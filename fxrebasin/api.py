@@ -34,6 +34,7 @@ from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
+from .tracing.lifted import Parameters
 
 
 @neutral()
@@ -48,6 +49,7 @@ def analyze(
     check: bool = True,
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     examples: Sequence[Any] = (),
+    parameters: Parameters | None = None,
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -77,6 +79,9 @@ def analyze(
         examples: more inputs, of other lengths, sizes or options, each a tuple of arguments or
             ``(arguments, keywords)``; the group holds for all. The first stands for ``args``
             where these are left out.
+        parameters: for a ``GraphModule`` whose weights are inputs, as Dynamo's, which of them are:
+            the model that they belong to, or a dict from names or positions of inputs to names
+            (the tensors are then among ``args``) or to tensors.
 
     Raises:
         InvalidParameterError: a parameter is not finite, not dense, on the meta device, ...
@@ -100,6 +105,7 @@ def analyze(
         check=check,
         front_ends=front_ends,
         examples=several,
+        parameters=parameters,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None
