@@ -143,6 +143,7 @@ def _verify(module: fx.GraphModule, args: Sequence[Any], alignment: Alignment) -
 def _written(module: fx.GraphModule, args: Sequence[Any]) -> set[str]:
     """The stored tensors that a graph writes to, seen by running a copy of it."""
     tried = deep_copy(module)
-    before = {name: tensor.detach().clone() for name, tensor in stored_tensors(tried).items()}
+    stored = {name: tensor.detach() for name, tensor in stored_tensors(tried).items()}
+    before = {name: tensor.clone() for name, tensor in stored.items()}
     run(tried, args, {})
-    return {n for n, tensor in stored_tensors(tried).items() if not is_equal(tensor, before[n])}
+    return {name for name, tensor in stored.items() if not is_equal(tensor, before[name])}
