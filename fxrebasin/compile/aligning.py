@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from ..objectives import Objective
 from ..symmetry.group import Symmetry
 from ..tracing.lifted import bind
 from ..verification.verify import Verification, verify
-from .live import LiveWeights
+from .live import Cache, LiveWeights
 from .placeholders import as_number, name_weights
 from .report import GraphReport
 
@@ -45,6 +45,7 @@ class _Aligned:
 
     weights: dict[str, weakref.ref[torch.Tensor]]
     report: GraphReport
+    cache: Cache = field(default_factory=dict)
 
     def holds_for(self, weights: Mapping[str, torch.Tensor]) -> bool:
         """Are these the same tensors, and all that move among them? Graphs of other modes may have
@@ -84,7 +85,7 @@ class Aligner:
         aligned = self._find(module, args, weights)
         written = _written(module, args)
         places = {k for k, name in names.items() if name in written}
-        return LiveWeights(aligned.report.permutation, names, inputs, places)
+        return LiveWeights(aligned.report.permutation, names, inputs, places, aligned.cache)
 
     def reports(self, tensors: Collection[int] | None = None) -> Iterator[GraphReport]:
         """What was found; for some tensors only, by identity, if these are given."""
@@ -115,7 +116,7 @@ class Aligner:
         self, module: fx.GraphModule, args: Sequence[Any], weights: Mapping[str, torch.Tensor]
     ) -> Alignment:
         setup = self.setup
-        symmetry = setup.symmetry or analyze(module, args)
+        symmetry = analyze(module, args) if setup.symmetry is None else setup.symmetry
         missing = [p.name for p in symmetry.parameters if p.groups and p.name not in weights]
         if missing:
             raise InvalidArgumentError(

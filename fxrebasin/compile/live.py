@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +14,22 @@ from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
 
 Move = Callable[[Tensor], Tensor]
-State = tuple[int, int] | None
-"""Version and place of a tensor; None where torch keeps no version."""
 PROBES = 4
 """How many tensors one entry of is looked at in every call."""
+
+
+@dataclass
+class Gathered:
+    """What was gathered of a parameter, and what it was gathered from."""
+
+    tensor: Tensor
+    state: tuple[int, int] | None
+    """Version and place of the live tensor; None where torch keeps no version."""
+    probe: float
+
+
+Cache = dict[str, Gathered]
+"""By name; shared by the graphs that take the same weights, so that there is one copy."""
 
 
 class LiveWeights:
@@ -33,6 +46,7 @@ class LiveWeights:
         names: from the positions of the inputs that are weights to their names.
         inputs: of the graph, as they will be.
         written: the positions of those that the graph writes to, such as running statistics.
+        cache: of the parameters; changed.
     """
 
     def __init__(
@@ -41,6 +55,7 @@ class LiveWeights:
         names: Mapping[int, str],
         inputs: Sequence[Any],
         written: Collection[int],
+        cache: Cache,
     ) -> None:
         known = {n: p for p in permutation.symmetry.parameters for n in p.names}
         moving = {k: known[n] for k, n in names.items() if n in known and known[n].groups}
@@ -54,9 +69,8 @@ class LiveWeights:
         self.vectors = [k for k in buffers if inputs[k].ndim == 1]
         self.others = [k for k in buffers if inputs[k].ndim != 1]
         self.joint = _Joint([self.move[k] for k in self.vectors], [inputs[k] for k in self.vectors])
-        self._gathered: dict[int, Tensor] = {}
-        self._states: dict[int, State] = {}
-        self._probes: dict[int, float] = {}
+        self.names = names
+        self.cache = cache
         self._next = 0
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
@@ -64,7 +78,7 @@ class LiveWeights:
         self._gather(inputs)
         moved = list(inputs)
         for k in self.parameters:
-            moved[k] = self._gathered[k]
+            moved[k] = self.cache[self.names[k]].tensor
         with torch.no_grad():
             for k in (*self.written, *self.others):
                 moved[k] = self.move[k](inputs[k])
@@ -87,17 +101,18 @@ class LiveWeights:
 
     @torch.no_grad()
     def _gather(self, inputs: Sequence[Any]) -> None:
+        cache, names = self.cache, self.names
         for _ in range(min(PROBES, len(self.parameters))):
             self._next = (self._next + 1) % len(self.parameters)
             k = self.parameters[self._next]
-            if k in self._probes and self._probes[k] != _probe(inputs[k]):
-                self._states.clear()
+            kept = cache.get(names[k])
+            if kept and kept.state == _state_of(inputs[k]) and kept.probe != _probe(inputs[k]):
+                cache.clear()
         for k in self.parameters:
-            state = _state_of(inputs[k])
-            if state is None or self._states.get(k) != state:
-                self._gathered[k] = self.move[k](inputs[k].detach())
-                self._probes[k] = _probe(inputs[k])
-                self._states[k] = state
+            state, kept = _state_of(inputs[k]), cache.get(names[k])
+            if kept is None or state is None or kept.state != state:
+                tensor = self.move[k](inputs[k].detach())
+                cache[names[k]] = Gathered(tensor, state, _probe(inputs[k]))
 
 
 def _move_of(permutation: Permutation, parameter: ParameterSymmetry) -> Move:
@@ -115,7 +130,7 @@ def _move_of(permutation: Permutation, parameter: ParameterSymmetry) -> Move:
     return move
 
 
-def _state_of(tensor: Tensor) -> State:
+def _state_of(tensor: Tensor) -> tuple[int, int] | None:
     if tensor.is_inference():
         return None  # keeps no count of what is written to it
     return tensor._version, tensor.data_ptr()
@@ -156,7 +171,7 @@ class _Follow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, live: LiveWeights, places: list[int], *inputs: Tensor) -> Any:
         ctx.undo = [live.undo[k] for k in places]
-        return tuple(live._gathered[k].detach() for k in places)
+        return tuple(live.cache[live.names[k]].tensor.detach() for k in places)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from ..errors import InvalidArgumentError
 from ..models.validation import stored_tensors
+from ..tracing.lifted import NAME
 
 _PART = re.compile(r"\.(\w+)|\[['\"]?([^'\"\]]+)['\"]?\]")
 _STORED = ("_modules", "_parameters", "_buffers")
@@ -45,7 +46,9 @@ def name_weights(
         if not isinstance(value, torch.Tensor):
             continue
         source = source_of(node)
-        name = owned.get(id(value), "") if model is not None else _stored_name(source)
+        name = node.meta.get(NAME) or _stored_name(source)
+        if model is not None:
+            name = owned.get(id(value), "")
         if not name and not isinstance(value, nn.Parameter):
             continue  # an input of the user's
         if not name or (known is not None and name not in known):

@@ -34,6 +34,8 @@ Parameters = nn.Module | Mapping[Any, str | torch.Tensor]
 """Which inputs are weights: those that are a model's own, or what is said of them by name or
 position: a name, where the input is among the example inputs, or the tensor itself."""
 
+NAME = "name_of_weight"
+"""Under which the inputs that :func:`lift` makes say in ``meta`` what they are."""
 SHOWN = 6
 
 
@@ -79,23 +81,25 @@ def bind(
 
 
 def lift(module: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
-    """A graph that takes the stored tensors of a module as its first inputs, and these by name."""
-    graph = copy.deepcopy(module.graph)
+    """A graph that takes the stored tensors of a module as its first inputs, and these by name.
+
+    A module that uses none is returned as it is.
+    """
     stored = stored_tensors(module)
-    tensors: dict[str, torch.Tensor] = {}
+    used = [node for node in module.graph.find_nodes(op="get_attr") if node.target in stored]
+    tensors = {str(node.target): stored[str(node.target)] for node in used}
+    if not tensors:
+        return module, {}
+    graph = copy.deepcopy(module.graph)
     inputs: dict[str, fx.Node] = {}
-    first = next(iter(graph.nodes))
+    with graph.inserting_before(next(iter(graph.nodes))):
+        for name in tensors:
+            inputs[name] = graph.placeholder("w_" + name.replace(".", "_"))
+            inputs[name].meta[NAME] = name
     for node in graph.find_nodes(op="get_attr"):
-        name = str(node.target)
-        if name not in stored:
-            continue
-        if name not in inputs:
-            with graph.inserting_before(first):
-                inputs[name] = graph.placeholder("w_" + name.replace(".", "_"))
-            inputs[name].meta = dict(node.meta)
-            tensors[name] = stored[name]
-        node.replace_all_uses_with(inputs[name])
-        graph.erase_node(node)
+        if node.target in inputs:
+            node.replace_all_uses_with(inputs[str(node.target)])
+            graph.erase_node(node)
     return fx.GraphModule(module, graph), tensors
 
 
