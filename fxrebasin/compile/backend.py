@@ -78,6 +78,7 @@ class Backend:
         solver: Solver = coordinate_descent,
         seed: int = 0,
     ) -> None:
+        check_kind(passes, (list, tuple), "passes", "a list of passes")
         if (to is None) == (not passes):
             raise InvalidArgumentError(
                 "give either to=, the model to align with, or passes=; for both, give one backend "

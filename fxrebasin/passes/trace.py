@@ -100,8 +100,8 @@ class Trace(Pass):
         if self.parameters is None:
             return as_module(graph_module), self.inputs
         args, kwargs = self.inputs or ((), {})
-        module, left = bind(graph_module, args, self.parameters)
-        return module, (left, kwargs)
+        bound, left = bind(graph_module, args, self.parameters)
+        return bound, (left, kwargs)
 
     def ensures(self, graph_module: nn.Module) -> None:
         model = state_of(graph_module).model

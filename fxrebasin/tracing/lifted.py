@@ -40,7 +40,7 @@ SHOWN = 6
 
 
 def bind(
-    graph_module: fx.GraphModule, args: Sequence[Any], parameters: Parameters
+    graph_module: nn.Module, args: Sequence[Any], parameters: Parameters
 ) -> tuple[RebasedModule, tuple[Any, ...]]:
     """A module that holds the weights which a graph takes as inputs, and the inputs that are left.
 
@@ -49,7 +49,8 @@ def bind(
         args: one for every input, or for every input that is no weight.
         parameters: a model, whose parameters and buffers are found among ``args`` by identity; or
             a mapping from inputs, by name or position, to names (then the tensor is taken from
-            ``args``) or to tensors (then the input's own name is kept). Equal tensors stay one.
+            ``args``) or to tensors (then the input's own name is kept). Equal tensors stay one;
+            where none is an ``nn.Parameter``, as in functional code, all numbers are parameters.
 
     Returns:
         The module, which shares the tensors, and the inputs that it takes.
@@ -73,8 +74,9 @@ def bind(
             f"{len(given)} values; give one for every input, or for every other one"
         )
     root = nn.Module()
+    states = _as_parameters([tensor for _, tensor in weights.values()])
     for name, tensor in weights.values():
-        _store(root, name, tensor)
+        _store(root, name, states.get(id(tensor), tensor))
     names = {inputs[k].name: name for k, (name, _) in weights.items()}
     left = rest if len(given) == len(inputs) else given
     return RebasedModule(root, _with_attributes(graph_module, root, names), "Bound"), left
@@ -142,6 +144,14 @@ def _by_name(
             found[place] = (inputs[place].name, value)
         check_tensor(found[place][1], f"the input {inputs[place].name!r}")
     return dict(sorted(found.items()))
+
+
+def _as_parameters(tensors: Sequence[torch.Tensor]) -> dict[int, nn.Parameter]:
+    """By identity, if there are no parameters among them yet; they share their memory."""
+    if any(isinstance(tensor, nn.Parameter) for tensor in tensors):
+        return {}
+    numbers = {id(t): t for t in tensors if t.is_floating_point() or t.is_complex()}
+    return {key: nn.Parameter(t.detach(), t.requires_grad) for key, t in numbers.items()}
 
 
 def _store(root: nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 import fxrebasin as fr
-from fxrebasin.compile import Backend
+from fxrebasin.compile import Backend, live
 from fxrebasin.passes import Falsify, Propagate, Refine, Trace
 from fxrebasin.passes.state import state_of
+from fxrebasin.symmetry import action
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
@@ -82,7 +83,7 @@ VECTORS: Callable[[int], Tensor] = lambda n: torch.randn(n, 3)  # noqa: E731
 WORDS: Callable[[int], Tensor] = lambda n: torch.randint(7, (n, 3))  # noqa: E731
 TOKENS: Callable[[int], Tensor] = lambda n: torch.randn(n, 3, 8)  # noqa: E731
 
-MODELS = {
+MODELS: dict[Callable[[], nn.Module], Callable[[int], Tensor]] = {
     Convolutional: IMAGES,
     Tied: WORDS,
     Broken: VECTORS,
@@ -155,8 +156,9 @@ def test_weights_that_are_loaded_count_in_the_next_call() -> None:
         for tensor in (*model.parameters(), *reference.parameters()):
             tensor.data.mul_(1.1)
         assert_alike(compiled(x), reference(x))
-        model.stem.weight.data = torch.zeros_like(model.stem.weight)  # type: ignore[union-attr]
-        reference.stem.weight.data.zero_()  # type: ignore[union-attr]
+        stem = model.get_parameter("stem.weight")
+        stem.data = torch.zeros_like(stem)
+        reference.get_parameter("stem.weight").data.zero_()
         assert_alike(compiled(x), reference(x))
 
 
@@ -172,15 +174,13 @@ def test_the_eager_model_updates_statistics_of_the_compiled_one() -> None:
 
 
 def test_weights_are_gathered_only_where_they_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fxrebasin.compile import live
-
     gathered: list[tuple[int, ...]] = []
 
     def take(tensor: Tensor, axes: tuple[int, ...], source: Any) -> Tensor:
         gathered.append(tuple(tensor.shape))
         return original(tensor, axes, source)
 
-    original = live.take
+    original = action.take
     reference, model, _ = pair(lambda: nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)))
     compiled: Any = torch.compile(model, backend=fr.backend(to=reference, inner="eager"))
     x = VECTORS(4)
@@ -191,7 +191,7 @@ def test_weights_are_gathered_only_where_they_changed(monkeypatch: pytest.Monkey
         compiled(x)  # another graph, with the same weights
     assert gathered == []
     with torch.no_grad():
-        model[0].weight.mul_(2)  # type: ignore[index, operator, union-attr]
+        model.get_parameter("0.weight").mul_(2)
     compiled(x)
     compiled(x)
     assert gathered == [(6, 3)]
@@ -218,9 +218,8 @@ def test_nothing_is_solved_anew_for_other_shapes(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_whole_graphs_with_shapes_of_any_kind(dynamic: bool) -> None:
     reference, model, plain = pair(Convolutional)
-    options = {"fullgraph": True, "dynamic": dynamic}
     backend = fr.backend(to=reference, inner="aot_eager")
-    compiled: Any = torch.compile(model.eval(), backend=backend, **options)
+    compiled: Any = torch.compile(model.eval(), backend=backend, fullgraph=True, dynamic=dynamic)
     plain.eval()
     for batch in (2, 4, 7):
         x = IMAGES(batch)
@@ -268,7 +267,7 @@ def test_a_symmetry_that_is_known_is_used() -> None:
 def test_it_is_listed_and_takes_options() -> None:
     assert "fxrebasin" in torch.compiler.list_backends()
     reference, model, plain = pair(Convolutional)
-    options = {"to": reference, "inner": "eager"}
+    options: Any = {"to": reference, "inner": "eager"}
     compiled: Any = torch.compile(model, backend="fxrebasin", options=options)
     for batch in (3, 4):
         x = IMAGES(batch)
@@ -303,11 +302,11 @@ def test_a_reference_of_another_shape() -> None:
 
 def test_backends_that_cannot_be() -> None:
     reference = nn.Linear(2, 2)
-    with pytest.raises(fr.errors.InvalidArgumentError, match="either to=, .* or passes="):
+    with pytest.raises(fr.errors.InvalidArgumentError, match=r"either to=, .* or passes="):
         Backend()
-    with pytest.raises(fr.errors.InvalidArgumentError, match="either to=, .* or passes="):
+    with pytest.raises(fr.errors.InvalidArgumentError, match=r"either to=, .* or passes="):
         Backend(to=reference, passes=[Trace()])
-    with pytest.raises(fr.errors.InvalidArgumentError, match="inner: .*inductor.*found 'indct'"):
+    with pytest.raises(fr.errors.InvalidArgumentError, match=r"inner: .*inductor.*found 'indct'"):
         Backend(to=reference, inner="indct")
     with pytest.raises(fr.errors.InvalidArgumentError, match="compiled: expected a compiled model"):
         Backend.report(reference)
