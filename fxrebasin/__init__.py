@@ -6,6 +6,7 @@ Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Use what
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, rebasin
+from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
 from .matching import schedules, solvers
 from .matching.alignment import Alignment, Round
@@ -28,6 +29,9 @@ from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FrontEnd
 from .verification.verify import Verification, verify
+
+backend = Backend
+"""As it is written in ``torch.compile(model, backend=fxrebasin.backend(to=reference))``."""
 
 __version__ = "0.1.0"
 
@@ -68,6 +72,11 @@ __all__ = [
     "interpolate",
     "Path",
     "recompute_batch_norm",
+    # inside torch.compile
+    "backend",
+    "Backend",
+    "CompileReport",
+    "GraphReport",
     # check
     "verify",
     "Verification",

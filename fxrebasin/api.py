@@ -35,6 +35,7 @@ from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry, check_symmetry
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
+from .tracing.lifted import Parameters
 
 
 @neutral()
@@ -50,6 +51,7 @@ def analyze(
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     examples: Sequence[Any] = (),
     movable: Movable = (),
+    parameters: Parameters | None = None,
 ) -> Symmetry:
     """Find every permutation of hidden units that leaves a model's function unchanged.
 
@@ -84,6 +86,9 @@ def analyze(
             in ``fnmatch``, several of these, or a function of name and buffer. Other buffers are
             constants, which keep in place what meets them, as ``symmetry.explain`` says; only
             running statistics and the masks of ``torch.nn.utils.prune`` move by themselves.
+        parameters: for a ``GraphModule`` whose weights are inputs, as Dynamo's, which of them are:
+            the model that they belong to, or a dict from names or positions of inputs to names
+            (the tensors are then among ``args``) or to tensors.
 
     Raises:
         InvalidArgumentError: an option makes no sense, or names no buffer that can move.
@@ -109,6 +114,7 @@ def analyze(
         front_ends=front_ends,
         examples=several,
         movable=movable,
+        parameters=parameters,
     )
     symmetry = state_of(run_passes(passes, model), "symmetry").symmetry
     assert symmetry is not None

@@ -19,6 +19,7 @@ from ..rules.call import Rule
 from ..rules.registry import rule_book
 from ..symmetry.group import Symmetry, check_symmetry
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
+from ..tracing.lifted import Parameters
 from .base import Pass
 from .falsify import Falsify
 from .propagate import Propagate
@@ -42,13 +43,21 @@ def passes_to_analyze(
     reference: nn.Module | None = None,
     examples: Sequence[Any] = (),
     movable: Movable = (),
+    parameters: Parameters | None = None,
 ) -> list[Pass]:
     """The passes that find a symmetry; arguments are those of :func:`fxrebasin.analyze`.
 
     ``reference`` is the model to align with, if that is to come next.
     """
     check_flag(check, "check")
-    trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=front_ends, reference=reference)
+    trace = Trace(
+        args,
+        kwargs,
+        rules=rule_book(rules),
+        front_ends=front_ends,
+        reference=reference,
+        parameters=parameters,
+    )
     propagate = Propagate(
         constraints=constraints, free_outputs=free_outputs, examples=examples, movable=movable
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from ..models.validation import check_model, check_parameters, check_same_archit
 from ..rules.registry import RuleBook, rule_book
 from ..tracing.eager import EagerModule
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd, as_module, trace_by_first
+from ..tracing.lifted import Parameters, bind
 from .base import Pass
-from .state import State, as_inputs, keep, leaves_of, state_of
+from .state import Inputs, State, as_inputs, keep, leaves_of, state_of
 
 
 class Trace(Pass):
     """Trace a module, with the first front end that can.
 
     Takes: an ``nn.Module``, a ``GraphModule`` or an ``ExportedProgram``; example inputs, without
-        which only ``symbolic_trace`` is tried; if there is one, the reference to align with, so
-        that what is wrong with it is found before anything is done.
+        which only ``symbolic_trace`` is tried; ``parameters``, as in :func:`fxrebasin.analyze`, of
+        a graph whose weights are inputs; if there is one, the reference to align with, so that
+        what is wrong with it is found before anything is done.
     Gives: a ``GraphModule`` that shares its parameters, or, where no graph can be had, a module
         that runs the model eagerly; the module itself is not touched. Example inputs travel in
         the state: the passes that follow need not be given them again.
@@ -46,6 +49,7 @@ class Trace(Pass):
         rules: RuleBook | None = None,
         front_ends: Sequence[FrontEnd] = FRONT_ENDS,
         reference: nn.Module | None = None,
+        parameters: Parameters | None = None,
     ) -> None:
         self.inputs = as_inputs(args, kwargs)
         if rules is not None:
@@ -56,9 +60,18 @@ class Trace(Pass):
         self.rules = rules or rule_book()
         self.front_ends = tuple(front_ends)
         self.reference = reference
+        self.parameters = parameters
+
+    def on(self, args: Sequence[Any], parameters: Parameters) -> Trace:
+        """The same pass for a graph whose weights are inputs, if it was given no inputs itself."""
+        if self.inputs is not None or self.parameters is not None:
+            return self
+        other = copy.copy(self)
+        other.inputs, other.parameters = (tuple(args), {}), parameters
+        return other
 
     def requires(self, graph_module: nn.Module) -> None:
-        model = as_module(graph_module)
+        model, _ = self._bound(graph_module)
         if self.reference is None:
             check_parameters(model)
         else:
@@ -67,8 +80,8 @@ class Trace(Pass):
             check_same_architecture(model, self.reference)
 
     def call(self, graph_module: nn.Module) -> PassResult:
-        model = as_module(graph_module)
-        args, kwargs = self.inputs or ((), {})
+        model, inputs = self._bound(graph_module)
+        args, kwargs = inputs or ((), {})
         possible = len(self.front_ends) if args or kwargs else 1
         traced = trace_by_first(
             self.front_ends[:possible],
@@ -78,9 +91,17 @@ class Trace(Pass):
             leaves_of(self.rules),
             later=self.front_ends[possible:],
         )
-        state = State(model, traced.origin, self.rules, self.inputs, self.reference)
+        state = State(model, traced.origin, self.rules, inputs, self.reference)
         keep(traced.module, state)
         return PassResult(traced.module, True)
+
+    def _bound(self, graph_module: nn.Module) -> tuple[nn.Module, Inputs | None]:
+        """The model with its weights, and the example inputs that are left for it."""
+        if self.parameters is None:
+            return as_module(graph_module), self.inputs
+        args, kwargs = self.inputs or ((), {})
+        bound, left = bind(graph_module, args, self.parameters)
+        return bound, (left, kwargs)
 
     def ensures(self, graph_module: nn.Module) -> None:
         model = state_of(graph_module).model

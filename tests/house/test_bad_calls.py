@@ -106,7 +106,8 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "analyze": (
             fr.analyze,
             {"model": net(), "args": (X,)},
-            "model args kwargs rules constraints free_outputs check front_ends examples movable",
+            "model args kwargs rules constraints free_outputs check front_ends examples movable "
+            "parameters",
         ),
         "match": (
             fr.match,
@@ -144,6 +145,12 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"original": net(), "rewritten": net(), "args": (X,)},
             "original rewritten args kwargs",
         ),
+        "backend": (
+            fr.backend,
+            {"to": net(), "inner": "eager"},
+            "to passes inner model symmetry objective solver seed",
+        ),
+        "report": (fr.backend.report, {"compiled": fr.backend(to=net())}, "compiled"),
         "pin": (fr.pin, {"name": "0.weight", "dim": 0}, "name dim"),
         "tie": (fr.tie, {"one": ("a", 0), "other": ("b", 0)}, "one other"),
         "Budget": (fr.Budget, {"rounds": 1}, "seconds rounds"),
@@ -198,7 +205,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "to_json": (s.to_json, {}, "indent"),
         "from_json": (fr.Symmetry.from_json, {"text": s.to_json()}, "text"),
         "save_html": (s.save_html, {"path": folder / "a.html"}, "title"),
-        "Trace": (Trace, {"args": (X,)}, "args kwargs rules front_ends reference"),
+        "Trace": (Trace, {"args": (X,)}, "args kwargs rules front_ends reference parameters"),
         "Propagate": (
             Propagate,
             {"args": (X,)},

@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {"objectives", "testing"},
     {"passes", "merging"},
     {"api"},
+    {"compile"},
     {""},
     {"cli"},
 ]
