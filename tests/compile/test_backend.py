@@ -22,7 +22,7 @@ from fxrebasin.symmetry import action
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 
-INNER = ("eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow))
+INNER = ("eager", "aot_eager")
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +113,15 @@ def moved_units(compiled: Any) -> int:
 def test_a_compiled_model_is_trained_like_the_model(
     kind: Callable[[], nn.Module], inner: str
 ) -> None:
+    assert_trained_alike(kind, inner)
+
+
+@pytest.mark.slow
+def test_inductor_trains_a_compiled_model_like_the_model() -> None:
+    assert_trained_alike(Convolutional, "inductor")
+
+
+def assert_trained_alike(kind: Callable[[], nn.Module], inner: str) -> None:
     reference, model, plain = pair(kind)
     compiled: Any = torch.compile(model, backend=fr.backend(to=reference, inner=inner))
     optimizers = [torch.optim.SGD(m.parameters(), 0.1) for m in (model, plain)]
@@ -374,7 +383,8 @@ def test_passes_run_before_the_inner_backend(inner: str) -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert_alike(model.state_dict(), plain.state_dict())
-    assert note.found[0].log_order == pytest.approx(2 * 6.579, abs=1e-2) or note.found
+    assert [found.movable_units for found in note.found] == [6] * len(note.found)
+    assert note.found
 
 
 def test_passes_before_an_alignment() -> None:
