@@ -167,7 +167,7 @@ def by_name(
 ) -> Compiled:
     """What ``torch.compile(model, backend="fxrebasin", options={"to": reference})`` calls.
 
-    Options are the arguments of :class:`Backend`; others go to the inner backend.
+    Options are the arguments of :class:`Backend`; the mode goes to the inner backend.
 
     Raises:
         InvalidArgumentError: there is no reference and no passes, or an option is unknown.
@@ -176,7 +176,7 @@ def by_name(
     for name in given:
         if name not in OPTIONS:
             refuse("options", f"some of {', '.join(OPTIONS)}", name)
-    if not given.get("to") and not given.get("passes"):
+    if given.get("to") is None and not given.get("passes"):
         raise InvalidArgumentError(
             "backend='fxrebasin' needs to know what to align with: "
             "torch.compile(model, backend='fxrebasin', options={'to': reference})"
