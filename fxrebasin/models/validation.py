@@ -227,15 +227,20 @@ def _problem_of(tensor: torch.Tensor) -> str:
     return ""
 
 
-def check_same_architecture(model_b: nn.Module, model_a: nn.Module) -> None:
+def check_same_architecture(
+    model_b: nn.Module, model_a: nn.Module, *, is_part: bool = False
+) -> None:
     """Refuse pairs of models that do not have the same parameters and buffers.
+
+    Where ``is_part``, model B may lack some: it is what a captured graph uses of a model.
 
     Raises:
         ArchitectureMismatchError: naming the first tensor that differs, and both shapes.
     """
-    check_same_tensors(
-        stored_tensors(model_b), stored_tensors(model_a), named=("model B", "model A")
-    )
+    one, other = stored_tensors(model_b), stored_tensors(model_a)
+    if is_part:
+        other = {name: tensor for name, tensor in other.items() if name in one}
+    check_same_tensors(one, other, named=("model B", "model A"))
 
 
 def check_same_tensors(

@@ -70,7 +70,7 @@ class Solve(Pass):
         state = state_of(graph_module, "symmetry")
         if self.to is not state.reference:  # else Trace has read all its weights already
             check_parameters(self.to, "the reference model A")
-            check_same_architecture(state.model, self.to)
+            check_same_architecture(state.model, self.to, is_part=state.is_part)
 
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")

@@ -47,6 +47,8 @@ class State:
     """The example inputs that a pass was given first."""
     reference: nn.Module | None = None
     """The model to align with, if ``Trace`` has checked it already."""
+    is_part: bool = False
+    """Is the model what a graph uses of one whose weights are its inputs?"""
     facts: Facts | None = None
     refinement: Refinement | None = None
     """The group as it was built last, and the units of its blocks."""

@@ -77,7 +77,8 @@ class Trace(Pass):
         else:
             check_parameters(model, "model B")
             check_parameters(self.reference, "the reference model A")
-            check_same_architecture(model, self.reference)
+            is_part = self.parameters is not None
+            check_same_architecture(model, self.reference, is_part=is_part)
 
     def call(self, graph_module: nn.Module) -> PassResult:
         model, inputs = self._bound(graph_module)
@@ -91,7 +92,14 @@ class Trace(Pass):
             leaves_of(self.rules),
             later=self.front_ends[possible:],
         )
-        state = State(model, traced.origin, self.rules, inputs, self.reference)
+        state = State(
+            model,
+            traced.origin,
+            self.rules,
+            inputs,
+            self.reference,
+            is_part=self.parameters is not None,
+        )
         keep(traced.module, state)
         return PassResult(traced.module, True)
 
