@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import fx
-from torch._dynamo import lookup_backend
 
 Compiled = Callable[..., Any]
 
@@ -18,6 +18,6 @@ def compile_inner(
     options: Mapping[str, Any],
 ) -> Compiled:
     """Have another backend compile a graph, with the options that ``torch.compile`` was given."""
-    compiler = lookup_backend(inner) if isinstance(inner, str) else inner
+    compiler = torch._dynamo.lookup_backend(inner) if isinstance(inner, str) else inner
     compiled: Compiled = compiler(graph_module, list(example_inputs), **options)
     return compiled

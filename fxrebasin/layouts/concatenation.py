@@ -67,7 +67,7 @@ def _entries_of_one(units: Units, xs: Sequence[Layout], dim: int) -> Layout | No
 
     What lies at a unit is then the same whichever operand it comes from.
     """
-    if len(xs) < 2 or any(x.entries_of != xs[0].entries_of for x in xs):
+    if len(xs) < 2 or any(x.entries_of != xs[0].entries_of or 0 in x.shape for x in xs):
         return None
     columns = list(zip(*(x.coordinates for x in xs), strict=True))
     differ = [c for c in columns if any(not np.array_equal(c[0], other) for other in c)]

@@ -268,7 +268,7 @@ class LayoutMode(TorchDispatchMode):
     ) -> None:
         """An empty tensor is a part of others that for other inputs may have entries: what is
         computed with it is computed with theirs, and what that is joined to holds its results."""
-        if all(t.numel() for t in (*operands, *results)):
+        if not self.facts.shapes_read or all(t.numel() for t in (*operands, *results)):
             return
         empty = [t for t in operands if t.numel() == 0]
         from_others = [x for t in empty for x in self._parts_of.get(t, ())]
@@ -301,7 +301,9 @@ class LayoutMode(TorchDispatchMode):
         return nothing or any(0 in x.shape for x in operands)
 
 
-STRIDED = frozenset((torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy))
+STRIDED = frozenset(
+    (torch.ops.aten.as_strided, torch.ops.aten.as_strided_, torch.ops.aten.as_strided_copy)
+)
 """Ops that are given strides, which a rule does not see."""
 
 

@@ -160,6 +160,6 @@ def _trial(weights: RandomWeights, inputs: Inputs) -> Trial:
 
 def _is_uniform(tensor: torch.Tensor) -> bool:
     """Inputs that are all zeros or all ones, as placeholders often are, hide what is wrong."""
-    if not tensor.is_floating_point() or tensor.numel() < 2:
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.numel() < 2:
         return False
     return bool((tensor == tensor.flatten()[0]).all())

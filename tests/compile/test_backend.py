@@ -290,7 +290,7 @@ def test_it_is_listed_and_takes_options() -> None:
         ({}, r"needs to know what to align with: .*options=\{'to': reference\}"),
         ({"to": "a.pt"}, "to: expected the reference model or its state dict, found 'a.pt'"),
         ({"from": 1}, "options: expected some of to, passes, inner, .* found 'from'"),
-        ({"to": nn.Linear(3, 4)}, "whose name, 'stem.weight', is none of the reference's"),
+        ({"to": nn.Linear(3, 4)}, "and its name, 'stem.weight', is none of the reference's"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:

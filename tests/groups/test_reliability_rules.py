@@ -326,6 +326,14 @@ def strides_of_a_transposed_tensor(h: Tensor) -> Tensor:
     return h.t().as_strided((4, 6), (6, 1))
 
 
+@WINDOWS.hidden(f(6))
+def strides_that_are_changed_in_place(h: Tensor) -> Tensor:
+    """As pooling to one value does with images whose channels come last."""
+    restrided = 1 * h
+    restrided.as_strided_((6, 4), (1, 6))
+    return restrided.t()
+
+
 @pytest.mark.parametrize("case", WINDOWS.each())
 def test_windows(case: Case) -> None:
     check(case)
