@@ -21,7 +21,7 @@ def find_identities(tensor: torch.Tensor, dims: Sequence[int]) -> list[tuple[int
     []
     """
     found: list[tuple[int, ...]] = []
-    left = [] if tensor.is_meta else list(dims)
+    left = list(dims) if tensor.layout == torch.strided and not tensor.is_meta else []
     for size in dict.fromkeys(tensor.shape[d] for d in left):
         alike = [d for d in left if tensor.shape[d] == size]
         for together in (*combinations(alike, 2), tuple(alike)):

@@ -137,7 +137,7 @@ def halves_of_an_empty_tensor(h: Tensor) -> Tensor:
 
 @VIEWS.hidden(f(3) + 6 * f(2))
 def added_to_their_mirror_images_in_place(h: Tensor) -> Tensor:
-    """Rows 0 and 1 of a table of two: each becomes the sum of both, so that in each column these can
+    """Rows 0 and 1 of a table of two: each becomes the sum of both, so that in each column they can
     be exchanged, before and after."""
     table = h.view(-1, 2, 3)
     table.add_(table.flip(1))
