@@ -421,10 +421,12 @@ NORMS = [
     call(aten.renorm, x(2, 3, 4), 2, 1, 0.5),
 ]
 
+SIGNS = torch.tensor([[-1.0, 1.0, -1.0], [-1.0, -1.0, -1.0]], dtype=torch.float64)
+
 REDUCTIONS = [
     Sample(aten._is_all_true, (x(2, 3),), stand_in=both_true(aten._is_all_true)),
     Sample(aten._is_any_true, (x(2, 3),), stand_in=both_true(aten._is_any_true)),
-    Sample(aten.all, (x(2, 3), 1), stand_in=both_true(aten.all)),
+    Sample(aten.all, (SIGNS.neg(), 1), stand_in=both_true(aten.all)),
     call(aten.amax, x(2, 3, 4), [1]),
     call(aten.amin, x(2, 3, 4), [-1, 0], True),
     call(aten.aminmax, x(2, 3, 4), dim=1),
@@ -449,7 +451,7 @@ REDUCTIONS = [
     call(aten.nll_loss_forward, x(3), ints(2)[0], None, 2, -100),
     call(aten.nll_loss2d_forward, x(2, 3, 1, 2), ints(2, 0, 1, 1).reshape(2, 1, 2), None, 0, -100),
     call(aten.nll_loss2d_forward, x(2, 3, 1, 2), ints(2, 0, 1, 1).reshape(2, 1, 2), x(3), 1, -100),
-    Sample(aten.any, (x(2, 3), 1), stand_in=both_true(aten.any)),
+    Sample(aten.any, (SIGNS, 1), stand_in=both_true(aten.any)),
     Sample(aten.equal, (x(2, 3), x(2, 3)), stand_in=torch.dist),
     Sample(aten.equal, (x(2, 3, 4), x(2, 3, 4)), stand_in=torch.dist),
     call(aten.logsumexp, x(2, 3, 4), [1]),

@@ -86,9 +86,11 @@ class Propagate(Pass):
         if state.facts.untouched() and not isinstance(state.model, fx.GraphModule):
             more.append(Example(args, kwargs, training=True))
             try:
-                state.facts = run_on_units(traced.module)
+                both = run_on_units(traced.module)
             except Exception:  # in training it wants other inputs, or what training prepares
-                more.pop()
+                both = state.facts
+            if len(both.untouched()) < len(state.facts.untouched()):
+                state.facts = both
         state.origin = traced.origin
         self._tell(state, len(self.examples))
         keep(traced.module, state)

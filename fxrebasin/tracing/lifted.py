@@ -6,9 +6,9 @@ opposite; what lies between is a module like any other.
 >>> from torch import fx
 >>> linear = torch.nn.functional.linear
 >>> graph = fx.symbolic_trace(lambda w, x: linear(x, w))
->>> weight, x = torch.ones(3, 2), torch.ones(1, 2)
+>>> weight, x = nn.Parameter(torch.ones(3, 2)), torch.ones(1, 2)
 >>> bound, args = bind(graph, (weight, x), {"w": "layer.weight"})
->>> dict(bound.named_buffers())["layer.weight"] is weight, len(args)
+>>> bound.get_parameter("layer.weight") is weight, len(args)
 (True, 1)
 >>> lifted, tensors = lift(bound)
 >>> bool((lifted(*tensors.values(), *args) == graph(weight, x)).all())

@@ -285,6 +285,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("_weight_norm_interface", "merge 0 forgets operand 1"): STATISTICS,
     ("max_unpool2d", f"signature 0 {UNPOOL} becomes ... _ _, ... z0 _ -> ... _ _"): CONSTANT,
     ("max_unpool2d", f"signature 0 {UNPOOL} becomes ... _ _, ... _ z0 -> ... _ _"): CONSTANT,
+    ("segment_reduce", "pin 0 is left out"): CONSTANT,
     ("split", "result 2 forgets coordinate 0"): ALONE,
     **{("view_as_complex", f"merge 0 forgets operand {k}"): ALONE for k in range(2)},
     **{("view_as_complex", f"result 0 forgets coordinate {k}"): ALONE for k in (2, 3)},

@@ -219,8 +219,9 @@ def detr_like(position_embedding_type: str) -> nn.Module:
     return Outputs(transformers.DetrForObjectDetection(config), "logits", "pred_boxes")
 
 
-DETR = BACKBONE + f(D) + ENCODER + LAYERS * (2 * attention() + f(MLP)) + 2 * f(D) + f(D)
-"""Queries begin at zero, so the columns of the first projection to values do not matter."""
+DETR = BACKBONE + f(D) + ENCODER + LAYERS * (2 * attention() + f(MLP)) + 2 * f(D)
+"""Queries begin at zero, which is no reason for the columns of the first projection to values to be
+free, though they do not matter."""
 
 FIRST = tuple(
     f"decoder.layers.0.self_attn.{p}_proj.{kind}" for p in "qkv" for kind in ("weight", "bias")
