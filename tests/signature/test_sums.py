@@ -126,13 +126,13 @@ class Case:
     function: Callable[..., Tensor]
     log_order: float
     """Of the group of the network around it, whose layer in front has ``width`` units."""
-    commutes: float = 0.0
-    """Of what can be exchanged besides, as a product does not mind its order: no text says that."""
     shapes: tuple[tuple[int, ...], ...] = ()
     """Of the parameters."""
     sizes: dict[str, int] = field(default_factory=dict)
     width: int = 6
     tokens: int = 0
+    commutes: float = 0.0
+    """Of what can be exchanged besides, as a product does not mind its order: no text says that."""
 
 
 def block_diagonal(h: Tensor, w: Tensor, v: Tensor) -> Tensor:
