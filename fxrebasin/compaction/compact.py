@@ -1,0 +1,163 @@
+"""Cut units that are not needed out of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ..errors import FxrebasinError
+from ..models.copying import deep_copy
+from ..models.precision import dtype_of
+from ..models.rebased import emit
+from ..models.validation import stored_tensors
+from ..rules.registry import RuleBook
+from ..symmetry.group import Symmetry
+from ..symmetry.permutation import Permutation
+from ..verification.verify import Verification, verify
+from .candidates import find_candidates
+from .places import find_places
+from .plan import Plan, plan_of
+from .search import FAILURES, Search, Subject, agree, search
+
+
+@dataclass(frozen=True, eq=False)
+class Compaction:
+    """What was cut out of a model, and what was not."""
+
+    module: nn.Module
+    """What is left: a graph, or a copy of the model where no graph of it can be had."""
+    permutation: Permutation
+    """What has put the units that were cut last, under every parent."""
+    removed: Mapping[str, int]
+    """Per block that became smaller, how many units it has lost under each parent."""
+    parameters_before: int
+    parameters_after: int
+    notes: tuple[str, ...]
+    """The blocks of which units stay though weights of zeros lead to them, and why."""
+    folded: tuple[str, ...]
+    """The biases and running means that constants went into."""
+    verification: Verification | None
+
+    @property
+    def removed_units(self) -> int:
+        """How many units are gone, those inside of units that are gone not counted."""
+        blocks = self.permutation.symmetry.blocks
+        return sum(n * blocks[name].count for name, n in self.removed.items())
+
+    def __str__(self) -> str:
+        before, after = self.parameters_before, self.parameters_after
+        share = 1 - after / before if before else 0.0
+        lines = [
+            f"{self.removed_units:,} units of {len(self.removed)} blocks removed; "
+            f"{before:,} -> {after:,} parameters ({share:.1%} less)"
+        ]
+        if self.folded:
+            lines.append(f"constants went into {len(self.folded)} biases")
+        if self.verification is not None:
+            lines.append(f"verified: {self.verification}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def compact_graph(
+    model: nn.Module,
+    traced: nn.Module,
+    symmetry: Symmetry,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    rules: RuleBook,
+) -> Compaction:
+    """Cut the units that a model does not need out of its graph.
+
+    Args:
+        model: the user's own; not changed.
+        traced: its graph; where it is none, nothing is cut.
+        symmetry: its group.
+        args, kwargs: example inputs.
+        rules: those that the symmetry was found with.
+
+    Returns:
+        The module that is left, verified against the model.
+
+    Raises:
+        VerificationError: the graph does not compute what the model computes, whatever is cut.
+    """
+    if not isinstance(traced, fx.GraphModule):
+        note = "no front end gives a graph of the model, and only graphs are cut"
+        return _nothing_cut(model, deep_copy(model), symmetry, (note,), args, kwargs)
+    candidates = find_candidates(symmetry, stored_tensors(model))
+    if not any(candidates):
+        return _nothing_cut(model, emit(deep_copy(model), traced), symmetry, (), args, kwargs)
+    places = find_places(traced, model, args, kwargs, rules=rules, symmetry=symmetry)
+    subject = Subject(model, traced, places, (tuple(args), dict(kwargs)))
+    found = _search(symmetry, subject, candidates)
+    notes = tuple(f"of {name!r} units stay: {why}" for name, why in found.reasons.items())
+    try:
+        return _emit(subject, found.plan, notes)
+    except FAILURES as error:
+        reason = str(error).splitlines()[0]
+        notes = (*notes, f"nothing was cut, as the result could not be verified: {reason}")
+        plain = emit(deep_copy(model), traced)
+        return _nothing_cut(model, plain, symmetry, notes, args, kwargs)
+
+
+def _search(symmetry: Symmetry, subject: Subject, candidates: Any) -> Search:
+    """In float64 where the model runs in it."""
+    wide = subject.in_double()
+    if wide is not subject:
+        try:
+            if agree(wide.model, emit(wide.model, wide.traced), wide.inputs):
+                return search(symmetry, wide, candidates)
+        except FAILURES:
+            pass
+    return search(symmetry, subject, candidates)
+
+
+def _emit(subject: Subject, plan: Plan, notes: tuple[str, ...]) -> Compaction:
+    """Cut, and verify what is left against the model.
+
+    Raises:
+        VerificationError: it computes something else.
+    """
+    model, (args, kwargs) = subject.model, subject.inputs
+    left, folds = subject.without(subject.permuted(plan), plan)
+    verified, compared = subject, left
+    if folds and dtype_of(model) != torch.float64:
+        # A sum that is kept in a bias is rounded to its dtype: what is exact is seen in float64.
+        verified = subject.in_double()
+        compared, _ = verified.without(verified.permuted(plan), plan)
+        if not agree(model, left, subject.inputs):
+            raise FxrebasinError("constants in biases are rounded too much")
+    verification = verify(verified.model, compared, *verified.inputs)
+    return Compaction(
+        left,
+        plan.permutation,
+        plan.removed,
+        _count(model),
+        _count(left),
+        notes,
+        tuple(name for name, _ in folds),
+        verification,
+    )
+
+
+def _nothing_cut(
+    model: nn.Module,
+    module: nn.Module,
+    symmetry: Symmetry,
+    notes: tuple[str, ...],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Compaction:
+    plan = plan_of(symmetry, {})
+    verification = verify(model, module, args, dict(kwargs))
+    count = _count(model)
+    return Compaction(module, plan.permutation, {}, count, count, notes, (), verification)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
