@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import fx, nn
 from ..errors import FxrebasinError
 from ..models.copying import deep_copy
 from ..models.precision import dtype_of
-from ..models.rebased import emit
+from ..models.rebased import RebasedModule, emit
 from ..models.validation import stored_tensors
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
@@ -28,8 +28,6 @@ from .search import FAILURES, Search, Subject, agree, search
 class Compaction:
     """What was cut out of a model, and what was not."""
 
-    module: nn.Module
-    """What is left: a graph, or a copy of the model where no graph of it can be had."""
     permutation: Permutation
     """What has put the units that were cut last, under every parent."""
     removed: Mapping[str, int]
@@ -40,12 +38,19 @@ class Compaction:
     """The blocks of which units stay though weights of zeros lead to them, and why."""
     folded: tuple[str, ...]
     """The biases and running means that constants went into."""
-    verification: Verification | None
+    verification: Verification
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time spent per pass."""
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The group of the model before it was cut."""
+        return self.permutation.symmetry
 
     @property
     def removed_units(self) -> int:
         """How many units are gone, those inside of units that are gone not counted."""
-        blocks = self.permutation.symmetry.blocks
+        blocks = self.symmetry.blocks
         return sum(n * blocks[name].count for name, n in self.removed.items())
 
     def __str__(self) -> str:
@@ -57,8 +62,7 @@ class Compaction:
         ]
         if self.folded:
             lines.append(f"constants went into {len(self.folded)} biases")
-        if self.verification is not None:
-            lines.append(f"verified: {self.verification}")
+        lines.append(f"verified: {self.verification}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -70,7 +74,7 @@ def compact_graph(
     kwargs: Mapping[str, Any],
     *,
     rules: RuleBook,
-) -> Compaction:
+) -> tuple[nn.Module, Compaction]:
     """Cut the units that a model does not need out of its graph.
 
     Args:
@@ -81,11 +85,13 @@ def compact_graph(
         rules: those that the symmetry was found with.
 
     Returns:
-        The module that is left, verified against the model.
+        The module that is left, verified against the model, and what was cut.
 
     Raises:
+        ArchitectureMismatchError: the symmetry is that of another model.
         VerificationError: the graph does not compute what the model computes, whatever is cut.
     """
+    Permutation.identity(symmetry).apply(stored_tensors(model))  # refuses another model's
     if not isinstance(traced, fx.GraphModule):
         note = "no front end gives a graph of the model, and only graphs are cut"
         return _nothing_cut(model, deep_copy(model), symmetry, (note,), args, kwargs)
@@ -117,13 +123,13 @@ def _search(symmetry: Symmetry, subject: Subject, candidates: Any) -> Search:
     return search(symmetry, subject, candidates)
 
 
-def _emit(subject: Subject, plan: Plan, notes: tuple[str, ...]) -> Compaction:
+def _emit(subject: Subject, plan: Plan, notes: tuple[str, ...]) -> tuple[RebasedModule, Compaction]:
     """Cut, and verify what is left against the model.
 
     Raises:
         VerificationError: it computes something else.
     """
-    model, (args, kwargs) = subject.model, subject.inputs
+    model = subject.model
     left, folds = subject.without(subject.permuted(plan), plan)
     verified, compared = subject, left
     if folds and dtype_of(model) != torch.float64:
@@ -133,14 +139,15 @@ def _emit(subject: Subject, plan: Plan, notes: tuple[str, ...]) -> Compaction:
         if not agree(model, left, subject.inputs):
             raise FxrebasinError("constants in biases are rounded too much")
     verification = verify(verified.model, compared, *verified.inputs)
-    return Compaction(
-        left,
+    names = tuple(name for name, _ in folds)
+    before, after = _count(model), _count(left)
+    return left, Compaction(
         plan.permutation,
         plan.removed,
-        _count(model),
-        _count(left),
+        before,
+        after,
         notes,
-        tuple(name for name, _ in folds),
+        names,
         verification,
     )
 
@@ -152,11 +159,11 @@ def _nothing_cut(
     notes: tuple[str, ...],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-) -> Compaction:
+) -> tuple[nn.Module, Compaction]:
     plan = plan_of(symmetry, {})
     verification = verify(model, module, args, dict(kwargs))
     count = _count(model)
-    return Compaction(module, plan.permutation, {}, count, count, notes, (), verification)
+    return module, Compaction(plan.permutation, {}, count, count, notes, (), verification)
 
 
 def _count(model: nn.Module) -> int:

@@ -32,7 +32,7 @@ def cut(model: nn.Module, traced: fx.GraphModule, places: Places, plan: Plan) ->
     Raises:
         NotABoxError: what is left of a tensor has no rectangular shape.
     """
-    lost = {}
+    lost: dict[str, dict[int, Indices]] = {}
     for parameter in plan.permutation.symmetry.parameters:
         kept = kept_on_axes(parameter, plan)
         lost |= dict.fromkeys(parameter.names, kept) if kept else {}

@@ -8,25 +8,25 @@ none and BatchNorm comes next, subtracted from the running mean of that.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.precision import TOLERANCE
 from ..models.running import clone_tensors, unobserved
+from ..symmetry.action import Indices
 from .graph_constants import argument, name_of
 from .places import Places
 from .plan import Plan
 
-LAYERS = ("linear", "conv1d", "conv2d", "conv3d")
-LAYERS_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+LAYERS = ("linear", *(f"{kind}{n}d" for kind in ("conv", "conv_transpose") for n in (1, 2, 3)))
 
 
 class NotConstantError(ValueError):
@@ -84,12 +84,16 @@ class _Finder(Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if self._is_layer(n) and isinstance(n.args[0], fx.Node):
-            kept = self.places.kept(n.args[0].name, self.plan)
-            if kept:
-                args, kwargs = self.fetch_args_kwargs_from_env(n)
-                lost = _lost_part(args[0], kept)
-                added = self._without_bias(n, lost, args, kwargs)
+        source = n.args[0] if n.args else None
+        if isinstance(source, fx.Node) and self._is_layer(n):
+            kept = dict(self.places.kept(source.name, self.plan) or {})
+            x = self.env[source]
+            axis = _read_axis(x, self._weight_of(n))
+            read = kept.pop(axis, None)
+            if read is not None:
+                for other, places in kept.items():
+                    x = x.index_select(other, torch.from_numpy(places).to(x.device))
+                added = self._without_bias(n, _lost_part(x, axis, read))
                 if bool((added != 0).any()):
                     self._add(n, added)
         return value
@@ -97,17 +101,15 @@ class _Finder(Interpreter):
     def _is_layer(self, n: fx.Node) -> bool:
         if n.op == "call_module":
             return isinstance(self.fetch_attr(str(n.target)), (nn.Linear, _ConvNd))
-        return n.op == "call_function" and name_of(n) in (*LAYERS, *LAYERS_TRANSPOSED)
+        return n.op == "call_function" and name_of(n) in LAYERS
 
-    def _without_bias(self, n: fx.Node, lost: torch.Tensor, args: Any, kwargs: Any) -> torch.Tensor:
+    def _without_bias(self, n: fx.Node, lost: torch.Tensor) -> torch.Tensor:
         if n.op == "call_module":
-            layer = copy.copy(self.fetch_attr(str(n.target)))
-            layer._parameters = {**layer._parameters, "bias": None}
-            result: torch.Tensor = layer(lost)
-            return result
+            return _call_without_bias(self.fetch_attr(str(n.target)), lost)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
         rest = [None if k == 1 else a for k, a in enumerate(args[1:])]
         kwargs = {k: None if k == "bias" else v for k, v in kwargs.items()}
-        result = n.target(lost, *rest, **kwargs)  # type: ignore[operator]
+        result: torch.Tensor = n.target(lost, *rest, **kwargs)  # type: ignore[operator]
         return result
 
     def _add(self, n: fx.Node, added: torch.Tensor) -> None:
@@ -154,11 +156,24 @@ class _Finder(Interpreter):
         raise NotConstantError(f"{str(layer)!r} reads a constant, and has no bias to take it")
 
 
-def _lost_part(x: torch.Tensor, kept: Mapping[int, Any]) -> torch.Tensor:
-    """A tensor with zeros in all places that are left."""
-    is_left = torch.ones((1,) * x.ndim, dtype=torch.bool)
-    for axis, places in kept.items():
-        here = torch.zeros(x.shape[axis], dtype=torch.bool)
-        here[torch.from_numpy(places)] = True
-        is_left = is_left & here.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    return x.masked_fill(is_left.to(x.device), 0)
+def _read_axis(x: torch.Tensor, weight: torch.Tensor) -> int:
+    """The axis that a layer sums over: features of a linear layer, channels of a convolution."""
+    return x.ndim - 1 if weight.ndim == 2 else x.ndim - weight.ndim + 1
+
+
+def _lost_part(x: torch.Tensor, axis: int, kept: Indices) -> torch.Tensor:
+    """A tensor with zeros in all places of an axis that are left."""
+    return x.index_fill(axis, torch.from_numpy(kept).to(x.device), 0)
+
+
+def _call_without_bias(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, layer.weight)
+    if not isinstance(layer, _ConvTransposeNd):
+        result: torch.Tensor = layer._conv_forward(x, layer.weight, None)
+        return result
+    transposed = getattr(F, f"conv_transpose{layer.weight.ndim - 2}d")
+    settings = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+    result = transposed(x, layer.weight, None, *settings)
+    assert isinstance(result, torch.Tensor)
+    return result

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from ..layouts.coordinates import regroup
-from .module_attributes import adapt_module
+from .module_attributes import adapt_module, groups_after
 from .places import Places
 from .plan import Plan
 
@@ -169,15 +169,16 @@ def _select(adapter: Adapter, node: fx.Node) -> None:
 
 
 def _getitem(adapter: Adapter, node: fx.Node) -> None:
-    """``x[..., a:b]``; of a tuple, as a split gives, nothing changes."""
-    source, index = node.args
+    """``x[..., a:b]``, read or written; of a tuple, as a split gives, nothing changes."""
+    source, index = node.args[:2]
     if not isinstance(source, fx.Node) or adapter.old(source) is None:
         return
     shape = adapter.old(source)
     assert shape is not None
     items = index if isinstance(index, tuple) else (index,)
     whole = sum(1 for i in items if i is not None and i is not Ellipsis)
-    found, dim = [], 0
+    found: list[Any] = []
+    dim = 0
     for item in items:
         if item is Ellipsis:
             dim += len(shape) - whole
@@ -241,8 +242,8 @@ def _split(adapter: Adapter, node: fx.Node) -> None:
 
 def _convolution(place: int, *, transposed: bool = False) -> Callable[[Adapter, fx.Node], None]:
     def rewrite(adapter: Adapter, node: fx.Node) -> None:
-        weight = argument(node, 1, "weight")
-        new, source = adapter.new(weight), adapter.new(node if transposed else node.args[0])
+        weight, given = argument(node, 1, "weight"), argument(node, 0, "input")
+        new, source = adapter.new(weight), adapter.new(node if transposed else given)
         if new is None or source is None or argument(node, place, "groups", 1) == 1:
             return
         channels = source[len(source) - len(new) + 1]
@@ -256,7 +257,7 @@ def _group_norm(adapter: Adapter, node: fx.Node) -> None:
     assert isinstance(source, fx.Node)
     before, now, groups = adapter.old(source), adapter.new(source), argument(node, 1, "num_groups")
     if before is not None and now is not None and isinstance(groups, int):
-        give(node, 1, "num_groups", groups * now[1] // before[1])
+        give(node, 1, "num_groups", groups_after(groups, before[1], now[1]))
 
 
 def _normalized(adapter: Adapter, node: fx.Node) -> None:
@@ -296,12 +297,11 @@ REWRITES: Mapping[str, Callable[[Adapter, fx.Node], None]] = {
     "narrow": _narrow,
     "select": _select,
     "getitem": _getitem,
+    "setitem": _getitem,
     **dict.fromkeys(("split", "split_with_sizes", "chunk"), _split),
     **dict.fromkeys(("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"), _split),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution(6)),
-    **{
-        f"conv_transpose{n}d": _convolution(6, transposed=True) for n in (1, 2, 3)
-    },
+    **{f"conv_transpose{n}d": _convolution(6, transposed=True) for n in (1, 2, 3)},
     "group_norm": _group_norm,
     "layer_norm": _normalized,
     "rms_norm": _normalized,

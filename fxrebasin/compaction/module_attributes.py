@@ -29,7 +29,7 @@ def adapt_module(module: nn.Module, given: Shape | None, returned: Shape | None)
         _adapt_convolution(module, given, returned)
     elif isinstance(module, nn.GroupNorm):
         if given is not None and given[1] != module.num_channels:
-            module.num_groups = module.num_groups * given[1] // module.num_channels
+            module.num_groups = groups_after(module.num_groups, module.num_channels, given[1])
             module.num_channels = given[1]
     elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
         if given is not None:
@@ -40,6 +40,16 @@ def adapt_module(module: nn.Module, given: Shape | None, returned: Shape | None)
             module.num_features = len(held)
     else:
         _adapt_by_weights(module)
+
+
+def groups_after(groups: int, before: int, now: int) -> int:
+    """How many groups of channels are left, where whole ones were lost.
+
+    >>> groups_after(4, 32, 24), groups_after(1, 32, 24)
+    (3, 1)
+    """
+    left, rest = divmod(groups * now, before)
+    return groups if rest else left
 
 
 def _adapt_convolution(module: _ConvNd, given: Shape | None, returned: Shape | None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..symmetry.action import Indices, flat_indices
 from ..symmetry.group import Symmetry
@@ -71,10 +72,12 @@ def kept_on_axes(tensor: ParameterSymmetry, plan: Plan) -> dict[int, Indices]:
         sizes = [tensor.shape[axis] for axis in group.axes]
         kept = np.ones(prod(sizes), dtype=bool)
         for segment in group.segments:
-            mask = np.ones((1,) * segment.positions.ndim, dtype=bool)
+            mask: NDArray[np.bool_] = np.ones((1,) * segment.positions.ndim, dtype=bool)
             for d, name in enumerate(segment.blocks):
                 place = np.arange(segment.positions.shape[d]) < plan.sizes[name]
-                mask = mask & place.reshape([-1 if k == d else 1 for k in range(mask.ndim)])
+                mask = np.logical_and(
+                    mask, place.reshape([-1 if k == d else 1 for k in range(mask.ndim)])
+                )
             kept[segment.positions] = mask
         kept = kept.reshape(sizes)
         axes = range(kept.ndim)
