@@ -54,6 +54,7 @@ def compact(
     >>> import torch, fxrebasin as fr
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     >>> _ = net[0].weight.data[:3].zero_()  # as torch.nn.utils.prune.ln_structured leaves it
+    >>> _ = net[0].bias.data[:3].fill_(0.5)
     >>> x = torch.randn(16, 4)
     >>> smaller = fr.compact(net, args=(x,))
     >>> smaller.get_submodule("2"), smaller.report.folded

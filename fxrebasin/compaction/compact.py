@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,12 @@ from ..models.validation import stored_tensors
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
+from ..verification.trials import DOUBLE
 from ..verification.verify import Verification, verify
 from .candidates import find_candidates
 from .places import find_places
 from .plan import Plan, plan_of
-from .search import FAILURES, Search, Subject, agree, search
+from .search import FAILURES, Subject, agree, search
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,27 +101,36 @@ def compact_graph(
         return _nothing_cut(model, emit(deep_copy(model), traced), symmetry, (), args, kwargs)
     places = find_places(traced, model, args, kwargs, rules=rules, symmetry=symmetry)
     subject = Subject(model, traced, places, (tuple(args), dict(kwargs)))
-    found = _search(symmetry, subject, candidates)
-    notes = tuple(f"of {name!r} units stay: {why}" for name, why in found.reasons.items())
-    try:
-        return _emit(subject, found.plan, notes)
-    except FAILURES as error:
-        reason = str(error).splitlines()[0]
-        notes = (*notes, f"nothing was cut, as the result could not be verified: {reason}")
-        plain = emit(deep_copy(model), traced)
-        return _nothing_cut(model, plain, symmetry, notes, args, kwargs)
-
-
-def _search(symmetry: Symmetry, subject: Subject, candidates: Any) -> Search:
-    """In float64 where the model runs in it."""
-    wide = subject.in_double()
-    if wide is not subject:
+    notes: tuple[str, ...] = ()
+    for searched in _widths(subject):
+        found = search(symmetry, searched, candidates)
+        notes = tuple(f"of {name!r} units stay: {why}" for name, why in found.reasons.items())
         try:
-            if agree(wide.model, emit(wide.model, wide.traced), wide.inputs):
-                return search(symmetry, wide, candidates)
-        except FAILURES:
-            pass
-    return search(symmetry, subject, candidates)
+            return _emit(subject, found.plan, notes)
+        except FAILURES as error:
+            reason = str(error).splitlines()[0]
+            notes = (*notes, f"nothing was cut, as the result could not be verified: {reason}")
+    plain = emit(deep_copy(model), traced)
+    return _nothing_cut(model, plain, symmetry, notes, args, kwargs)
+
+
+def _widths(subject: Subject) -> Iterator[Subject]:
+    """In which precision to search: small models in float64, if they run in it; large ones in their
+    own, which is many times faster, and in float64 only if what that finds is not exact."""
+    wide = subject.in_double()
+    if wide is subject or not _runs(wide):
+        yield subject
+        return
+    if _count(subject.model) > DOUBLE:
+        yield subject
+    yield wide
+
+
+def _runs(subject: Subject) -> bool:
+    try:
+        return agree(subject.model, emit(subject.model, subject.traced), subject.inputs)
+    except FAILURES:
+        return False
 
 
 def _emit(subject: Subject, plan: Plan, notes: tuple[str, ...]) -> tuple[RebasedModule, Compaction]:

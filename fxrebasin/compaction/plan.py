@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..symmetry.action import Indices, flat_indices
 from ..symmetry.group import Symmetry
@@ -32,6 +31,8 @@ class Plan:
     permutation: Permutation
     sizes: Mapping[str, int]
     """Per block, the units that are left under each parent."""
+    kept_back: Mapping[str, int]
+    """Per block, how many units were chosen and stay, under parents that stay."""
 
     @property
     def removed(self) -> dict[str, int]:
@@ -45,6 +46,7 @@ def plan_of(symmetry: Symmetry, chosen: Chosen) -> Plan:
     """The plan that cuts chosen units, as many under every parent, and never all of them."""
     indices = dict(Permutation.identity(symmetry).indices)
     sizes = {block.name: block.size for block in symmetry}
+    kept_back: dict[str, int] = {}
     alive: dict[str, Indices] = {}
     for block in symmetry:
         dead = chosen.get(block.name, np.zeros((block.count, block.size), dtype=bool))
@@ -57,8 +59,9 @@ def plan_of(symmetry: Symmetry, chosen: Chosen) -> Plan:
             order = order[flat_indices(symmetry.blocks, indices, block.parent)]
         indices[block.name] = order
         sizes[block.name] = block.size - lost
+        kept_back[block.name] = int((dead & ~gone)[above].sum())
         alive[block.name] = (~gone & above[:, None]).ravel()
-    return Plan(Permutation(symmetry, indices), sizes)
+    return Plan(Permutation(symmetry, indices), sizes, kept_back)
 
 
 def kept_on_axes(tensor: ParameterSymmetry, plan: Plan) -> dict[int, Indices]:
@@ -72,13 +75,9 @@ def kept_on_axes(tensor: ParameterSymmetry, plan: Plan) -> dict[int, Indices]:
         sizes = [tensor.shape[axis] for axis in group.axes]
         kept = np.ones(prod(sizes), dtype=bool)
         for segment in group.segments:
-            mask: NDArray[np.bool_] = np.ones((1,) * segment.positions.ndim, dtype=bool)
-            for d, name in enumerate(segment.blocks):
-                place = np.arange(segment.positions.shape[d]) < plan.sizes[name]
-                mask = np.logical_and(
-                    mask, place.reshape([-1 if k == d else 1 for k in range(mask.ndim)])
-                )
-            kept[segment.positions] = mask
+            inside = [slice(plan.sizes[name]) for name in segment.blocks]
+            kept[segment.positions] = not inside
+            kept[segment.positions[tuple(inside)]] = True
         kept = kept.reshape(sizes)
         axes = range(kept.ndim)
         places = [kept.any(axis=tuple(j for j in axes if j != k)) for k in axes]

@@ -200,22 +200,14 @@ def search(symmetry: Symmetry, subject: Subject, candidates: Candidates) -> Sear
     found = Search(symmetry, subject)
     for kind in candidates:
         found.add(list(kind.items()))
-    for kind in candidates:
-        for name, units in kind.items():
-            _note(found, name, units)
+    for name, count in found.plan.kept_back.items():
+        if count:
+            found.reasons.setdefault(name, _why_kept_back(found, name))
     return found
 
 
-def _note(found: Search, name: str, units: Any) -> None:
+def _why_kept_back(found: Search, name: str) -> str:
     block = found.symmetry.blocks[name]
-    chosen = found.chosen.get(name, np.zeros_like(units))
-    if bool((units & ~chosen).any()):
-        return
-    lost = block.size - found.plan.sizes[name]
-    left = int(chosen.sum()) - lost * block.count
-    if left > 0 and name not in found.reasons:
-        found.reasons[name] = (
-            "one unit has to be left"
-            if lost == block.size - 1
-            else f"not all of {block.parent!r} can do without as many"
-        )
+    if found.plan.sizes[name] == 1:
+        return "one has to be left"
+    return f"not all of {block.parent!r} can do without as many"
