@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..symmetry.parts import Group
-from .unit_weights import UnitWeights, weights_of_units
+from .unit_weights import UnitWeights, pieces_of_units, weights_of_units
 
 Chosen = dict[str, NDArray[np.bool_]]
 """Per block, which of its units; of shape ``(count, size)``."""
@@ -40,15 +40,21 @@ def find_candidates(symmetry: Group, tensors: Mapping[str, torch.Tensor]) -> Can
     array([[False,  True, False]])
     """
     likely, possible = Chosen(), Chosen()
-    for name, weights in weights_of_units(symmetry, tensors).items():
-        shape = (weights.block.count, weights.block.size)
+    anywhere = _zeros_anywhere(symmetry, tensors)
+    for name, weights in reversed(weights_of_units(symmetry, tensors).items()):
+        block = weights.block
         surely = _all_zero(weights, weights.written) | _all_zero(weights, weights.read)
-        perhaps = _any_zero(weights) & ~surely
-        if surely.any():
-            likely[name] = surely.reshape(shape)
-        if perhaps.any():
-            possible[name] = perhaps.reshape(shape)
-    return Candidates(likely, possible)
+        for child in symmetry.blocks.values():
+            if child.parent == name and child.name in likely:
+                surely |= likely[child.name].all(axis=1)
+        perhaps = anywhere[name] & ~surely
+        likely |= {name: surely.reshape(block.count, block.size)} if surely.any() else {}
+        possible |= {name: perhaps.reshape(block.count, block.size)} if perhaps.any() else {}
+    return Candidates(_parents_first(likely), _parents_first(possible))
+
+
+def _parents_first(chosen: Chosen) -> Chosen:
+    return dict(reversed(chosen.items()))
 
 
 def _zeros(tensor: torch.Tensor) -> NDArray[np.bool_]:
@@ -62,9 +68,22 @@ def _all_zero(weights: UnitWeights, tensors: Mapping[str, torch.Tensor]) -> NDAr
     return np.logical_and.reduce([_zeros(t) for t in tensors.values()])
 
 
-def _any_zero(weights: UnitWeights) -> NDArray[np.bool_]:
-    """A bias of zero says nothing: most models begin with it."""
-    others = {k: t for k, t in weights.other.items() if "bias" not in k.rpartition(".")[2]}
-    tensors = {**weights.written, **weights.read, **others}
-    found = [np.zeros(weights.block.units, dtype=bool), *(_zeros(t) for t in tensors.values())]
-    return np.logical_or.reduce(found)
+def _zeros_anywhere(
+    symmetry: Group, tensors: Mapping[str, torch.Tensor]
+) -> dict[str, NDArray[np.bool_]]:
+    """Per block, the units with nothing but zeros in one of the places where they lie.
+
+    A vector of nothing but zeros says nothing: most models begin with such biases.
+    """
+    found = {name: np.zeros(block.units, dtype=bool) for name, block in symmetry.blocks.items()}
+    for parameter in symmetry.parameters:
+        if parameter.is_buffer or parameter.name not in tensors:
+            continue
+        tensor = tensors[parameter.name].detach()
+        for group in parameter.groups:
+            if len(group.axes) == tensor.ndim and not tensor.any():
+                continue
+            for name in dict.fromkeys(n for s in group.segments for n in s.blocks):
+                for piece in pieces_of_units(symmetry.blocks, group, tensor, name):
+                    found[name] |= (piece == 0).all(dim=2).any(dim=1).cpu().numpy()
+    return found

@@ -75,7 +75,7 @@ def kept_on_axes(tensor: ParameterSymmetry, plan: Plan) -> dict[int, Indices]:
         sizes = [tensor.shape[axis] for axis in group.axes]
         kept = np.ones(prod(sizes), dtype=bool)
         for segment in group.segments:
-            inside = [slice(plan.sizes[name]) for name in segment.blocks]
+            inside = [slice(plan.sizes.get(name)) for name in segment.blocks]
             kept[segment.positions] = not inside
             kept[segment.positions[tuple(inside)]] = True
         kept = kept.reshape(sizes)

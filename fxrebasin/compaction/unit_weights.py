@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -21,7 +21,7 @@ import torch
 
 from ..symmetry.action import Indices
 from ..symmetry.flows import flows
-from ..symmetry.parts import AxisGroup, Block, Group, ParameterSymmetry, Segment
+from ..symmetry.parts import AxisGroup, Block, Group, Segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +96,31 @@ def rows_of_units(
     blocks: Mapping[str, Block], group: AxisGroup, tensor: torch.Tensor, name: str
 ) -> torch.Tensor:
     """The entries of a tensor at each unit of a block, of shape ``(units, entries)``."""
+    pieces = pieces_of_units(blocks, group, tensor, name)
+    return torch.cat([piece.flatten(1) for piece in pieces], dim=1)
+
+
+def pieces_of_units(
+    blocks: Mapping[str, Block], group: AxisGroup, tensor: torch.Tensor, name: str
+) -> list[torch.Tensor]:
+    """The same, apart for each place at which a unit lies, as the query and the key of a fused
+    projection: tensors of shape ``(units, places, entries)``."""
     front = tensor.movedim(group.axes, tuple(range(len(group.axes))))
     flat = front.reshape(prod(front.shape[: len(group.axes)]), -1)
-    parts = []
+    found = []
     for segment in group.segments:
-        for d, found in enumerate(segment.blocks):
-            if found == name:
+        for d, placed in enumerate(segment.blocks):
+            if placed == name:
                 units = units_along(blocks, segment)[d]
-                units = np.broadcast_to(units, segment.positions.shape).ravel()
-                order = segment.positions.ravel()[np.argsort(units, kind="stable")]
-                parts.append(flat[torch.from_numpy(order)].reshape(blocks[name].units, -1))
-    return torch.cat(parts, dim=1)
+                units = np.broadcast_to(units, segment.positions.shape)
+                copies = segment.positions.shape[-1]
+                columns = units.reshape(-1, copies), segment.positions.reshape(-1, copies)
+                order = np.argsort(columns[0][:, 0], kind="stable")
+                rows = flat[torch.from_numpy(columns[1][order])]
+                n = blocks[name].units
+                rows = rows.reshape(n, -1, copies, flat.shape[1]).movedim(2, 1)
+                found.append(rows.reshape(n, copies, -1))
+    return found
 
 
 def units_along(blocks: Mapping[str, Block], segment: Segment) -> list[Indices]:
@@ -119,12 +133,3 @@ def units_along(blocks: Mapping[str, Block], segment: Segment) -> list[Indices]:
         above = segment.parents[d]
         found.append(place if above < 0 else found[above] * size + place)
     return found
-
-
-def stored_once(
-    symmetry: Group, tensors: Mapping[str, torch.Tensor]
-) -> Iterator[tuple[ParameterSymmetry, torch.Tensor]]:
-    """The tensors that a symmetry moves, each once, whatever its names."""
-    for parameter in symmetry.parameters:
-        if parameter.groups and parameter.name in tensors:
-            yield parameter, tensors[parameter.name]

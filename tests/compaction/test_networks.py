@@ -135,7 +135,7 @@ def test_as_many_units_go_as_were_set_to_zero(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAYS)
 def test_what_cannot_be_cut_exactly_stays_and_a_note_says_so(name: str) -> None:
-    model, symmetry, smaller = pruned(name)
+    model, _, smaller = pruned(name)
     assert smaller.report.removed == {}
     assert len(smaller.report.notes) >= 1
     assert smaller.report.parameters_after == sum(p.numel() for p in model.parameters())
