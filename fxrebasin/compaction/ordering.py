@@ -65,18 +65,23 @@ def sort_units(
     return Alignment(permutation, before, after, (after,), True, seconds, {})
 
 
+ADVICE = "give one as fr.UnitWeights.written_norm"
+
+
 def _objective(keys: NDArray[np.float64]) -> float:
     return float((keys * np.arange(keys.shape[1])[::-1]).sum())
 
 
 def _check_keys(found: Any, weights: UnitWeights) -> NDArray[np.float64]:
     expected = f"a function that returns {weights.block.units} numbers for {weights.block.name!r}"
+    if found is None:
+        refuse("key", expected, found, ADVICE)
     if isinstance(found, torch.Tensor):
         found = found.detach().cpu().double().numpy()
     try:
         keys: NDArray[np.float64] = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
-        refuse("key", expected, found, "give one as fr.UnitWeights.written_norm")
+        refuse("key", expected, found, ADVICE)
     if keys.size != weights.block.units or np.isnan(keys).any():
-        refuse("key", expected, keys, "give one as fr.UnitWeights.written_norm")
+        refuse("key", expected, keys, ADVICE)
     return keys.ravel()

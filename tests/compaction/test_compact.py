@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def mlp(activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
 
 
 @torch.no_grad()
-def zero(tensor: Tensor, *index: object) -> None:
+def zero(tensor: Tensor, *index: Any) -> None:
     tensor[index] = 0.0
 
 
@@ -86,7 +87,7 @@ def test_a_constant_that_no_bias_can_take_stays() -> None:
     assert fr.compact(model, (X,)).report.removed == {"0.weight[0]": 1}
 
 
-def padded(padding: int, mode: str = "zeros") -> nn.Sequential:
+def padded(padding: int, mode: Any = "zeros") -> nn.Sequential:
     """Two convolutions; one channel between them is the constant 1."""
     torch.manual_seed(0)
     second = nn.Conv2d(4, 2, 3, padding=padding, padding_mode=mode)

@@ -1,4 +1,4 @@
-"""Compact and Order as passes: alone, in torch's PassManager, too early, and with broken promises."""
+"""Compact and Order as passes: alone, together, too early, and with broken promises."""
 
 from __future__ import annotations
 
