@@ -77,7 +77,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "fxrebasin-benchmarks"
     )

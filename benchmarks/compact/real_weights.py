@@ -8,6 +8,7 @@ on the digits of scikit-learn.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 import zipfile
@@ -64,7 +65,17 @@ def download(cache: Path) -> Path | None:
     wheel = cache / WHEEL
     if not wheel.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", ANI, "-d", cache]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "-q",
+            ANI,
+            "-d",
+            str(cache),
+        ]
         subprocess.run(command, capture_output=True, check=False)
     if not wheel.exists() or hashlib.sha256(wheel.read_bytes()).hexdigest() != SHA256:
         return None
@@ -76,7 +87,7 @@ def read_ani(wheel: Path, member: int, element: str, sizes: tuple[int, ...]) -> 
     layers: list[nn.Module] = []
     folder = f"torchani/resources/ani-1x_8x/train{member}/networks/ANN-{element}.nnf"
     with zipfile.ZipFile(wheel) as archive, torch.no_grad():
-        for k, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):
+        for k, (n, m) in enumerate(itertools.pairwise(sizes), start=1):
             layer = nn.Linear(n, m)
             for kind, parameter in (("w", layer.weight), ("b", layer.bias)):
                 raw = archive.read(f"{folder}-l{k}.{kind}param")

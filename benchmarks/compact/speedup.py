@@ -79,13 +79,13 @@ def measure(name: str, runs: int) -> Row:
     report = smaller.report
     with torch.no_grad():
         compiled: list[Any] = [torch.compile(m) for m in (model, smaller)]
-        pairs = [[_seconds(lambda m=m: m(x)) for m in compiled] for _ in range(runs + 2)]
+        pairs = [[_seconds(m, x) for m in compiled] for _ in range(runs + 2)]
     before, after = (statistics.median(column) for column in zip(*pairs[2:], strict=True))
     sizes = (report.parameters_before, report.parameters_after)
     return Row(name, sizes, (before, after), cutting, report.verification.error)
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(model: Callable[[Tensor], object], x: Tensor) -> float:
     begin = time.perf_counter()
-    run()
+    model(x)
     return time.perf_counter() - begin
