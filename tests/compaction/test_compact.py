@@ -382,6 +382,18 @@ def test_a_smaller_module_can_be_copied_saved_and_trained() -> None:
     assert all(p.grad is not None for p in smaller.parameters())
 
 
+@pytest.mark.parametrize("front_end", ["symbolic_trace", "export"])
+def test_a_norm_over_many_units_feels_that_one_is_gone(front_end: fr.FrontEnd) -> None:
+    """By less than what float32 forgives."""
+    norm = nn.RMSNorm(20_000, elementwise_affine=False)
+    model = nn.Sequential(nn.Linear(3, 20_000), norm, nn.Linear(20_000, 2))
+    zero(model.get_parameter("0.weight"), 7)
+    zero(model.get_parameter("0.bias"), 7)
+    report = fr.compact(model, (X,), front_ends=[front_end]).report
+    assert report.removed == {}
+    assert "computes something else" in report.notes[0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_in_other_precisions(dtype: torch.dtype) -> None:
     model = mlp(nn.Tanh).to(dtype)
