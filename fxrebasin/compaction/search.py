@@ -40,7 +40,7 @@ from .folding import Fold, NotConstantError, apply_folds, find_folds
 from .places import Places
 from .plan import NotABoxError, Plan, plan_of
 
-TRIES = 200
+TRIES = 64
 """How many cuts are tried at most."""
 
 DIFFERENT = "without them the model computes something else"
@@ -121,7 +121,7 @@ class Search:
             self.add(items[half:])
             return
         ((name, units),) = items
-        self.reasons[name] = reason
+        self.reasons.setdefault(name, reason)
         places = np.argwhere(units)
         if len(places) > 1 and self.tries < TRIES:
             for part in np.array_split(places, 2):
