@@ -67,7 +67,8 @@ def page(cut: list[Row], ordered: list[Loss], options: argparse.Namespace) -> st
         "Each group has a scale of its own, its largest entry. Digits: networks trained on the "
         f"digits of scikit-learn for {options.epochs} epochs, means of three, on its test images. "
         "ANI-1x: the networks of each element inside of the package torchani, means of the eight "
-        "members, on random inputs.\n\n"
+        "members, on random inputs. Order is no gain by itself: rows that are alike share a scale, "
+        "but so do the largest ones, on which outputs depend most.\n\n"
         f"{markdown_table(ORDERED, [ordered_cells(row) for row in ordered])}\n"
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -168,4 +168,5 @@ def _try(
             block.parent,
         ):
             return None
-    return {name: x for (name, _), x in zip(outputs, built.outputs, strict=True)}
+    pairs = zip(outputs, built.outputs, strict=True)
+    return {name: replace(x, names=(name,)) for (name, _), x in pairs}
