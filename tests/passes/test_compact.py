@@ -131,3 +131,9 @@ def test_what_order_ensures_is_checked() -> None:
     state.alignment = replace(state.alignment, objective_after=-1.0)
     with pytest.raises(AssertionError):
         Order().ensures(module)
+
+
+def test_verify_does_not_follow_compact() -> None:
+    """Which has verified what it emits, and may have rounded a constant into a bias."""
+    with pytest.raises(PassOrderError, match="needs the result of Solve"):
+        run(Trace((X,)), Propagate(), Refine(), Compact(), Verify())
