@@ -5,6 +5,7 @@
 * ``planted``: hidden permutations, found again;
 * ``align``: alignment beside other programs, of random networks and of planted permutations;
 * ``choices``: what the choices of weight matching are worth, on trained networks;
+* ``compact``: units of zeros cut out, and weights rounded with units in order;
 * ``speed``: how long the analysis takes, beside forward passes;
 * ``scaling``: how time and memory grow with a network;
 * ``assignment``: linear assignment problems, beside other solvers;

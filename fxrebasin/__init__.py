@@ -1,11 +1,15 @@
 """Find the permutation symmetries of PyTorch models, and align models with them.
 
 Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Use what is aligned:
-:func:`interpolate`. Check: :func:`verify`, :mod:`testing`. Teach an op: :func:`register_rule`.
+:func:`interpolate`. Make one model smaller or put it in order: :func:`compact`, :func:`order`.
+Check: :func:`verify`, :mod:`testing`. Teach an op: :func:`register_rule`.
 """
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, rebasin
+from .compaction.compact import Compaction
+from .compaction.ordering import Key
+from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
 from .matching import schedules, solvers
@@ -18,6 +22,7 @@ from .merging.interpolate import Path, interpolate
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
+from .one_model import compact, order
 from .passes.report import Aligned, Report
 from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
@@ -72,6 +77,12 @@ __all__ = [
     "interpolate",
     "Path",
     "recompute_batch_norm",
+    # make one model smaller, or put it in order
+    "compact",
+    "order",
+    "Compaction",
+    "Key",
+    "UnitWeights",
     # inside torch.compile
     "backend",
     "Backend",

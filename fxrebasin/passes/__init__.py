@@ -4,7 +4,9 @@ A pass holds no algorithm: it calls the library. What the passes find is kept in
 module that they hand on (``state.py``); their order stands in ``pipeline.py``.
 """
 
+from .compact import Compact
 from .falsify import Falsify
+from .order import Order
 from .propagate import Propagate
 from .refine import Refine
 from .rewrite import Rewrite
@@ -12,4 +14,14 @@ from .solve import Solve
 from .trace import Trace
 from .verify import Verify
 
-__all__ = ["Falsify", "Propagate", "Refine", "Rewrite", "Solve", "Trace", "Verify"]
+__all__ = [
+    "Compact",
+    "Falsify",
+    "Order",
+    "Propagate",
+    "Refine",
+    "Rewrite",
+    "Solve",
+    "Trace",
+    "Verify",
+]

@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from ..arguments import refuse
+from ..compaction.compact import Compaction
 from ..errors import InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
@@ -55,6 +56,7 @@ class State:
     symmetry: Symmetry | None = None
     falsification: Falsification | None = None
     alignment: Alignment | None = None
+    compaction: Compaction | None = None
     emitted: bool = False
     verification: Verification | None = None
     seconds: dict[str, float] = field(default_factory=dict)

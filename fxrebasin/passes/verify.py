@@ -44,7 +44,7 @@ class Verify(Pass):
         self.inputs = as_inputs(args, kwargs)
 
     def requires(self, graph_module: nn.Module) -> None:
-        state_of(graph_module, "emitted")
+        state_of(graph_module, "emitted", "alignment")
 
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module)

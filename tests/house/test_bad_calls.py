@@ -16,7 +16,17 @@ from torch import nn
 
 import fxrebasin as fr
 from fxrebasin.errors import FxrebasinError, InvalidArgumentError
-from fxrebasin.passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
+from fxrebasin.passes import (
+    Compact,
+    Falsify,
+    Order,
+    Propagate,
+    Refine,
+    Rewrite,
+    Solve,
+    Trace,
+    Verify,
+)
 
 X = torch.zeros(2, 3)
 
@@ -140,6 +150,16 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
             "model loader batches inplace",
         ),
+        "compact": (
+            fr.compact,
+            {"model": net(), "args": (X,)},
+            "model args kwargs symmetry rules constraints front_ends",
+        ),
+        "order": (
+            fr.order,
+            {"model": net(), "args": (X,)},
+            "model args kwargs key symmetry rules constraints front_ends",
+        ),
         "verify": (
             fr.verify,
             {"original": net(), "rewritten": net(), "args": (X,)},
@@ -218,9 +238,14 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "to objective solver start seed callback device progress",
         ),
         "Verify": (Verify, {"args": (X,)}, "args kwargs"),
+        "Compact": (Compact, {"args": (X,)}, "args kwargs"),
+        "Order": (Order, {}, "key"),
         **{
             f"run {type(step).__name__}": (step, {}, "graph_module")
-            for step in (Trace(), Propagate(), Refine(), Falsify(), Rewrite(), Verify())
+            for step in (
+                *(Trace(), Propagate(), Refine(), Falsify(), Rewrite(), Verify()),
+                *(Compact(), Order()),
+            )
         },
     }
 
@@ -434,6 +459,19 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: fr.assignment.assign([[[1.0]]]),  # type: ignore[arg-type]
         "costs: expected a tensor or an array of numpy, found a list of 1; give "
         "torch.as_tensor(costs)",
+    ),
+    "a name for a key": (
+        lambda: fr.order(net(), (X,), key="norm"),  # type: ignore[arg-type]
+        "key: expected a function, found 'norm'; give fr.UnitWeights.written_norm or None",
+    ),
+    "a key that gives nothing": (
+        lambda: fr.order(net(), (X,), key=NONSENSE["a function"]()),
+        "key: expected a function that returns 5 numbers for '0.weight[0]', found None; give one "
+        "as fr.UnitWeights.written_norm",
+    ),
+    "a state dict to be cut": (
+        lambda: fr.compact(net().state_dict(), (X,)),  # type: ignore[arg-type]
+        "model: expected a torch.nn.Module, found an OrderedDict of 4; load the state dict into",
     ),
     "sparse costs": (
         lambda: fr.assignment.assign(torch.eye(3)[None].to_sparse()),

@@ -1,0 +1,1 @@
+"""Models made smaller, or put in order, where their symmetry group gives that for free."""
