@@ -84,7 +84,8 @@ class LayoutMode(TorchDispatchMode):
             out = func(*args, **kwargs)
             for tensor in [*operands, *_tensors_in(out)]:
                 self.tensors.storages.see(tensor)
-            self.tensors.derive([*_tensors_in(out), *written], operands)
+            made = [*_tensors_in(out), *written]
+            self.tensors.derive(made, operands, constants=func.overloadpacket not in CONSTANTS)
             return out
         if self.watcher is not None:
             self.watcher.before(str(func))

@@ -50,12 +50,22 @@ class Tensors:
         self.put(tensor, Layout(shape, tuple(positional(self.units, shape))))
         self._from_inputs.add(storage_of(tensor))
 
-    def derive(self, results: Sequence[torch.Tensor], operands: Sequence[torch.Tensor]) -> None:
-        """Remember what results come from: inputs, or what the model stores."""
+    def derive(
+        self,
+        results: Sequence[torch.Tensor],
+        operands: Sequence[torch.Tensor],
+        *,
+        constants: bool = False,
+    ) -> None:
+        """Remember what results come from: inputs, or, if they are constants, what is stored.
+
+        Results that have layouts are not judged by their values: whatever state they come from has
+        met their units already.
+        """
         storages = {storage_of(t) for t in operands}
         if not storages.isdisjoint(self._from_inputs):
             self._from_inputs.update(map(storage_of, results))
-        if any(map(self._is_state, operands)):
+        if constants and any(map(self._is_state, operands)):
             names = self.buffers_in(operands)
             for tensor in results:
                 self.storages.see(tensor)
