@@ -79,7 +79,9 @@ def traced_by_fx(module: nn.Module, folder: Path) -> Any:
 def as_onnx(module: nn.Module, folder: Path) -> Any:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    (output,) = torch.onnx.export(module, (X,), dynamo=True, verbose=False)(X)
+    program = torch.onnx.export(module, (X,), dynamo=True, verbose=False)
+    assert program is not None
+    (output,) = program(X)
     return torch.as_tensor(output)
 
 
@@ -105,7 +107,7 @@ def in_double(module: nn.Module, folder: Path) -> Any:
 
 
 def distributed(module: nn.Module, folder: Path) -> Any:
-    store = torch.distributed.HashStore()
+    store = torch._C._distributed_c10d.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         return nn.parallel.DistributedDataParallel(module)(X)
