@@ -58,6 +58,21 @@ REGRESSIONS: tuple[Recipe, ...] = (
         ("pad", 0, 16),
         ("each",),
     ),
+    # What forward keeps on its module was the same for all inputs, with equal weights.
+    (("vector", 5, 6), ("tied", 6, (("softmax",),)), ("kept",)),
+    (
+        ("vector", 5, 6),
+        (
+            *("tied", 8),
+            (
+                ("summed", (("per_group", 4, 2, "loop"),), (("rms_norm", "module"),)),
+                ("per_group", 4, 2, "matmul"),
+                ("recall", 1, "multiply"),
+            ),
+        ),
+        ("one_of_two_names",),
+        ("kept",),
+    ),
     # What was concluded contradicted itself, and the analysis went on for ever.
     (
         ("tokens", 3, 8),
