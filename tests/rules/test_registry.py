@@ -81,9 +81,9 @@ class Opaque(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.randn(5, 6)), nn.Parameter(torch.randn(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        ranked = x.sort(1)
-        unranked = torch.empty_like(x).scatter(1, ranked.indices, ranked.values)
-        return F.linear(unranked, self.weight, self.bias)
+        totals = x.cumsum(1)
+        again = torch.cat([totals[:, :1], totals.diff(dim=1)], 1)
+        return F.linear(again, self.weight, self.bias)
 
 
 class WithModule(Net):
