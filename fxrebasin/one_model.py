@@ -15,16 +15,14 @@ from .models.validation import check_model, reading_once
 from .passes.base import Pass
 from .passes.compact import Compact
 from .passes.order import Order
-from .passes.pipeline import passes_to_analyze, run_passes
+from .passes.pipeline import adopt_symmetry, passes_to_analyze, run_passes
 from .passes.report import Aligned, attach
 from .passes.rewrite import Rewrite
 from .passes.state import state_of
-from .passes.trace import Trace
 from .passes.verify import Verify
 from .propagation.constraints import Constraint
 from .rules.call import Rule
-from .rules.registry import rule_book
-from .symmetry.group import Symmetry, check_symmetry
+from .symmetry.group import Symmetry
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 
 
@@ -166,9 +164,4 @@ def _find(
                 args, kwargs, rules=rules, constraints=constraints, front_ends=front_ends
             )
             return run_passes(steps, model)
-        check_symmetry(symmetry)
-        tried = sorted(front_ends, key=lambda name: name != symmetry.front_end)
-        trace = Trace(args, kwargs, rules=rule_book(rules), front_ends=tried)
-        module = run_passes([trace], model)
-        state_of(module).symmetry = symmetry
-        return module
+        return adopt_symmetry(symmetry, model, args, kwargs, rules=rules, front_ends=front_ends)

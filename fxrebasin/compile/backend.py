@@ -22,7 +22,7 @@ from ..objectives import Objective, weights
 from ..symmetry.group import Symmetry, check_symmetry
 from .aligning import Aligner, Setup
 from .inner import Compiled, compile_inner
-from .pipeline import run_passes
+from .pipeline import compile_with_passes
 from .report import CompileReport, GraphReport
 
 OPTIONS = ("to", "passes", "inner", "model", "symmetry", "objective", "solver", "seed")
@@ -108,7 +108,7 @@ class Backend:
         """Compile a graph; called by Dynamo."""
         if self._aligner is None:
             build = partial(compile_inner, self.inner, options=options)
-            return run_passes(self.passes, graph_module, example_inputs, self.model, build)
+            return compile_with_passes(self.passes, graph_module, example_inputs, self.model, build)
         live = self._aligner.align(graph_module, example_inputs)
         inner = compile_inner(self.inner, graph_module, example_inputs, options)
         if live is None:

@@ -18,7 +18,7 @@ Step = Callable[[fx.GraphModule], Any]
 Build = Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]
 
 
-def run_passes(
+def compile_with_passes(
     passes: Sequence[Step],
     graph_module: fx.GraphModule,
     inputs: Sequence[Any],

@@ -49,9 +49,10 @@ def name_weights(
         name = node.meta.get(NAME) or _stored_name(source)
         if model is not None:
             name = owned.get(id(value), "")
-        if not name and not isinstance(value, nn.Parameter):
-            continue  # an input of the user's
-        if not name or (known is not None and name not in known):
+        is_known = bool(name) and (known is None or name in known)
+        if not is_known and not isinstance(value, nn.Parameter):
+            continue  # an input of the user's, or a buffer that no state dict holds
+        if not is_known:
             told = repr(name) if name else "none"
             advice = "" if model is not None else "; say which model it belongs to with model="
             raise InvalidArgumentError(

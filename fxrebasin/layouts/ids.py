@@ -62,3 +62,19 @@ def _scatter(x: Hashes, salt: np.uint64) -> None:
     x ^= x >> np.uint64(27)
     x *= np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
+
+
+def first_alike(rows: Ids | Hashes) -> Ids:
+    """Per entry, the first place in its row that holds the same.
+
+    >>> first_alike(np.array([[7, 5, 7, 5]])).tolist()
+    [[0, 1, 0, 1]]
+    """
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    begins = np.zeros(rows.shape, dtype=np.int64)
+    begins[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, rows.shape[1]), 0)
+    first = np.take_along_axis(order, np.maximum.accumulate(begins, axis=1), axis=1)
+    places = np.empty_like(first)
+    np.put_along_axis(places, order, first, axis=1)
+    return places

@@ -14,7 +14,7 @@ import numpy as np
 
 from .causes import PinKind
 from .coordinates import along, overlap, positional, varies_on
-from .ids import Ids, mix, sorted_set
+from .ids import Ids, first_alike, mix, sorted_set
 from .layout import Layout
 from .pairs import drop_repeats
 from .partition import partition_by_pinned
@@ -84,11 +84,4 @@ def _by_first_place(coordinate: Ids, inside: set[int]) -> Ids:
     dims = tuple(d for d in varies_on(coordinate) if d in inside)
     front = np.moveaxis(coordinate, dims, range(-len(dims), 0))
     rows = front.reshape(-1, prod(coordinate.shape[d] for d in dims))
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    begins = np.zeros(rows.shape, dtype=np.int64)
-    begins[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, rows.shape[1]), 0)
-    first = np.take_along_axis(order, np.maximum.accumulate(begins, axis=1), axis=1)
-    places = np.empty_like(rows)
-    np.put_along_axis(places, order, first, axis=1)
-    return np.moveaxis(places.reshape(front.shape), range(-len(dims), 0), dims)
+    return np.moveaxis(first_alike(rows).reshape(front.shape), range(-len(dims), 0), dims)

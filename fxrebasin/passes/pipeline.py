@@ -71,14 +71,17 @@ def adopt_symmetry(
     kwargs: Mapping[str, Any] | None = None,
     *,
     reference: nn.Module | None = None,
+    rules: Mapping[Any, str | Rule] | None = None,
+    front_ends: Sequence[FrontEnd] = FRONT_ENDS,
 ) -> nn.Module:
     """A traced model with a symmetry that is known, as if passes had found it.
 
     The front end that ran the model when the symmetry was found is the first to be tried.
     """
     check_symmetry(symmetry)
-    front_ends = sorted(FRONT_ENDS, key=lambda name: name != symmetry.front_end)
-    trace = Trace(args, kwargs, front_ends=front_ends, reference=reference)
+    tried = sorted(front_ends, key=lambda name: name != symmetry.front_end)
+    book = rule_book(rules)
+    trace = Trace(args, kwargs, rules=book, front_ends=tried, reference=reference)
     module = run_passes([trace], model)
     state_of(module).symmetry = symmetry
     return module

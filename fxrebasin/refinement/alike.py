@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from ..layouts.coordinates import varies_on
-from ..layouts.ids import Hashes, Ids, count_distinct, mix
+from ..layouts.ids import Hashes, Ids, count_distinct, first_alike, mix
 from ..layouts.units import Claim, Units
 
 
@@ -59,13 +59,7 @@ def _told_apart(keys: Sequence[Ids], names: Hashes, dims: list[int], size: int) 
 def _pattern(named: Hashes, outer: int) -> Hashes:
     """Per index along the first dims, a hash of which of its other entries are equal."""
     rows = named.reshape(prod(named.shape[:outer]), -1)
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    begins = np.zeros(rows.shape, dtype=np.int64)
-    begins[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, rows.shape[1]), 0)
-    first = np.take_along_axis(order, np.maximum.accumulate(begins, axis=1), axis=1)
-    equal_to = np.empty_like(first)
-    np.put_along_axis(equal_to, order, first, axis=1)
+    equal_to = first_alike(rows)
     hashes = (mix(equal_to) * mix(np.arange(rows.shape[1]), 43)).sum(axis=1, dtype=np.uint64)
     return hashes.reshape(named.shape[:outer])
 

@@ -270,6 +270,27 @@ def test_a_symmetry_that_is_known_is_used() -> None:
     assert part.symmetry is symmetry
 
 
+class Rotated(nn.Module):
+    """Angles that no state dict holds, as of rotary embeddings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.register_buffer("angles", torch.arange(3.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x * self.get_buffer("angles").cos()).relu())
+
+
+def test_the_reference_may_be_a_state_dict() -> None:
+    reference, model, plain = pair(Rotated)
+    backend = fr.backend(to=reference.state_dict(), inner="eager")
+    compiled: Any = torch.compile(model, backend=backend)
+    x = VECTORS(4)
+    assert_alike(compiled(x), plain(x))
+    assert moved_units(compiled) > 0
+
+
 # by name
 
 

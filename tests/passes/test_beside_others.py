@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from small_convolutional import Net, X
+from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.fx.passes.infra.pass_base import PassResult
 from torch.fx.passes.infra.pass_manager import PassManager
@@ -18,19 +19,6 @@ import fxrebasin as fr
 from fxrebasin.passes import Falsify, Propagate, Refine, Rewrite, Solve, Trace, Verify
 
 torch.set_num_threads(1)
-
-X = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.stem, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
 
 
 def shapes(graph_module: fx.GraphModule) -> PassResult:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.ao.quantization
 import torch.distributed
+from small_convolutional import Net, X
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
@@ -21,19 +22,6 @@ import fxrebasin as fr
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-X = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.stem, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
 
 
 @cache
