@@ -69,5 +69,6 @@ def _read(archive: zipfile.ZipFile, member: int) -> Potential:
 
 @torch.no_grad()
 def energies(model: nn.Module, seen: Environments) -> Tensor:
-    """Per molecule its energy in kcal/mol, but for a constant per element."""
-    return KCAL_PER_MOL * seen.energies(model(*seen.vectors))
+    """Per element and molecule ``(4, molecules)`` the energy of its atoms of that element, in
+    kcal/mol, but for a constant per atom."""
+    return KCAL_PER_MOL * seen.sums(model(*seen.vectors))

@@ -25,7 +25,7 @@ PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-lab
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images ``(n, 1, height, width)``, standardised by the training images, and labels ``(n,)``."""
+    """Images ``(n, 1, height, width)``, standardised, and labels ``(n,)``."""
 
     images: Tensor
     labels: Tensor

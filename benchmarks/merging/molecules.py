@@ -14,7 +14,7 @@ import json
 import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Molecule:
     name: str
     elements: Tensor
     places: Tensor
+    closed_shell: bool = True
+    """Whether it has no unpaired electrons: ANI was trained on such."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +56,17 @@ class Environments:
     owners: tuple[Tensor, ...]
     """Per element, the molecule of every atom, ``(atoms,)``."""
 
-    def energies(self, atomic: Sequence[Tensor]) -> Tensor:
-        """Per molecule the sum of what its atoms have, given per element as ``(atoms, 1)``."""
-        sums = torch.zeros(self.count, dtype=torch.float64)
-        for owner, energy in zip(self.owners, atomic, strict=True):
-            sums.index_add_(0, owner, energy.detach().flatten().double())
+    def sums(self, atomic: Sequence[Tensor]) -> Tensor:
+        """Per element and molecule ``(4, molecules)`` the sum of what its atoms of that element
+        have, given per element as ``(atoms, 1)``."""
+        sums = torch.zeros(len(ELEMENTS), self.count, dtype=torch.float64)
+        for row, owner, energy in zip(sums, self.owners, atomic, strict=True):
+            row.index_add_(0, owner, energy.detach().flatten().double())
         return sums
 
 
 def molecules() -> list[Molecule]:
-    """The molecules of the G2 set that ANI is made for: H, C, N and O, and no unpaired electrons.
+    """The molecules of the G2 set of H, C, N and O that have two or more atoms.
 
     Raises:
         UnavailableError: the package they are in cannot be had.
@@ -74,18 +77,18 @@ def molecules() -> list[Molecule]:
     for key in stored["ids"]:
         entry = stored[str(key)]
         numbers = entry["numbers"]
-        closed_shell = "initial_magmoms" not in entry
-        if closed_shell and len(numbers) > 1 and set(numbers) <= set(ATOMIC_NUMBERS):
+        if len(numbers) > 1 and set(numbers) <= set(ATOMIC_NUMBERS):
             elements = torch.tensor([ATOMIC_NUMBERS.index(n) for n in numbers])
             places = torch.tensor(entry["positions"], dtype=torch.float64)
-            found.append(Molecule(entry["key_value_pairs"]["name"], elements, places))
+            name, paired = entry["key_value_pairs"]["name"], "initial_magmoms" not in entry
+            found.append(Molecule(name, elements, places, paired))
     return found
 
 
 def shaken(molecule: Molecule, width: float, generator: torch.Generator) -> Molecule:
     """The molecule with every coordinate moved by noise of a width in Angstrom."""
     noise = torch.randn(molecule.places.shape, generator=generator, dtype=torch.float64)
-    return Molecule(molecule.name, molecule.elements, molecule.places + width * noise)
+    return replace(molecule, places=molecule.places + width * noise)
 
 
 def environments(given: Sequence[Molecule]) -> Environments:

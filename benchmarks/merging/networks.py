@@ -104,8 +104,7 @@ def resnet(
     """ResNet-8: a convolution, and three stages of one residual block."""
     sizes = [first * width * 2**stage for stage in range(3)]
     blocks = [
-        Residual(n, m, norm=norm, bias=bias)
-        for n, m in itertools.pairwise((sizes[0], *sizes))
+        Residual(n, m, norm=norm, bias=bias) for n, m in itertools.pairwise((sizes[0], *sizes))
     ]
     stem = (convolution(1, sizes[0], bias=bias), norm(sizes[0]), nn.ReLU())
     return _classifier((*stem, *blocks), sizes[-1])
@@ -119,9 +118,7 @@ def fixup_resnet(width: int, *, first: int = 16) -> nn.Module:
 
 
 def _classifier(layers: tuple[nn.Module, ...], channels: int) -> nn.Module:
-    return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10)
-    )
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
 
 
 FAMILIES: dict[str, Callable[[int], nn.Module]] = {
