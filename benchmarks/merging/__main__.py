@@ -26,13 +26,24 @@ from benchmarks.measuring.reporting import (
     provenance,
     write_atomically,
 )
-from benchmarks.merging import study_ani, study_barrier
+from benchmarks.merging import (
+    study_ani,
+    study_barrier,
+    study_collapse,
+    study_decay,
+    study_many,
+    study_repair,
+)
 from benchmarks.merging.packages import UnavailableError
 from benchmarks.merging.rows import Results, as_csv
 
 STUDIES: dict[str, ModuleType] = {
     "ani": study_ani,
     "barrier": study_barrier,
+    "repair": study_repair,
+    "collapse": study_collapse,
+    "many": study_many,
+    "decay": study_decay,
 }
 
 

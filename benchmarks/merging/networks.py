@@ -132,3 +132,16 @@ FAMILIES: dict[str, Callable[[int], nn.Module]] = {
     "ResNet, Fixup": partial(fixup_resnet, first=4),
 }
 """Small convolutional networks by name, as functions of their width."""
+
+
+def deep_mlp(*sizes: int) -> nn.Module:
+    """An MLP so deep that it has to begin with weights that keep the variance of what they take.
+
+    Source: K. He, X. Zhang, S. Ren and J. Sun, "Delving Deep into Rectifiers", ICCV 2015.
+    """
+    model = mlp(*sizes)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return model

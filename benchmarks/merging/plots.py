@@ -37,6 +37,7 @@ class Panel:
     y: str = ""
     ends: tuple[str, str] | None = None
     """What the first and the last place on the horizontal axis are called."""
+    ticks: Sequence[int] | None = None
     percent: bool = False
     logarithmic: bool = False
     top: float | None = None
@@ -63,10 +64,12 @@ def new_figure(columns: int, rows: int = 1, *, width: float = 5.6, height: float
     return figure_type()(figsize=(width * columns, height * rows), dpi=130, layout=layout)
 
 
-def draw_panels(rows: Sequence[Sequence[Panel]], *, height: float = 4.2) -> Figure:
+def draw_panels(
+    rows: Sequence[Sequence[Panel]], *, width: float = 5.6, height: float = 4.2
+) -> Figure:
     """Curves in panels; what is in them is named once, below."""
     columns = max(map(len, rows))
-    figure = new_figure(columns, len(rows), height=height)
+    figure = new_figure(columns, len(rows), width=width, height=height)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     named: dict[str, object] = {}
     for panels, places in zip(rows, grid, strict=True):
@@ -101,6 +104,8 @@ def _draw(place: Axes, panel: Panel, named: dict[str, object]) -> None:
         place.set_yscale("log")
     if panel.top is not None:
         place.set_ylim(top=panel.top)
+    if panel.ticks:
+        place.set_xticks(panel.ticks)
     if panel.ends:
         place.set_xticks((0, 0.5, 1), (panel.ends[0], "½", panel.ends[1]))
     if panel.percent:
