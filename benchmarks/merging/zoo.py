@@ -11,7 +11,6 @@ under ``state_dict`` or ``model`` will do. Nothing else is unpickled.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
