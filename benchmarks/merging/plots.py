@@ -77,14 +77,7 @@ def draw_panels(
             place.remove()
         for panel, place in zip(panels, places, strict=False):
             _draw(place, panel, named)
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc="outside lower center",
-        ncols=min(len(named), 2 * columns),
-        frameon=False,
-        labelcolor=INK,
-    )
+    _name(figure, named, columns=min(len(named), 2 * columns))
     return figure
 
 
@@ -167,25 +160,37 @@ def _draw_map(place: Axes, shown: Map) -> None:
     place.spines[:].set_visible(False)
 
 
-def draw_dots(
-    groups: Mapping[str, Mapping[str, Sequence[float]]], *, x: str, lines: Mapping[str, float]
-) -> Figure:
-    """A row of dots per label in every group, one dot per seed, and vertical lines."""
-    height = 0.9 + 0.30 * max(map(len, groups.values()))
+def draw_dots(groups: Mapping[str, Mapping[str, Mapping[str, float]]], *, x: str) -> Figure:
+    """A row of dots per label in every group; what a dot is of is told by its colour, below."""
+    kinds = list(dict.fromkeys(k for rows in groups.values() for row in rows.values() for k in row))
+    colours = dict(zip(kinds, (COLOURS[k] for k in (1, 2, 3, 4, 5, 6)), strict=False))
+    height = 1.6 + 0.30 * max(map(len, groups.values()))
     figure = new_figure(len(groups), height=height, width=5.2)
-    (places,) = figure.subplots(1, len(groups), squeeze=False, sharey=True)
-    for (title, labels), place in zip(groups.items(), places, strict=True):
-        names = list(labels)
-        for row, name in enumerate(names):
-            place.hlines(row, 0, max(labels[name]), color="#e6e6e6", lw=1, zorder=1)
-            place.plot(labels[name], [row] * len(labels[name]), "o", color=COLOURS[4], ms=6)
-        for name, at in lines.items():
-            place.axvline(at, color=COLOURS[1], lw=1.2, ls=(0, (3, 2)))
-            place.text(at, -0.8, name, color=COLOURS[1], ha="center", va="bottom", fontsize=8)
+    (places,) = figure.subplots(1, len(groups), squeeze=False, sharey=True, sharex=True)
+    named: dict[str, object] = {}
+    for (title, rows), place in zip(groups.items(), places, strict=True):
+        for row, values in enumerate(rows.values()):
+            place.hlines(row, 0, max(values.values()), color="#e6e6e6", lw=1, zorder=1)
+            for kind, value in values.items():
+                (drawn,) = place.plot(value, row, "o", color=colours[kind], ms=7, alpha=0.9)
+                named.setdefault(kind, drawn)
         dress(place, title)
         place.grid(visible=False)
-        place.set_yticks(range(len(names)), names)
-        place.set_ylim(len(names) - 0.5, -0.9)
+        place.set_yticks(range(len(rows)), rows)
+        place.set_ylim(len(rows) - 0.5, -0.5)
         place.set_xlim(left=0)
         place.set_xlabel(x, color=INK)
+    _name(figure, named, columns=len(kinds))
     return figure
+
+
+def _name(figure: Figure, named: Mapping[str, object], *, columns: int) -> None:
+    """Say once, below all panels, what the colours are."""
+    figure.legend(
+        named.values(),
+        named.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        labelcolor=INK,
+    )

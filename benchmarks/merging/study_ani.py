@@ -303,11 +303,10 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
     for network in networks_of(rows):
         found = by_method(rows, network)
         groups[f"members {network}"] = {
-            method: [
-                found[method][0].figures[t] for t in HEADER[2:] if t in found[method][0].figures
-            ]
+            method: {t: figures[t] for t in HEADER[2:] if t in figures}
             for method in SHOWN
             if method in found
+            for figures in [found[method][0].figures]
         }
-    figure = draw_dots(groups, x="error on held-out molecules (kcal/mol)", lines={})
+    figure = draw_dots(groups, x="error on held-out molecules (kcal/mol)")
     save_figure(figure, folder / "ani.png")
