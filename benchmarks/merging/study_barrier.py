@@ -23,6 +23,8 @@ from fxrebasin.drawing.figures import save_figure
 STUDY = "barrier"
 RESET_ON = 2048
 """Training images that BatchNorm's statistics are measured on, at every point of a line."""
+FEW = 2000
+"""Test images that ResNets are measured on."""
 HEADER = (
     *("network", "alignment", "barrier", "loss half way", "accuracy half way"),
     *("accuracy of the parents",),
@@ -43,6 +45,8 @@ class Case(NamedTuple):
     recipe: Recipe
     pairs: int
     data: Data
+    steps: int
+    """Points of a line."""
     methods: dict[str, Align]
 
 
@@ -56,8 +60,14 @@ def cases() -> list[Case]:
         "ours, weights from activations, 20 rounds": partial(by_both, rounds=20),
     }
     return [
-        Case(MLP, 3, data, {**OTHERS, **OURS}),
-        Case(RESNET, 2, Data(few.train.first(SUBSET), few.test), {**OTHERS, **OURS, **budgets}),
+        Case(MLP, 3, data, 11, {**OTHERS, **OURS}),
+        Case(
+            RESNET,
+            2,
+            Data(few.train.first(SUBSET), few.test.first(FEW)),
+            5,
+            {**OTHERS, **OURS, **budgets},
+        ),
     ]
 
 
@@ -67,7 +77,7 @@ def run(results: Results) -> None:
     Raises:
         UnavailableError: the data cannot be had.
     """
-    for recipe, pairs, data, methods in cases():
+    for recipe, pairs, data, steps, methods in cases():
         for seed in tqdm(range(pairs), desc=recipe.name, unit="pair"):
             if not (missing := results.lacks(STUDY, recipe.name, methods, seed)):
                 continue
@@ -75,8 +85,8 @@ def run(results: Results) -> None:
             images = data.train.images
             for method in tqdm(missing, desc="align", unit="method", leave=False):
                 state = methods[method](Pair(a, b, images[:8]), images, seed)
-                loader = images[:RESET_ON].split(256)
-                found = line(a, state, data.test, loader=loader)
+                loader = images[:RESET_ON].split(512)
+                found = line(a, state, data.test, loader=loader, steps=steps)
                 results.add(
                     STUDY, recipe.name, method, found.figures, seed=seed, curves=found.curves
                 )
@@ -98,9 +108,10 @@ def section(rows: Sequence[Row]) -> str:
         "Pairs of networks, trained on Fashion-MNIST from different seeds: the MLP on all "
         f"60,000 images, the ResNet-8 (32, 64 and 128 channels) on {SUBSET:,}, of half the height "
         "and width. B is aligned with A, and loss and accuracy are measured on the 10,000 test "
-        "images at 11 points of the straight line. Barrier: by how much the loss exceeds the line "
-        "between the losses of the ends, at most. BatchNorm's statistics are measured afresh at "
-        f"every point, on {RESET_ON:,} training images. From the least to the greatest of all "
+        f"images at 11 points of the straight line, of ResNets on {FEW:,} at 5 points. Barrier: "
+        "by how much the loss exceeds the line between the losses of the ends, at most. "
+        "BatchNorm's statistics are measured afresh at every point, on "
+        f"{RESET_ON:,} training images. From the least to the greatest of all "
         "pairs.\n\n"
         "![Loss and accuracy along the line between two networks](barrier.png)\n\n"
         f"{markdown_table(HEADER, cells)}\n"
