@@ -32,6 +32,7 @@ from benchmarks.merging import (
     study_collapse,
     study_decay,
     study_many,
+    study_proteins,
     study_repair,
 )
 from benchmarks.merging.packages import UnavailableError
@@ -44,6 +45,7 @@ STUDIES: dict[str, ModuleType] = {
     "collapse": study_collapse,
     "many": study_many,
     "decay": study_decay,
+    "proteins": study_proteins,
 }
 
 

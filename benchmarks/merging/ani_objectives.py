@@ -12,7 +12,6 @@ Each is divided by what it is at most by the inequality of Cauchy and Schwarz.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from benchmarks.merging.ani import Potential
 from benchmarks.merging.lines import State
+from benchmarks.merging.mixtures import mixed
 from benchmarks.merging.molecules import ELEMENTS, Environments
 from fxrebasin.objectives import InnerProducts, Term, term
 from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry
@@ -60,11 +60,7 @@ def mixture(
             if shares.get(kind):
                 pairs = {name: (units_a[kind][name], units_b[kind][name]) for name in units_a[kind]}
                 found[kind] = [_term(symmetry, kind, name, *pair) for name, pair in pairs.items()]
-    scaled = []
-    for kind, terms in found.items():
-        most = sum(float(t.a.norm() * t.b.norm()) * t.weight for t in terms)
-        scaled += [replace(t, weight=t.weight * shares[kind] / most) for t in terms]
-    return InnerProducts(symmetry, scaled, name="mixture")
+    return mixed(symmetry, found, shares)
 
 
 def _units(state: State, seen: Environments) -> dict[str, Units]:

