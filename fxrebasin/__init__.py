@@ -18,7 +18,12 @@ from .matching.inner_products import InnerProducts
 from .matching.progress import Callback, Step
 from .matching.search import Budget
 from .matching.solvers import Solver
+from .merging import merge_methods
+from .merging.fisher import fisher
 from .merging.interpolate import Path, interpolate
+from .merging.merged import Merged
+from .merging.protocol import MergeMethod
+from .models.checkpoints import open_checkpoint
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -77,6 +82,12 @@ __all__ = [
     "interpolate",
     "Path",
     "recompute_batch_norm",
+    # merge what is aligned
+    "merge_methods",
+    "MergeMethod",
+    "Merged",
+    "fisher",
+    "open_checkpoint",
     # make one model smaller, or put it in order
     "compact",
     "order",

@@ -163,11 +163,11 @@ class Relaxed:
                 for d, name in enumerate(segment.blocks):
                     own = still is not None and still[0].group == g and still[0].segment is segment
                     if name in weights and not (own and still is not None and still[1] == name):
-                        moved = _mixed(moved, g, segment.positions.swapaxes(0, d), weights[name])
+                        moved = mixed(moved, g, segment.positions.swapaxes(0, d), weights[name])
         return moved
 
 
-def _mixed(tensor: Tensor, dim: int, place: Indices, weights: Tensor) -> Tensor:
+def mixed(tensor: Tensor, dim: int, place: Indices, weights: Tensor) -> Tensor:
     """Units along the first dimension of ``place``, positions along ``dim``, mixed by a matrix."""
     rows = torch.from_numpy(place.copy()).ravel().to(tensor.device)
     chosen = tensor.index_select(dim, rows).movedim(dim, 0)

@@ -1,0 +1,209 @@
+"""What every merge method is given, checked once, and what all of them do with it.
+
+Memory: models are read one at a time, tensor by tensor, and the originals are kept as they are:
+what changes is a permutation for each. What is held at once is a running mean of the size of one
+model in float32, one model or another such mean that is aligned with it, and what the solver keeps.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..arguments import check_device, check_flag, check_function, check_whole, refuse
+from ..errors import ArchitectureMismatchError
+from ..matching.alignment import check_alignment, check_products
+from ..matching.inner_products import InnerProducts
+from ..matching.solvers import Solver
+from ..models.validation import check_state_dict, explain_missing
+from ..objectives import Objective
+from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.permutation import Permutation
+from .average import RunningMean, State
+from .merged import Merged
+
+ENOUGH = 1e-9
+"""A step must raise the objective by more than this share of it, or it is the last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Some models to merge, and how they are compared and aligned."""
+
+    symmetry: Symmetry
+    models: Sequence[State]
+    weights: tuple[float, ...]
+    """Of the models; they sum up to 1."""
+    objective: Objective
+    solver: Solver
+    seed: int
+    device: torch.device | None
+    progress: bool
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def unmoved(self) -> tuple[Permutation, ...]:
+        """Every model as it came."""
+        return (Permutation.identity(self.symmetry),) * len(self)
+
+    def products(self, state: State, target: State) -> InnerProducts:
+        """The objective of a state dict that is permuted with one that is not."""
+        found = self.objective(self.symmetry, state, target, device=self.device)
+        check_products(found)
+        return found
+
+    def align(
+        self, state: State, target: State, *, start: Permutation | None = None
+    ) -> Permutation:
+        """The permutation of a state dict that brings it closest to another; never one that is
+        worse than ``start``."""
+        products = self.products(state, target)
+        found = self.solver(products, start=start, seed=self.seed, progress=self.progress)
+        check_alignment(found)
+        permutation = found.permutation
+        if start is not None and not value_at(products, permutation) > value_at(products, start):
+            return start
+        return permutation
+
+    def mean(
+        self, permutations: Sequence[Permutation], members: Iterable[int] | None = None
+    ) -> RunningMean:
+        """The weighted mean of permuted models, by default of all."""
+        result = RunningMean(self.symmetry, self.device)
+        for k in range(len(self)) if members is None else members:
+            result.include(self.models[k], permutations[k].permute, self.weights[k])
+        return result
+
+    def align_in_turn(self, order: Sequence[int]) -> list[Permutation]:
+        """Align every model with the mean of those that come before it in an order."""
+        found = list(self.unmoved)
+        mean = self.mean(found, order[:1])
+        for k in order[1:]:
+            found[k] = self.align(self.models[k], mean)
+            mean.include(self.models[k], found[k].permute, self.weights[k])
+        return found
+
+    def value(self, permutations: Sequence[Permutation]) -> float:
+        """The weighted sum of the models' objectives with their mean.
+
+        For inner products of weights it is the squared norm of the mean, and thus a constant less
+        the weighted sum of the squared distances from it.
+        """
+        mean = self.mean(permutations)
+        return math.fsum(
+            weight * value_at(self.products(self.models[k], mean), permutations[k])
+            for k, weight in enumerate(self.weights)
+            if weight
+        )
+
+    def merged(self, permutations: Sequence[Permutation], history: Iterable[float]) -> Merged:
+        """The mean of permuted models, in the frame of the first."""
+        back = permutations[0].inverse()
+        framed = tuple(back.compose(p) for p in permutations)
+        state_dict = self.mean(framed).finish(self.models[0], framed[0].permute)
+        return Merged(state_dict, framed, tuple(history))
+
+
+def value_at(products: InnerProducts, permutation: Permutation) -> float:
+    """The objective at a permutation, in float64."""
+    indices = permutation.indices
+    return math.fsum(
+        products.value_at(t, products.sources(indices, t)) for t in range(len(products.terms))
+    )
+
+
+def pose(
+    symmetry: Symmetry,
+    models: Sequence[State],
+    weights: Sequence[float] | None,
+    objective: Objective,
+    solver: Solver,
+    seed: int,
+    device: torch.device | str | None,
+    progress: bool,
+) -> Problem:
+    """Check what a merge method is given.
+
+    Raises:
+        InvalidArgumentError: an argument is none, or makes no sense.
+        ArchitectureMismatchError: the models' state dicts do not have the same keys, or none that
+            the symmetry knows.
+    """
+    check_symmetry(symmetry)
+    check_models(symmetry, models)
+    check_function(objective, "objective", "fr.objectives.weights")
+    check_function(solver, "solver", "fr.solvers.coordinate_descent")
+    check_whole(seed, "seed", least=0)
+    check_device(device)
+    check_flag(progress, "progress")
+    where = _device_of(symmetry, models[0]) if device is None else torch.device(device)
+    shares = normalised(weights, len(models))
+    return Problem(symmetry, models, shares, objective, solver, seed, where, progress)
+
+
+def check_models(symmetry: Symmetry, models: object) -> None:
+    """Refuse what is no list of state dicts of one architecture. No tensor is read.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+        ArchitectureMismatchError: naming the first key that differs.
+    """
+    expected = "a list of state dicts, of one model or more"
+    single = isinstance(models, (str, bytes, Mapping, torch.nn.Module))
+    if single or not isinstance(models, Sequence) or not len(models):
+        refuse("models", expected, models, "give [one.state_dict(), other.state_dict()]")
+    for k, state in enumerate(models):
+        check_state_dict(state, f"models[{k}]")
+    known = [name for p in symmetry.parameters for name in p.names]
+    for k, state in enumerate(models):
+        if known and not any(name in state for name in known):
+            raise ArchitectureMismatchError(explain_missing(known, state, f"models[{k}]"))
+        differing = [name for name in models[0] if name not in state]
+        differing += [name for name in state if name not in models[0]]
+        if differing:
+            has, lacks = (k, 0) if differing[0] in state else (0, k)
+            raise ArchitectureMismatchError(
+                f"models[{has}] has {differing[0]!r}, which models[{lacks}] does not have; all "
+                "models must have the same architecture"
+            )
+
+
+def normalised(weights: object, count: int) -> tuple[float, ...]:
+    """Weights that sum up to 1.
+
+    >>> normalised(None, 4), normalised([3, 1], 2)
+    ((0.25, 0.25, 0.25, 0.25), (0.75, 0.25))
+
+    Raises:
+        InvalidArgumentError: they are not as many finite numbers from 0 upwards, or all are 0.
+    """
+    if weights is None:
+        return (1 / count,) * count
+    expected = f"a list of {count} finite numbers from 0 upwards, one for each model, or None"
+    advice = "a model counts as much as its weight, whatever they sum up to"
+    if isinstance(weights, (str, bytes, Mapping)) or not isinstance(weights, Sequence):
+        refuse("weights", expected, weights, advice)
+    if len(weights) != count:
+        refuse("weights", expected, weights, advice)
+    for k, weight in enumerate(weights):
+        is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            refuse(f"weights[{k}]", "a finite number from 0 upwards", weight)
+    total = math.fsum(weights)
+    if not 0 < total < math.inf:
+        refuse("weights", "at least one above 0, and a finite sum", weights)
+    return tuple(float(weight) / total for weight in weights)
+
+
+def _device_of(symmetry: Symmetry, state: State) -> torch.device | None:
+    """Where the first tensor is that moves."""
+    moving = (name for p in symmetry.parameters if p.groups for name in p.names if name in state)
+    tensor = next((state[name] for name in moving), None)
+    return tensor.device if isinstance(tensor, Tensor) else None
