@@ -31,6 +31,8 @@ from .one_model import compact, order
 from .passes.report import Aligned, Report
 from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
+from .repair.repair import repair
+from .repair.report import Repaired, RepairReport
 from .rules.call import Call, Rule
 from .rules.registry import register_rule, unregister_rule
 from .symmetry.explanation import Explanation
@@ -88,6 +90,9 @@ __all__ = [
     "Merged",
     "fisher",
     "open_checkpoint",
+    "repair",
+    "RepairReport",
+    "Repaired",
     # make one model smaller, or put it in order
     "compact",
     "order",

@@ -16,10 +16,10 @@ tensor([4.])
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from ..models.randomness import keeping_random_state
 from ..models.validation import check_model
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def recompute_batch_norm(
@@ -84,26 +85,54 @@ def recompute_batch_norm(
     layers = tracked_layers(target)
     if not layers:
         return target
-    device = next((p.device for p in target.parameters()), torch.device("cpu"))
-    inputs = (_input_of(batch).to(device) for batch in islice(loader, batches))
-    # The first batch is read before anything is reset: an empty loader leaves the model as it was.
-    first = next(inputs, None)
-    if first is None:
-        raise InvalidArgumentError(
-            "loader yielded no batch, so there are no activations to measure; "
-            "a generator can be read only once, a list or a DataLoader any number of times"
-        )
+
+    def read(device: torch.device) -> Iterator[Arguments]:
+        count = 0
+        for batch in islice(loader, batches):
+            count += 1
+            yield (_input_of(batch).to(device),), {}
+        if not count:
+            raise InvalidArgumentError(
+                "loader yielded no batch, so there are no activations to measure; "
+                "a generator can be read only once, a list or a DataLoader any number of times"
+            )
+
+    measure_batch_norm(target, layers, read)
+    return target
+
+
+def measure_batch_norm(
+    model: nn.Module,
+    layers: Sequence[_BatchNorm],
+    read: Callable[[torch.device], Iterator[Arguments]],
+) -> int:
+    """Measure the running statistics of some layers of a model afresh, in place.
+
+    Args:
+        model: whose other modules stay as in evaluation.
+        layers: with running statistics.
+        read: gives, for the device of the model, the arguments for each batch.
+
+    Returns:
+        How many batches there were.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    count = 0
     with (
         torch.no_grad(),
-        keeping_random_state(target, always=True),
-        _only_training(target, layers),
-        _unless_it_fails(target),
+        keeping_random_state(model, always=True),
+        _only_training(model, layers),
+        _unless_it_fails(model),
     ):
+        batches = read(device)
+        # The first batch is read before anything is reset: no data leaves the model as it was.
+        first = next(batches)
         for layer in layers:
             _BatchNorm.reset_running_stats(layer)
-        for batch in chain([first], inputs):
-            target(batch)
-    return target
+        for args, kwargs in chain([first], batches):
+            model(*args, **kwargs)
+            count += 1
+    return count
 
 
 def check_loader(given: object) -> None:
@@ -133,7 +162,7 @@ def tracked_layers(model: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
-def _only_training(model: nn.Module, layers: list[_BatchNorm]) -> Iterator[None]:
+def _only_training(model: nn.Module, layers: Sequence[_BatchNorm]) -> Iterator[None]:
     """Put ``layers`` into train mode with a cumulative average, the rest into evaluation."""
     modes = [(module, module.training) for module in model.modules()]
     momenta = [(layer, layer.momentum) for layer in layers]

@@ -1,0 +1,154 @@
+"""Where in the stored tensors of a model the output channels of a layer are.
+
+The weight of a layer need not be a parameter as it is stored: attention cuts it out of a packed
+one, pruning multiplies it with a mask, a linear layer of GPT-2 stores it transposed. So the
+coordinates of the parameter are sent along the way that its numbers take, and what arrives says
+which index of which axis each channel is made of:
+
+>>> from torch import fx, nn
+>>> class Cut(nn.Module):
+...     def __init__(self):
+...         super().__init__()
+...         self.packed = nn.Parameter(torch.randn(6, 2))
+...     def forward(self, x):
+...         return nn.functional.linear(x, self.packed.chunk(3)[1])
+>>> graph = fx.symbolic_trace(Cut())
+>>> (layer,) = (node for node in graph.graph.nodes if node.name == "linear")
+>>> find_slot(graph, layer.args[1], axis=0)
+Slot(name='packed', axis=0, rows=(2, 3), groups=1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+MOVES = frozenset(
+    ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice", "narrow")
+    + ("select", "view", "reshape", "unsafe_view", "flatten", "unflatten", "transpose", "t")
+    + ("swapaxes", "permute", "numpy_T", "squeeze", "unsqueeze", "movedim", "index_select")
+)
+"""Ops that give the entries of one tensor in another arrangement."""
+
+KEEPS = frozenset(
+    ("contiguous", "clone", "alias", "detach", "to", "to_copy", "type_as", "float", "dropout")
+    + ("feature_dropout", "lift_fresh_copy", "identity")
+)
+"""Ops that give, in evaluation, the entries of their first argument as they are."""
+
+
+class Slot(NamedTuple):
+    """Where the channels of a layer are in a stored tensor."""
+
+    name: str
+    axis: int
+    rows: tuple[int, ...] | None = None
+    """The index that each channel has along the axis; None if that is all of them in order."""
+    groups: int = 1
+    """Of a transposed convolution, whose channels lie behind those that it reads."""
+
+
+class NoSlotError(ValueError):
+    """The channels are not found in one stored tensor; the text says why."""
+
+
+def name_of(node: fx.Node) -> str:
+    """What an op is called, however it was spelled."""
+    if isinstance(node.target, str):
+        return node.target
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", packet)).strip("_")
+
+
+def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """An argument that may have been given by position or by name."""
+    return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
+
+
+def stored_value(module: nn.Module, name: str) -> Any:
+    """What a dotted name of a module stands for."""
+    owner, _, leaf = name.rpartition(".")
+    return getattr(module.get_submodule(owner), leaf)
+
+
+def leaves_before(node: fx.Node) -> Iterator[fx.Node]:
+    """The stored tensors that a value is computed from, with what they go through."""
+    seen, stack = {node}, [node]
+    while stack:
+        last = stack.pop()
+        if last.op == "get_attr":
+            yield last
+        new = [n for n in last.all_input_nodes if n not in seen]
+        seen.update(new)
+        stack.extend(new)
+
+
+def find_slot(module: fx.GraphModule, weight: fx.Node, *, axis: int, groups: int = 1) -> Slot:
+    """Find where the channels along an axis of a stored value are.
+
+    Args:
+        module: the graph.
+        weight: a value of it that is computed from stored tensors alone.
+        axis: that of the channels.
+        groups: of a transposed convolution.
+
+    Raises:
+        NoSlotError: they are not the indices of one axis of one parameter, each once.
+    """
+    if weight.op == "get_attr":
+        stored = stored_value(module, str(weight.target))
+        if not isinstance(stored, nn.Parameter):
+            raise NoSlotError(f"{str(weight.target)!r} is no parameter")
+        return Slot(str(weight.target), axis % stored.ndim, None, groups)
+    if name_of(weight) == "weight_norm" and argument(weight, 2, "dim", 0) == axis:
+        # w = g v / |v|, with one length g per channel
+        return find_slot(module, argument(weight, 1, "g"), axis=axis, groups=groups)
+    parameters = {
+        str(leaf.target)
+        for leaf in leaves_before(weight)
+        if isinstance(stored_value(module, str(leaf.target)), nn.Parameter)
+    }
+    if len(parameters) != 1 or groups > 1:
+        raise NoSlotError("its weight is computed from " + (", ".join(parameters) or "no parameter"))
+    (name,) = parameters
+    shape = stored_value(module, name).shape
+    for stored_axis, size in enumerate(shape):
+        line = torch.arange(size).view([-1] + [1] * (len(shape) - stored_axis - 1))
+        sent = _send(module, weight, name, line.expand(shape))
+        rows = sent.movedim(axis, 0).flatten(1)
+        first = rows[:, 0] if rows.shape[1] else rows.new_empty(0)
+        if bool((rows == first[:, None]).all()) and len(first.unique()) == len(first) > 0:
+            found = tuple(first.tolist())
+            return Slot(name, stored_axis, None if found == tuple(range(size)) else found)
+    raise NoSlotError(f"its channels are not those of one axis of {name!r}")
+
+
+def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor) -> Any:
+    """Coordinates of a parameter, sent through what gives a value.
+
+    Raises:
+        NoSlotError: it goes through an op that does more than to move and to mask.
+    """
+
+    def send(node: Any) -> Any:
+        if node.op == "get_attr":
+            return coordinates if node.target == name else None
+        op = name_of(node)
+        if op in KEEPS:
+            return send(node.args[0])
+        if op in MOVES and len(node.all_input_nodes) == 1:
+            given = send(node.all_input_nodes[0])
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda _: given)
+            if node.op == "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            return node.target(*args, **kwargs)
+        if op in ("mul", "imul", "mul_") and len(node.all_input_nodes) == 2:
+            sent = [x for x in map(send, node.all_input_nodes) if x is not None]
+            if len(sent) == 1:
+                return sent[0]
+        raise NoSlotError(f"its weight comes from {name!r} by {op!r}")
+
+    return send(value)

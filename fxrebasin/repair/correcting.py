@@ -1,0 +1,136 @@
+"""What statistics are to become, and what scale and shift that takes.
+
+    y' = goal mean + (y - mean) * goal std / std
+
+>>> import torch
+>>> measured, goal = Moments(1), Moments(1)
+>>> measured.update(torch.tensor([[0.0], [2.0]]), axis=1)
+>>> goal.update(torch.tensor([[3.0], [9.0]]), axis=1)
+>>> repair_of(goal_of([goal], [1.0]), measured)
+Correction(scale=tensor([3.], dtype=torch.float64), shift=tensor([3.], dtype=torch.float64))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .moments import Moments
+from .places import Place
+
+Method = Literal["repair", "rescale", "reshift"]
+
+
+class Goal(NamedTuple):
+    """The statistics that the channels of a place are to have; each ``[channels]``."""
+
+    mean: Tensor
+    std: Tensor
+    is_quiet: Tensor
+    """Which channels are constant in all parents."""
+
+
+class Correction(NamedTuple):
+    """``y -> scale * y + shift``, per channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def goal_of(parents: Sequence[Moments], weights: Sequence[float]) -> Goal:
+    """The weighted means of the parents' means and standard deviations."""
+    shares = torch.tensor(weights, dtype=torch.float64)
+    mean, std = (torch.stack(list(each)) for each in zip(*((p.mean, p.std) for p in parents)))
+    is_quiet = torch.stack([parent.is_quiet for parent in parents]).all(0)
+    return Goal(shares @ mean, shares @ std, is_quiet)
+
+
+def is_alive(goal: Goal, measured: Moments) -> Tensor:
+    """Which channels can be corrected: what is constant, or not finite, is left alone."""
+    figures = torch.stack([goal.mean, goal.std, measured.mean, measured.std])
+    return ~goal.is_quiet & ~measured.is_quiet & torch.isfinite(figures).all(0) & (goal.std > 0)
+
+
+def repair_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:
+    """REPAIR: the mean and the standard deviation become the goals.
+
+    Where nothing takes a shift, the mean is scaled along.
+    """
+    alive = is_alive(goal, measured)
+    scale = torch.where(alive, goal.std / measured.std, 1.0)
+    shift = goal.mean - scale * measured.mean
+    return Correction(scale, torch.where(alive, shift, 0.0) if shifts else torch.zeros_like(shift))
+
+
+def rescale_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:
+    """RESCALE: the standard deviation becomes the goal, and the mean is scaled along."""
+    return repair_of(goal, measured, shifts=False)
+
+
+def reshift_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:
+    """RESHIFT: the mean becomes the goal, where something takes the shift."""
+    moves = is_alive(goal, measured) & shifts
+    shift = torch.where(moves, goal.mean - measured.mean, 0.0)
+    return Correction(torch.ones_like(shift), shift)
+
+
+METHODS: Mapping[str, Callable[..., Correction]] = {
+    "repair": repair_of,
+    "rescale": rescale_of,
+    "reshift": reshift_of,
+}
+
+
+class Measuring:
+    """Takes note of the values at places, and leaves them as they are."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, Moments] = {}
+
+    def layer(self, place: Place, value: Tensor) -> Tensor:
+        self._note(place, value)
+        return value
+
+    def norm(self, place: Place, given: Tensor) -> tuple[Tensor, Tensor] | None:
+        self._note(place, given)
+        return None
+
+    def _note(self, place: Place, value: Tensor) -> Moments:
+        moments = self.moments.setdefault(place.name, Moments(place.channels))
+        moments.update(value, place.axis)
+        return moments
+
+
+@dataclass
+class Correcting(Measuring):
+    """Has every place reach its goal while the pass runs, by the statistics of the pass so far.
+
+    What follows a place is measured on values that are corrected already, as where every layer is
+    wrapped with a BatchNorm in train mode.
+    """
+
+    goals: Mapping[str, Goal]
+    method: Method
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def layer(self, place: Place, value: Tensor) -> Tensor:
+        self._note(place, value)
+        scale, shift = self.correction(place)
+        view = [-1, *[1] * (value.ndim - 1 - place.axis % value.ndim)]
+        scale, shift = (x.to(value.device, value.dtype).view(view) for x in (scale, shift))
+        return value * scale + shift
+
+    def norm(self, place: Place, given: Tensor) -> tuple[Tensor, Tensor]:
+        moments = self._note(place, given)
+        return moments.mean, moments.variance
+
+    def correction(self, place: Place) -> Correction:
+        """What a place needs, by the statistics so far."""
+        moments, goal = self.moments[place.name], self.goals[place.name]
+        return METHODS[self.method](goal, moments, shifts=place.can_shift)

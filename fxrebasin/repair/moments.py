@@ -1,0 +1,82 @@
+"""Mean and standard deviation per channel, over any number of batches.
+
+Sums of squares would lose all digits where the mean is large against the deviation. So of every
+batch the mean and the squares around it are taken, in float64, and two sets of such figures are put
+together exactly:
+
+>>> moments = Moments(1)
+>>> for batch in (torch.tensor([[1e8], [1e8 + 8]]), torch.tensor([[1e8 + 16]])):
+...     moments.update(batch, axis=-1)
+>>> (moments.mean - 1e8).item(), round(moments.std.item(), 3)
+(8.0, 6.532)
+
+Source: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+Variances" (1979); Welford (1962) for one value at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+AT_ONCE = 1 << 24
+"""How many numbers are widened to float64 at a time: 128 MB of them."""
+
+QUIET = 1e-6
+"""Channels whose deviation is a smaller share of the layer's root mean square do not react."""
+
+
+class Moments:
+    """Count, mean and sum of squared deviations per channel; all in float64."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(channels, dtype=torch.float64)
+        self.squares = torch.zeros(channels, dtype=torch.float64)
+        self.eps = torch.finfo(torch.float64).eps
+        """Of the coarsest dtype that values came in."""
+
+    def update(self, value: Tensor, axis: int) -> None:
+        """Take in a batch of values.
+
+        Args:
+            value: of floating point, any shape; all axes but one count as examples.
+            axis: that of the channels.
+        """
+        rows = value.detach().movedim(axis, 0).flatten(1)
+        count = rows.shape[1]
+        if not count:
+            return
+        self.eps = max(self.eps, torch.finfo(value.dtype).eps)
+        at_once = max(1, AT_ONCE // count)
+        parts = [_moments(part) for part in rows.split(at_once)]
+        mean, squares = (torch.cat(list(found)) for found in zip(*parts, strict=True))
+        total = self.count + count
+        step = mean - self.mean
+        self.mean = self.mean + step * (count / total)
+        self.squares = self.squares + squares + step.square() * (self.count * count / total)
+        self.count = total
+
+    @property
+    def std(self) -> Tensor:
+        """The standard deviation over all that was taken in, ``n`` in its denominator."""
+        return (self.squares / max(self.count, 1)).sqrt()
+
+    @property
+    def variance(self) -> Tensor:
+        """With ``n - 1`` in its denominator, as BatchNorm keeps it."""
+        return self.squares / max(self.count - 1, 1)
+
+    @property
+    def is_quiet(self) -> Tensor:
+        """Which channels are constant but for rounding."""
+        std = self.std
+        typical = std.square().mean().sqrt() if len(std) else std.sum()
+        return std <= torch.maximum(16 * self.eps * self.mean.abs(), QUIET * typical)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    # Some accelerators have no float64.
+    wide = rows.cpu().double() if rows.device.type == "mps" else rows.double()
+    mean = wide.mean(1)
+    return mean.cpu(), (wide - mean[:, None]).square_().sum(1).cpu()
