@@ -18,7 +18,12 @@ from .matching.inner_products import InnerProducts
 from .matching.progress import Callback, Step
 from .matching.search import Budget
 from .matching.solvers import Solver
+from .merging import curves
+from .merging.bezier import train_bezier
 from .merging.interpolate import Path, interpolate
+from .merging.loss_plane import loss_plane
+from .merging.path import Point
+from .merging.plane import Plane
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -76,6 +81,11 @@ __all__ = [
     # use what is aligned
     "interpolate",
     "Path",
+    "Point",
+    "curves",
+    "train_bezier",
+    "loss_plane",
+    "Plane",
     "recompute_batch_norm",
     # make one model smaller, or put it in order
     "compact",
