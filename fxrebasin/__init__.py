@@ -20,6 +20,8 @@ from .matching.search import Budget
 from .matching.solvers import Solver
 from .merging import curves
 from .merging.bezier import train_bezier
+from .merging.diagnose import diagnose
+from .merging.diagnosis import BlockMatch, Diagnosis, ParameterChange
 from .merging.interpolate import Path, interpolate
 from .merging.loss_plane import loss_plane
 from .merging.path import Point
@@ -86,6 +88,10 @@ __all__ = [
     "train_bezier",
     "loss_plane",
     "Plane",
+    "diagnose",
+    "Diagnosis",
+    "ParameterChange",
+    "BlockMatch",
     "recompute_batch_norm",
     # make one model smaller, or put it in order
     "compact",

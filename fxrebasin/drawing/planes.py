@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _INK, _FAINT = "#3a3a3a", "#9a9a9a"
 _COLOURS = "cividis"
 """From dark to light as the values rise; the same for every kind of colour vision."""
-_DECADES = 1.3
-"""Positive values that span more than this many powers of ten get logarithmic levels."""
+_FACTOR = 4.0
+"""Positive values whose greatest is more than so many times the least get logarithmic levels."""
 _HEIGHTS = (2.6, 7.0)
 """The least and greatest height of the plane in inches, at a width of 5.6."""
 
@@ -37,6 +37,7 @@ def draw_plane(
     spots: Sequence[tuple[str, tuple[float, float]]],
     *,
     levels: int = 14,
+    logarithmic: bool = True,
     title: str = "",
 ) -> Figure:
     """Draw filled contours, lines between the models, and the models with their names.
@@ -45,7 +46,8 @@ def draw_plane(
         axes: the places of columns and of rows, increasing.
         values: shape ``(rows, columns)``; what is no finite number stays white.
         spots: the models, with their names and places.
-        levels: about how many contours.
+        levels: how many bands of colour.
+        logarithmic: space the levels of positive values that differ much by their logarithms.
         title: above the picture.
 
     Returns:
@@ -62,7 +64,9 @@ def draw_plane(
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     figure = new_figure(figsize=(6.9, height + 0.8), dpi=150, layout=layout)
     panel = figure.subplots()
-    _draw_contours(panel, x, y, np.where(np.isfinite(values), values, np.nan), levels)
+    _draw_contours(
+        panel, x, y, np.where(np.isfinite(values), values, np.nan), (levels, logarithmic)
+    )
     _draw_models(panel, spots)
     panel.set_title(title, loc="left", color=_INK)
     panel.set_aspect("equal" if _is_squarish(x, y) else "auto")
@@ -84,7 +88,7 @@ def _draw_contours(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     values: NDArray[np.float64],
-    levels: int,
+    levels: tuple[int, bool],
 ) -> None:
     from matplotlib.colors import BoundaryNorm
     from matplotlib.ticker import FuncFormatter
@@ -94,7 +98,7 @@ def _draw_contours(
         text = f"{known.min():.4g} everywhere" if known.size else "nan everywhere"
         panel.text(0.5, 0.04, text, transform=panel.transAxes, ha="center", color=_FAINT)
         return
-    edges = _levels(known, levels)
+    edges = _levels(known, *levels)
     shown, norm = np.ma.masked_invalid(values), BoundaryNorm(edges, 256)
     filled = panel.contourf(x, y, shown, levels=edges, cmap=_COLOURS, norm=norm, zorder=1)
     panel.contour(x, y, shown, levels=edges, colors="white", linewidths=0.5, alpha=0.6, zorder=2)
@@ -105,14 +109,11 @@ def _draw_contours(
     scale.outline.set_visible(False)  # type: ignore[operator]
 
 
-def _levels(known: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """From the least value to the greatest, evenly spaced or, over several decades, their
-    logarithms."""
+def _levels(known: NDArray[np.float64], count: int, logarithmic: bool) -> NDArray[np.float64]:
+    """From the least value to the greatest, evenly spaced, or their logarithms are."""
     low, high = float(known.min()), float(known.max())
-    if low > 0 and np.log10(high / low) > _DECADES:
-        edges = np.geomspace(low, high, count + 1)
-    else:
-        edges = np.linspace(low, high, count + 1)
+    by_factors = logarithmic and low > 0 and high > _FACTOR * low
+    edges = (np.geomspace if by_factors else np.linspace)(low, high, count + 1)
     edges[0], edges[-1] = low, high  # but for rounding, which would leave the extremes out
     return np.unique(edges)
 

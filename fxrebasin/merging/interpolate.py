@@ -24,17 +24,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..arguments import check_flag, check_items, refuse
+from ..arguments import check_flag, check_items
 from ..errors import InvalidArgumentError
 from ..matching.solvers import coordinate_descent
 from ..models.validation import check_model
 from ..objectives import weights
 from ..symmetry.group import Symmetry, check_symmetry
-from .curves import Bezier, Curve, as_curve, linear, name_of
+from .between import Between
+from .curves import Bezier, Curve, as_curve, name_of
 from .measuring import AtPoint, Evaluate, Measuring
 from .path import Path
 from .saving import Saving
-from .tensors import check_fit, computing, tensors_of, varies
+from .tensors import check_fit, tensors_of
 
 __all__ = ["Path", "interpolate"]
 
@@ -149,7 +150,7 @@ def interpolate(
     points = [0.0, *(k + u for k in range(len(models) - 1) for u in within[1:])]
     measured: list[dict[str, float]] = []
     for t in tqdm(points, desc="interpolate", disable=None if progress else True, leave=False):
-        point = _Point(models, along, measuring.parameters, t)
+        point = Between(models, along, measuring.parameters, t)
         measured.append(measuring.at(t, point, seen=lambda model, t=t: saving.see(t, model)))
         saving.judge(t, measured[-1])
     metrics = {name: tuple(row[name] for row in measured) for name in measured[0]}
@@ -174,36 +175,3 @@ def _aligned(
 ) -> dict[str, Tensor]:
     objective = weights(symmetry, model, to)
     return coordinate_descent(objective, progress=progress).permutation.apply(model)
-
-
-class _Point:
-    """The weights at one point of the way through some models, by name."""
-
-    def __init__(
-        self,
-        models: Sequence[Mapping[str, Tensor]],
-        curve: Curve,
-        parameters: set[str],
-        t: float,
-    ) -> None:
-        leg = min(int(t), len(models) - 2)
-        self.first, self.start, self.end = models[0], models[leg], models[leg + 1]
-        self.curve, self.parameters, self.within = curve, parameters, t - leg
-
-    def __call__(self, name: str) -> Tensor:
-        start, end, t = self.start[name], self.end[name], self.within
-        if not varies(start):
-            return self.first[name]
-        if t == 0:
-            return start
-        if t == 1:
-            return end
-        place = self.first[name].device
-        sides = (computing(side.detach().to(place)) for side in (start, end))
-        if name not in self.parameters:
-            return linear(name, *sides, t)
-        found = self.curve(name, *sides, t)
-        expected = f"a function that returns a tensor of shape {tuple(start.shape)} for {name!r}"
-        if not isinstance(found, Tensor) or found.shape != start.shape:
-            refuse("curve", expected, found, "see fr.curves.Curve")
-        return found

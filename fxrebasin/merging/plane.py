@@ -233,14 +233,15 @@ class Plane:
     ) -> Figure:
         """Draw a metric as contours, with the three models and the lines between them.
 
-        Levels of a metric that is positive everywhere are evenly spaced in its logarithm, so that
-        basins show beside mountains; a share between 0 and 1, such as an accuracy, is not.
+        Levels of a metric that is positive everywhere, and some times as large in one place as in
+        another, are evenly spaced in its logarithm, so that basins show beside mountains; those of
+        metrics with ``accuracy`` in their names are not.
 
         Args:
             path: where to write the picture; the ending chooses the format (png, svg, pdf ...).
                 It appears there complete or not at all.
             metric: one of ``metrics``.
-            levels: how many contours, at least 2.
+            levels: how many bands of colour, at least 2.
             labels: what the three models are called.
             title: a line above the picture.
 
@@ -260,7 +261,14 @@ class Plane:
             refuse("labels", "a list of 3 names", labels)
         spots = [*zip(labels, self.corners, strict=True)]
         heading = metric if title is None else f"{title}: {metric}"
-        figure = draw_plane((self.x, self.y), values, spots, levels=levels, title=heading)
+        figure = draw_plane(
+            (self.x, self.y),
+            values,
+            spots,
+            levels=levels,
+            logarithmic="accuracy" not in metric,
+            title=heading,
+        )
         if path is not None:
             save_figure(figure, path)
         return figure
