@@ -24,6 +24,14 @@ from .merging.interpolate import Path, interpolate
 from .merging.merged import Merged
 from .merging.protocol import MergeMethod
 from .models.checkpoints import open_checkpoint
+from .merging import curves
+from .merging.bezier import train_bezier
+from .merging.diagnose import diagnose
+from .merging.diagnosis import BlockMatch, Diagnosis, ParameterChange
+from .merging.interpolate import Path, interpolate
+from .merging.loss_plane import loss_plane
+from .merging.path import Point
+from .merging.plane import Plane
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -83,6 +91,15 @@ __all__ = [
     # use what is aligned
     "interpolate",
     "Path",
+    "Point",
+    "curves",
+    "train_bezier",
+    "loss_plane",
+    "Plane",
+    "diagnose",
+    "Diagnosis",
+    "ParameterChange",
+    "BlockMatch",
     "recompute_batch_norm",
     # merge what is aligned
     "merge_methods",
