@@ -157,7 +157,7 @@ def _state_of(tensor: Tensor) -> tuple[int, int] | None:
 
 def _state_of_all(live: Sequence[Tensor], cache: Cache) -> list[int]:
     """What changes where any state does, or the cache; empty where there is no telling."""
-    if any([t.is_inference() for t in live]):
+    if any(t.is_inference() for t in live):
         return []
     return [cache.changes, *[t._version for t in live], *[t.data_ptr() for t in live]]
 
