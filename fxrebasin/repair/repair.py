@@ -70,11 +70,11 @@ def repair(
     ...     merged.data = (a.data + b.data) / 2
     >>> data = [torch.randn(64, 4) for _ in range(4)]
     >>> repaired = fr.repair(nets[2], like=nets[:2], data=data, progress=False)
-    >>> print(repaired.repair_report)  # doctest: +NORMALIZE_WHITESPACE +ELLIPSIS
-    repair: 1 places on 4 batches
-    place  kind    channels  quiet    std  ->  mean off       ->
-    0      linear        32      0  0.7...   1     0...  ...
-    left alone: 2: its result is what the model returns
+    >>> repaired.repair_report
+    RepairReport(repair, 1 places, 32 channels)
+    >>> first = repaired.repair_report["0"]
+    >>> f"{first.std_before:.1f} -> {first.std_after:.3f} of the goal"
+    '0.7 -> 1.000 of the goal'
 
     Args:
         model: what was merged, or pruned, or rounded; not changed unless ``inplace``.

@@ -89,7 +89,7 @@ class Subject:
     def _graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fx.GraphModule, Found]:
         form = _form((args, kwargs)) if None not in self._graphs else None
         if form not in self._graphs:
-            graph, holds_for_all = _trace(self.model, args, kwargs)
+            graph, holds_for_all = trace_values(self.model, args, kwargs)
             form = None if holds_for_all else form
             if len(self._graphs) == KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
@@ -107,7 +107,7 @@ class Subject:
             )
 
 
-def _trace(
+def trace_values(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[fx.GraphModule, bool]:
     """A graph of a model that runs, and whether it holds for inputs of every shape.
