@@ -39,6 +39,8 @@ from .one_model import compact, order
 from .passes.report import Aligned, Report
 from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
+from .repair.biases import BiasReport, calibrate_biases
+from .repair.closed_form import repair_linear
 from .repair.repair import repair
 from .repair.report import Repaired, RepairReport
 from .rules.call import Call, Rule
@@ -112,8 +114,11 @@ __all__ = [
     "fisher",
     "open_checkpoint",
     "repair",
+    "repair_linear",
+    "calibrate_biases",
     "RepairReport",
     "Repaired",
+    "BiasReport",
     # make one model smaller, or put it in order
     "compact",
     "order",

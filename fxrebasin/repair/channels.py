@@ -27,15 +27,20 @@ import torch
 from torch import Tensor, fx, nn
 
 MOVES = frozenset(
-    ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice", "narrow")
-    + ("select", "view", "reshape", "unsafe_view", "flatten", "unflatten", "transpose", "t")
-    + ("swapaxes", "permute", "numpy_T", "squeeze", "unsqueeze", "movedim", "index_select")
+    [
+        *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice"),
+        *("narrow", "select", "view", "reshape", "unsafe_view", "flatten", "unflatten"),
+        *("transpose", "t", "swapaxes", "permute", "numpy_T", "squeeze", "unsqueeze", "movedim"),
+        "index_select",
+    ]
 )
 """Ops that give the entries of one tensor in another arrangement."""
 
 KEEPS = frozenset(
-    ("contiguous", "clone", "alias", "detach", "to", "to_copy", "type_as", "float", "dropout")
-    + ("feature_dropout", "lift_fresh_copy", "identity")
+    [
+        *("contiguous", "clone", "alias", "detach", "to", "to_copy", "type_as", "float"),
+        *("dropout", "feature_dropout", "lift_fresh_copy", "identity"),
+    ]
 )
 """Ops that give, in evaluation, the entries of their first argument as they are."""
 
@@ -112,15 +117,19 @@ def find_slot(module: fx.GraphModule, weight: fx.Node, *, axis: int, groups: int
         if isinstance(stored_value(module, str(leaf.target)), nn.Parameter)
     }
     if len(parameters) != 1 or groups > 1:
-        raise NoSlotError("its weight is computed from " + (", ".join(parameters) or "no parameter"))
+        raise NoSlotError(
+            "its weight is computed from " + (", ".join(parameters) or "no parameter")
+        )
     (name,) = parameters
     shape = stored_value(module, name).shape
     for stored_axis, size in enumerate(shape):
         line = torch.arange(size).view([-1] + [1] * (len(shape) - stored_axis - 1))
         sent = _send(module, weight, name, line.expand(shape))
-        rows = sent.movedim(axis, 0).flatten(1)
-        first = rows[:, 0] if rows.shape[1] else rows.new_empty(0)
-        if bool((rows == first[:, None]).all()) and len(first.unique()) == len(first) > 0:
+        if not sent.numel():
+            break
+        rows = sent.movedim(axis, 0).reshape(sent.shape[axis], -1)
+        first = rows[:, 0]
+        if bool((rows == first[:, None]).all()) and len(first.unique()) == len(first):
             found = tuple(first.tolist())
             return Slot(name, stored_axis, None if found == tuple(range(size)) else found)
     raise NoSlotError(f"its channels are not those of one axis of {name!r}")

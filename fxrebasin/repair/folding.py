@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels import Slot, stored_value
+from .correcting import Goal
 from .places import Place, Target
 
 
@@ -64,6 +65,17 @@ def fold_statistics(model: nn.Module, place: Place, mean: Tensor, variance: Tens
     for slot, value in ((target.weight, mean), (target.bias, variance)):
         stored: Tensor = stored_value(model, slot.name)
         stored.copy_(value.to(stored.device, stored.dtype))
+
+
+def stored_goal(model: nn.Module, place: Place) -> Goal:
+    """The mean and standard deviation that a BatchNorm layer takes its inputs to have."""
+    (target,) = place.targets
+    assert target.bias is not None
+    mean, variance = (
+        stored_value(model, slot.name).detach().double().cpu().clone()
+        for slot in (target.weight, target.bias)
+    )
+    return Goal(mean, variance.sqrt(), variance == 0)
 
 
 def names_written(places: Iterable[Place]) -> list[str]:

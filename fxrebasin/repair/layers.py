@@ -44,8 +44,10 @@ TRANSPOSED = tuple(f"conv_transpose{n}d" for n in (1, 2, 3))
 PRODUCTS = ("matmul", "mm")
 ADDS = ("add", "iadd", "add_")
 OTHERS = frozenset(
-    ("bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu", "einsum", "bmm", "baddbmm", "addbmm")
-    + ("multi_head_attention_forward", *PRODUCTS)
+    [
+        *("bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu", "einsum", "bmm", "baddbmm", "addbmm"),
+        *("multi_head_attention_forward", *PRODUCTS),
+    ]
 )
 """Ops that use weights in a way that no row here knows."""
 
@@ -269,10 +271,8 @@ def _read_batch_norm_module(module: _BatchNorm, node: fx.Node) -> Layer | None:
     slots = [Slot(f"{node.target}.{part}", 0) for part in ("weight", "bias")]
     statistics = [Slot(f"{node.target}.{part}", 0) for part in ("running_mean", "running_var")]
     weight, bias = slots if module.affine else (None, None)
-    return Layer(
-        *(str(node.target), "batch_norm", len(module.running_mean), 1),
-        *((node,), (node,), weight, bias, tuple(statistics)),
-    )
+    name, count, nodes = str(node.target), len(module.running_mean), (node,)
+    return Layer(name, "batch_norm", count, 1, nodes, nodes, weight, bias, tuple(statistics))
 
 
 def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
@@ -280,7 +280,7 @@ def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     places = (3, 4, 1, 2) if is_aten else (1, 2, 3, 4)
     names = ("running_mean", "running_var", "weight", "bias")
     given = [argument(node, k, name) for k, name in zip(places, names, strict=True)]
-    mean, variance, weight, bias = given
+    mean, variance = given[:2]
     if mean is None or argument(node, 5, "training", False) is True:
         return None
     for value in given:
@@ -290,9 +290,8 @@ def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     count = len(stored_value(graph, str(mean.target)))
     name = str(mean.target).removesuffix(".running_mean")
     statistics = (Slot(str(mean.target), 0), Slot(str(variance.target), 0))
-    return Layer(
-        *(name, "batch_norm", count, 1, (node,), (node,), slots[2], slots[3], statistics),
-    )
+    nodes = (node,)
+    return Layer(name, "batch_norm", count, 1, nodes, nodes, slots[2], slots[3], statistics)
 
 
 def _tensor_of(graph: fx.GraphModule, slot: Slot) -> torch.Tensor:
@@ -336,9 +335,7 @@ def _unread_name(graph: fx.GraphModule, node: fx.Node, stored: set[fx.Node]) -> 
     return name_of_slot(Slot(names[0], 0)) if names else node.name
 
 
-def _shared(
-    graph: fx.GraphModule, layers: list[Layer], stored: set[fx.Node]
-) -> dict[str, str]:
+def _shared(graph: fx.GraphModule, layers: list[Layer], stored: set[fx.Node]) -> dict[str, str]:
     """The layers that do not have their weight or bias for themselves, and which it is."""
     used: dict[int, list[tuple[fx.Node, frozenset[int] | None]]] = defaultdict(list)
     for node in graph.graph.nodes:

@@ -44,18 +44,26 @@ class Moments:
             axis: that of the channels.
         """
         rows = value.detach().movedim(axis, 0).flatten(1)
-        count = rows.shape[1]
-        if not count:
+        if not rows.shape[1]:
             return
-        self.eps = max(self.eps, torch.finfo(value.dtype).eps)
-        at_once = max(1, AT_ONCE // count)
-        parts = [_moments(part) for part in rows.split(at_once)]
-        mean, squares = (torch.cat(list(found)) for found in zip(*parts, strict=True))
-        total = self.count + count
-        step = mean - self.mean
-        self.mean = self.mean + step * (count / total)
-        self.squares = self.squares + squares + step.square() * (self.count * count / total)
+        parts = [_moments(part) for part in rows.split(max(1, AT_ONCE // rows.shape[1]))]
+        batch = Moments(len(rows))
+        batch.count = rows.shape[1]
+        batch.mean, batch.squares = (torch.cat(list(x)) for x in zip(*parts, strict=True))
+        batch.eps = torch.finfo(value.dtype).eps
+        self.add(batch)
+
+    def add(self, other: Moments) -> None:
+        """Take in what another has taken in."""
+        total = self.count + other.count
+        if not total:
+            return
+        step = other.mean - self.mean
+        self.mean = self.mean + step * (other.count / total)
+        shared = step.square() * (self.count * other.count / total)
+        self.squares = self.squares + other.squares + shared
         self.count = total
+        self.eps = max(self.eps, other.eps)
 
     @property
     def std(self) -> Tensor:

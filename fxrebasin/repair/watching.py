@@ -7,7 +7,7 @@ graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from ..errors import InvalidInputError, TraceError
+from ..errors import TraceError
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.outputs import returned
@@ -86,12 +86,10 @@ class Subject:
         with keeping_random_state(self.model, always=True), _same_buffers(self.model):
             yield self.batches.read(self.device)
 
-    def _graph(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[fx.GraphModule, Found]:
+    def _graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fx.GraphModule, Found]:
         form = _form((args, kwargs)) if None not in self._graphs else None
         if form not in self._graphs:
-            graph, holds_for_all = _trace(self.model, args, kwargs)
+            graph, holds_for_all = trace_values(self.model, args, kwargs)
             form = None if holds_for_all else form
             if len(self._graphs) == KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
@@ -104,10 +102,12 @@ class Subject:
         found = returned(_run(graph, Interpreter(graph), args, kwargs)).tensors
         error = largest_error(expected, found)
         if not error <= TOLERANCE[dtype_of(self.model)]:
-            raise TraceError(f"its graph computes something else: the outputs differ by {error:.1e}")
+            raise TraceError(
+                f"its graph computes something else: the outputs differ by {error:.1e}"
+            )
 
 
-def _trace(
+def trace_values(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[fx.GraphModule, bool]:
     """A graph of a model that runs, and whether it holds for inputs of every shape.
