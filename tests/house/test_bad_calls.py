@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,20 @@ NONSENSE: dict[str, Callable[[], Any]] = {
     "an object": object,
 }
 
+FISHERS = [{n: p.square() for n, p in net(k).state_dict().items()} for k in range(2)]
+MERGE_METHODS: dict[Callable[..., fr.Merged], str] = {
+    fr.merge_methods.mean: "",
+    fr.merge_methods.to_reference: "",
+    fr.merge_methods.sequential: "",
+    fr.merge_methods.tree: "",
+    fr.merge_methods.many: "max_sweeps in_turn",
+    fr.merge_methods.cycle_consistent: "steps spread patience max_sweeps",
+    update_wrapper(
+        partial(fr.merge_methods.fisher_weighted, fisher=FISHERS), fr.merge_methods.fisher_weighted
+    ): "fisher align",
+}
+"""And the names of options of their own."""
+
 STATES: dict[str, Any] = {"state_dict": net().state_dict(), "to": net(1).state_dict()}
 MODELS: dict[str, Any] = {"model_b": net(), "to": net(1), "args": (X,)}
 QUIET = {"progress": False}
@@ -150,6 +164,20 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
             "model loader batches inplace",
         ),
+        **{
+            f"merge_methods.{method.__name__}": (
+                partial(lambda symmetry, models, method=method, **k: method(symmetry, models, **k)),
+                {"symmetry": s, "models": [*STATES.values()], **QUIET},
+                f"symmetry models weights objective solver seed device progress {own}",
+            )
+            for method, own in MERGE_METHODS.items()
+        },
+        "fisher": (
+            fr.fisher,
+            {"model": net(), "data": [(torch.randn(4, 3), torch.tensor([0, 1, 1, 0]))], **QUIET},
+            "model data loss labels batches inputs at_once seed progress",
+        ),
+        "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
         "compact": (
             fr.compact,
             {"model": net(), "args": (X,)},
