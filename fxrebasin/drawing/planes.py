@@ -106,7 +106,7 @@ def _draw_contours(
     scale = panel.figure.colorbar(filled, ax=panel, shrink=0.92, pad=0.02, ticks=ticks)
     scale.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     scale.ax.tick_params(length=0, colors=_INK, labelsize=8)
-    scale.outline.set_visible(False)  # type: ignore[operator]
+    scale.outline.set_visible(False)
 
 
 def _levels(known: NDArray[np.float64], count: int, logarithmic: bool) -> NDArray[np.float64]:

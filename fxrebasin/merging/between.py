@@ -49,10 +49,10 @@ class Between:
         if t == 1:
             return end
         place = self.first[name].device
-        sides = (computing(side.detach().to(place)) for side in (start, end))
+        start, end = (computing(side.detach().to(place)) for side in (start, end))
         if name not in self.parameters:
-            return linear(name, *sides, t)
-        found = self.curve(name, *sides, t)
+            return linear(name, start, end, t)
+        found = self.curve(name, start, end, t)
         expected = f"a function that returns a tensor of shape {tuple(start.shape)} for {name!r}"
         if not isinstance(found, Tensor) or found.shape != start.shape:
             refuse("curve", expected, found, "see fr.curves.Curve")

@@ -96,7 +96,7 @@ def train_bezier(
     check_model(b, "b")
     check_function(loss, "loss", "one that takes a model and a batch, and returns a loss")
     check_data(data, "data")
-    check_kind(data, Iterable, "data", "batches, as a list or a DataLoader")  # type: ignore[type-abstract]
+    check_kind(data, Iterable, "data", "batches, as a list or a DataLoader")
     check_whole(steps, "steps", least=1)
     check_function(optimizer, "optimizer", "functools.partial(torch.optim.SGD, lr=0.1)")
     check_whole(seed, "seed", least=0)

@@ -108,7 +108,7 @@ def diagnose(
         leave=False,
     ) as bar:
         matches = _matches(compared, permutation, bar)
-        ratios: dict[str, tuple[float, float]] = {}
+        ratios: dict[str, tuple[float | None, float | None]] = {}
         if data is not None:
             measured = Variances(a, data, batches=batches, inputs=inputs)
             ratios = _ratios(measured, (of_a, of_b, after), bar)

@@ -69,7 +69,8 @@ class BlockMatch:
             inside, siblings that share a tensor, blocks of one unit.
         distinctness: the margin as a share of what exchanging two random units loses, the mean over
             all pairs: near 0 where the best match has a rival as good, near 1 where none comes
-            close; None where there is no margin.
+            close; None where there is no margin. It says how well the match is determined, not
+            that it means something: untrained models reach 0.3, as every optimum fits its noise.
     """
 
     name: str
@@ -95,7 +96,8 @@ class Diagnosis:
       0.weight     2 -> 1  0.10 -> 0.80
       block        units  moved  gain  margin  distinctness
       0.weight[0]      4    75%   3.5    0.25          0.50
-    the weights have come 50.0% closer; whether the loss barrier fell is measured by fr.interpolate
+    the weights have come 50.0% closer, of which a few come by chance, as between untrained \
+models; whether the loss barrier fell is measured by fr.interpolate
 
     Args:
         parameters: of both models, in the order of the model.
@@ -161,8 +163,8 @@ fine-tunes of a common ancestor have, and can be merged as they are'
                 "permutation that this objective finds; try fr.activation_matching"
             )
         return (
-            f"the weights have come {closer:.1%} closer; whether the loss barrier fell is measured "
-            "by fr.interpolate"
+            f"the weights have come {closer:.1%} closer, of which a few come by chance, as between "
+            "untrained models; whether the loss barrier fell is measured by fr.interpolate"
         )
 
     def _of_rivals(self) -> str:

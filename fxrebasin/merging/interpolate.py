@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -151,7 +152,7 @@ def interpolate(
     measured: list[dict[str, float]] = []
     for t in tqdm(points, desc="interpolate", disable=None if progress else True, leave=False):
         point = Between(models, along, measuring.parameters, t)
-        measured.append(measuring.at(t, point, seen=lambda model, t=t: saving.see(t, model)))
+        measured.append(measuring.at(t, point, seen=partial(saving.see, t)))
         saving.judge(t, measured[-1])
     metrics = {name: tuple(row[name] for row in measured) for name in measured[0]}
     return Path(

@@ -360,12 +360,12 @@ class Path:
         """
         if compare is not None:
             check_kind(compare, Path, "compare", "a Path or None")
+            if compare.points[-1] != self.points[-1]:
+                raise InvalidArgumentError(
+                    f"compare: expected a path of {self.points[-1]:.0f} legs, found one of "
+                    f"{compare.points[-1]:.0f}; draw each alone"
+                )
         paths = (self,) if compare is None else (self, compare)
-        if len({p.points[-1] for p in paths}) > 1:
-            raise InvalidArgumentError(
-                f"compare: expected a path of {len(self.legs)} legs, found one of "
-                f"{len(paths[1].legs)}; draw each alone"
-            )
         if labels is None:
             labels = ("",) if compare is None else ("before", "after")
         if isinstance(labels, str) or len(labels) != len(paths):
