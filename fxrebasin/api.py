@@ -9,7 +9,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from .arguments import check_choices, check_device, check_flag, check_function, check_whole, refuse
+from .arguments import check_device, check_flag, check_function, check_whole, refuse
 from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
@@ -459,12 +459,13 @@ def merge(
     check_data(data, "data")
     check_function(method, "method", "fr.merge_methods.many")
     check_function(objective, "objective", "fr.objectives.weights")
-    check_choices([repair], REPAIRS, "repair")
+    if not isinstance(repair, str) or repair not in REPAIRS:
+        refuse("repair", f"one of {', '.join(map(repr, REPAIRS))}", repair)
     check_whole(seed, "seed", least=0)
     check_flag(progress, "progress")
     if evaluate is not None:
         check_function(evaluate, "evaluate", "one that takes a model and returns its loss")
-    if choose is not None and (choose not in (min, max) or evaluate is None):
+    if choose is not None and not (evaluate is not None and (choose is min or choose is max)):
         refuse("choose", "min or max, of the loss that evaluate= returns", choose)
     if data is None and repair not in ("auto", "none"):
         refuse("repair", "'auto' or 'none' where there are no data", repair, "give data=, batches")

@@ -17,7 +17,7 @@ from ..repair.batches import Batches
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 from .many import many
-from .merged import Merged
+from .merged import Merged, check_merged
 from .parents import Parents, Permuted
 from .protocol import MergeMethod
 from .reference import mean
@@ -69,7 +69,9 @@ def by_weights(
     options: Mapping[str, Any],
 ) -> Merged:
     """As the method does it."""
-    return method(symmetry, parents.states, **options)
+    found = method(symmetry, parents.states, **options)
+    check_merged(found)
+    return found
 
 
 def by_activations(

@@ -116,7 +116,7 @@ def check_data(loader: object, name: str, batches: object = None) -> None:
         InvalidArgumentError: naming the argument.
     """
     if loader is not None:
-        check_loader(loader)
+        check_loader(loader, name)
     if batches is not None:
         check_whole(batches, "batches", least=1)
     if isinstance(loader, Iterator):

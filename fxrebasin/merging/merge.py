@@ -82,14 +82,12 @@ class _Clock:
 
 def merge_states(given: Merging) -> Merged:
     """Merge state dicts that there is no module for."""
-    return given.method(
-        given.symmetry,
-        given.parents.states,
-        weights=given.weights,
-        objective=given.objective,
-        seed=given.seed,
-        progress=given.progress,
+    options = {"weights": given.weights, "seed": given.seed, "progress": given.progress}
+    ways = ways_to_align(
+        *(given.parents, given.symmetry, given.method, given.objective, None, options),
+        several=False,
     )
+    return ways["weights"]()
 
 
 def merge_models(given: Merging) -> MergedModule:

@@ -154,6 +154,12 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model_b to args kwargs symmetry rules constraints front_ends solver seed callback "
             "device",
         ),
+        "merge": (
+            fr.merge,
+            {"models": [net(), net(1)], "args": (X,), "evaluate": lambda m: 0.0, **QUIET},
+            "models args kwargs symmetry data weights method objective repair evaluate choose seed "
+            "progress",
+        ),
         "interpolate": (
             fr.interpolate,
             {"a": net(), "b": net(1), "evaluate": lambda m: 0.0, "steps": 2, **QUIET},
