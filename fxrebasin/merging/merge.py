@@ -285,5 +285,7 @@ def _notes(given: Merging, best: _Candidate) -> Iterable[str]:
             "running statistics of BatchNorm are averages, which describe the merged model badly; "
             "give data= to measure them afresh"
         )
-    if all(p.is_identity for p in best.merged.permutations) and len(given.symmetry.blocks):
+    if best.trial.alignment == AS_THEY_CAME:
+        yield "the models are best merged as they came: alignment has not helped"
+    elif all(p.is_identity for p in best.merged.permutations) and given.symmetry.blocks:
         yield "no unit moved: the models may have a common ancestor, and be in one basin already"
