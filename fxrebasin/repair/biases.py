@@ -24,6 +24,7 @@ from ..models.copying import deep_copy
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_parameters, stored_tensors
 from .channels import stored_value
+from .folding import overwrite
 from .heights import heights_of
 from .repair import check_parents, check_weights
 from .watching import trace_values
@@ -117,9 +118,7 @@ def calibrate_biases(
         powers = torch.tensor(shares, dtype=torch.float64) ** height
         mixed = sum(p * b.double().cpu() for p, b in zip(powers, biases[name], strict=True))
         assert isinstance(mixed, Tensor)
-        bias: Tensor = stored_value(target, name)
-        with torch.no_grad(), torch.inference_mode(bias.is_inference()):
-            bias.copy_(mixed)
+        overwrite(stored_value(target, name), mixed)
     vars(target)["repair_report"] = BiasReport(heights, left)
     return target
 

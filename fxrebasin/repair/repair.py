@@ -28,7 +28,7 @@ from ..models.validation import check_model, check_parameters
 from .batch_norm import measure_batch_norm, tracked_layers
 from .batches import Batches, Inputs
 from .correcting import METHODS, Correcting, Goal, Measuring, Method, goal_of, is_alive
-from .folding import fold, fold_statistics, names_written, stored_goal
+from .folding import fold, fold_statistics, names_written, overwrite, stored_goal
 from .moments import Moments
 from .places import Found, Place
 from .report import RepairReport, attach, repaired
@@ -312,6 +312,5 @@ def _written_to(model: ModuleT, working: nn.Module, names: Sequence[str] | None)
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in own if names is None else names:
         if not torch.equal(own[name], stored[name]):
-            with torch.no_grad(), torch.inference_mode(own[name].is_inference()):
-                own[name].copy_(stored[name])
+            overwrite(own[name], stored[name])
     return model

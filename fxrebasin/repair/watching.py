@@ -29,6 +29,7 @@ from ..tracing.front_ends import FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
 from .batches import Batches
 from .channels import argument
+from .folding import overwrite
 from .places import Found, Place, find_places
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
@@ -158,8 +159,7 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in before:
             if not is_equal(buffer.detach(), value):
-                with torch.no_grad(), torch.inference_mode(buffer.is_inference()):
-                    buffer.copy_(value)
+                overwrite(buffer, value)
 
 
 class _Watched(Interpreter):

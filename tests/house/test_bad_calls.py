@@ -170,6 +170,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
             "model loader batches inplace",
         ),
+<<<<<<< HEAD
         **{
             f"merge_methods.{method.__name__}": (
                 partial(lambda symmetry, models, method=method, **k: method(symmetry, models, **k)),
@@ -184,6 +185,23 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+=======
+        "repair": (
+            fr.repair,
+            {"model": net(2), "like": [net(), net(1)], "data": [torch.randn(8, 3)], **QUIET},
+            "model like data weights method sequential batches inputs inplace progress",
+        ),
+        "repair_linear": (
+            fr.repair_linear,
+            {"layer": nn.Linear(3, 5), "like": [nn.Linear(3, 5)]},
+            "layer like mean covariance weights method inplace",
+        ),
+        "calibrate_biases": (
+            fr.calibrate_biases,
+            {"model": net(2), "like": [net(), net(1)], "args": (X,)},
+            "model like args kwargs weights inplace",
+        ),
+>>>>>>> repair
         "compact": (
             fr.compact,
             {"model": net(), "args": (X,)},
