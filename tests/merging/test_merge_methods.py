@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -215,7 +216,7 @@ def flat(symmetry: fr.Symmetry, state: Mapping[str, Tensor]) -> Tensor:
 def test_convolutions_with_running_statistics() -> None:
     nets = [randomise(Net(k), k) for k in range(3)]
     for k, net in enumerate(nets):
-        net.norm.num_batches_tracked += k + 5
+        net.norm.num_batches_tracked = torch.tensor(k + 5)
     symmetry = fr.analyze(nets[0], (X.double(),))
     merged = many(symmetry, [net.state_dict() for net in nets], progress=False)
     assert int(merged.state_dict["norm.num_batches_tracked"]) == 5
@@ -242,8 +243,8 @@ def test_dtypes_are_those_of_the_first_model_and_sums_are_more_precise() -> None
         assert tensor.dtype == torch.bfloat16
         expected = (half[name].double() + 7 * tiny[name].double()) / 8
         assert torch.equal(tensor, expected.bfloat16())
-    assert mean(symmetry, [tiny, half]).state_dict["0.weight"].dtype == torch.float32 \
-        if "0.weight" in tiny else True  # fmt: skip
+    other = mean(symmetry, [tiny, half]).state_dict
+    assert {tensor.dtype for tensor in other.values()} == {torch.float32}
 
 
 class Tied(nn.Module):
@@ -254,7 +255,7 @@ class Tied(nn.Module):
         self.head.weight = self.embed.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.embed(x).tanh())  # type: ignore[no-any-return]
+        return self.head(self.embed(x).tanh())
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -285,7 +286,8 @@ def test_infinite_entries_that_agree_stay() -> None:
 def test_what_is_no_tensor_is_that_of_the_first_model() -> None:
     symmetry = fr.analyze(nn.Linear(2, 2), (torch.zeros(1, 2),))
     states: list[Any] = [{**nn.Linear(2, 2).state_dict(), "_extra_state": {"k": k}} for k in "ab"]
-    assert mean(symmetry, states).state_dict["_extra_state"] == {"k": "a"}  # type: ignore[comparison-overlap]
+    merged: Mapping[str, Any] = mean(symmetry, states).state_dict
+    assert merged["_extra_state"] == {"k": "a"}
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -308,10 +310,10 @@ def test_a_model_may_have_all_the_weight(method: MergeMethod) -> None:
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_the_random_state_is_left_alone(method: MergeMethod) -> None:
     symmetry, a, b = random_pair("residual_mlp")
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate()
     method(symmetry, [a, b], progress=False)
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert random.getstate() == before[1]
 
 
 def test_it_warns_where_sweeps_run_out() -> None:
@@ -401,7 +403,8 @@ def test_models_are_read_one_at_a_time(method: MergeMethod) -> None:
     merged = method(symmetry, [Counted(model) for model in models], progress=False)
     assert_same(merged.state_dict, expected.state_dict)
     assert Counted.held == 0
-    limit = {mean: 0, to_reference: 2, tree: 2, cycle_consistent: 2}.get(method, 1)  # type: ignore[call-overload]
+    whole = {"mean": 0, "to_reference": 2, "tree": 2, "cycle_consistent": 2}
+    limit = whole.get(getattr(method, "__name__", ""), 1)
     assert Counted.most <= limit * size + 2 * largest
 
 
@@ -441,8 +444,8 @@ def test_fishers_move_along(name: str) -> None:
             assert torch.equal(tensor, plain.state_dict[n])
             continue
         parts = zip(weights, informed, moved, strict=True)
-        above = sum(w * f[n] * m[n] for w, f, m in parts)
-        below = sum(w * f[n] for w, f in zip(weights, informed, strict=True))
+        above = torch.stack([w * f[n] * m[n] for w, f, m in parts]).sum(0)
+        below = torch.stack([w * f[n] for w, f in zip(weights, informed, strict=True)]).sum(0)
         assert torch.allclose(tensor, above / below)
 
 
@@ -450,7 +453,8 @@ def test_without_information_the_mean_is_plain() -> None:
     symmetry, models = random_models("residual_mlp", 3)
     nothing = [{n: torch.zeros_like(t) for n, t in model.items()} for model in models]
     plain = many(symmetry, models, progress=False)
-    for fishers in (nothing, [{}, {}, {}]):
+    nowhere: list[State] = [{}, {}, {}]
+    for fishers in (nothing, nowhere):
         merged = fisher_weighted(symmetry, models, fisher=fishers, progress=False)
         assert_same(merged.state_dict, plain.state_dict)
     first = {n: torch.ones_like(t) for n, t in models[0].items()}
