@@ -274,7 +274,7 @@ def test_at_every_point_a_model_is_prepared_on_a_copy() -> None:
 
     def evaluate(model: nn.Module) -> float:
         assert not any(module.training for module in model.modules())
-        return float(model(torch.ones(1, 3)).sum())
+        return float(model(torch.ones(1, 3)).detach().sum())
 
     path = fr.interpolate(a, b, evaluate, at_point=shifted, steps=3, keep="best", progress=False)
     assert seen == [0, 0.5, 1]
@@ -291,7 +291,7 @@ def test_what_is_done_at_every_point_need_not_know_where() -> None:
     path = fr.interpolate(
         net(0),
         net(1),
-        lambda model: float(model.bias.sum()),  # type: ignore[operator, union-attr, arg-type]
+        lambda model: float(model.bias.detach().sum()),  # type: ignore[operator, union-attr, arg-type]
         at_point=partial(emptied, value=2.0),
         steps=3,
         progress=False,
