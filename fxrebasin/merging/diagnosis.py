@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import refuse
+from ..arguments import check_text, refuse
 from ..drawing.differences import Dumbbell, Match, draw_differences
 from ..drawing.figures import save_figure
 from ..errors import FileFormatError
@@ -233,6 +233,7 @@ fine-tunes of a common ancestor have, and can be merged as they are'
             InvalidArgumentError: there is no such table, or ``path`` names no file.
             OSError: the folder is missing or cannot be written.
         """
+        check_text(table, "table", "'parameters' or 'blocks'")
         if table not in ("parameters", "blocks"):
             refuse("table", "'parameters' or 'blocks'", table)
         kind, rows = (

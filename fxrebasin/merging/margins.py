@@ -101,6 +101,6 @@ def _within_parents(
         local = torch.from_numpy(indices[name]).to(gains.device)
         moved = gains.gather(2, local[:, None, :].expand(-1, n, -1)).to(torch.float64)
         own = moved.diagonal(dim1=1, dim2=2)
-        found[name] = (own[:, :, None] + own[:, None, :] - moved - moved.transpose(1, 2)).cpu()
+        found[name] = (own[:, :, None] + own[:, None, :] - (moved + moved.transpose(1, 2))).cpu()
         cost.forget()
     return found

@@ -213,6 +213,7 @@ class Path:
         check_text(metric, "metric", f"one of {[*self.metrics]}")
         if metric not in self.metrics:
             refuse("metric", f"one of {[*self.metrics]}", metric)
+        check_text(mode, "mode", "'min' or 'max'")
         if mode not in ("min", "max"):
             refuse("mode", "'min' or 'max'", mode)
         row = np.array(self.metrics[metric])

@@ -112,6 +112,7 @@ class Plane:
             InvalidArgumentError: there is no such metric or mode, or the metric is nan everywhere.
         """
         values = self.grid(metric)
+        check_text(mode, "mode", "'min' or 'max'")
         if mode not in ("min", "max"):
             refuse("mode", "'min' or 'max'", mode)
         if np.isnan(values).all():

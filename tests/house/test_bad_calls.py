@@ -163,8 +163,32 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "interpolate": (
             fr.interpolate,
             {"a": net(), "b": net(1), "evaluate": lambda m: 0.0, "steps": 2, **QUIET},
-            "a b evaluate steps loader batches symmetry progress",
+            "a b evaluate via curve steps loader batches at_point symmetry keep progress",
         ),
+        "train_bezier": (
+            fr.train_bezier,
+            {
+                **{"a": net(), "b": net(1), "data": [X], "steps": 1, **QUIET},
+                "loss": lambda model, batch: sum(x.square().sum() for x in model.parameters()),
+            },
+            "a b loss data steps optimizer start seed progress",
+        ),
+        "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
+        "loss_plane": (
+            fr.loss_plane,
+            {**{"a": net(), "b": net(1), "c": net(2), "steps": 2}, "evaluate": lambda m: 0.0}
+            | QUIET,
+            "a b c evaluate steps margin loader batches at_point progress",
+        ),
+        "diagnose": (
+            fr.diagnose,
+            {"a": net(), "b": net(1), "aligned": p, **QUIET},
+            "a b aligned data batches inputs objective device progress",
+        ),
+        "best": (fr.Path((0, 1), {"loss": (1, 2)}).best, {}, "metric mode"),
+        "Path.from_json": (fr.Path.from_json, {"text": "{}"}, "text"),
+        "Plane.from_json": (fr.Plane.from_json, {"text": "{}"}, "text"),
+        "Diagnosis.from_json": (fr.Diagnosis.from_json, {"text": "{}"}, "text"),
         "recompute_batch_norm": (
             fr.recompute_batch_norm,
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
