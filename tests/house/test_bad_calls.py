@@ -194,7 +194,6 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
             "model loader batches inplace",
         ),
-<<<<<<< HEAD
         **{
             f"merge_methods.{method.__name__}": (
                 partial(lambda symmetry, models, method=method, **k: method(symmetry, models, **k)),
@@ -209,7 +208,6 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
-=======
         "repair": (
             fr.repair,
             {"model": net(2), "like": [net(), net(1)], "data": [torch.randn(8, 3)], **QUIET},
@@ -225,7 +223,6 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": net(2), "like": [net(), net(1)], "args": (X,)},
             "model like args kwargs weights inplace",
         ),
->>>>>>> repair
         "compact": (
             fr.compact,
             {"model": net(), "args": (X,)},
