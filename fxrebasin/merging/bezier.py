@@ -157,7 +157,8 @@ class _Training:
             refuse("a", "a model with parameters that want gradients", model)
 
     def _side(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
-        return computing(tensors[name].detach().to(self.start[name].device)).clone()
+        tensor = computing(tensors[name].detach().to(self.start[name].device))
+        return tensor.clone() if tensor.is_inference() else tensor
 
     def begin_at(self, given: Bezier) -> None:
         given.check({name: self.start[name] for name in self.learned})

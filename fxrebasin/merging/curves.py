@@ -146,9 +146,11 @@ def as_curve(given: Curve | str) -> Curve:
 
 
 def name_of(curve: Curve) -> str:
-    """What a curve is called in tables."""
-    named = getattr(curve, "__name__", type(curve).__name__)
-    return "bezier" if isinstance(curve, Bezier) else named
+    """What a curve is called in tables: functions have names, but for lambdas and partial ones."""
+    if isinstance(curve, Bezier):
+        return "bezier"
+    named = getattr(curve, "__name__", "<none>")
+    return "own" if named.startswith("<") else str(named)
 
 
 def _angle(start: Tensor, end: Tensor) -> float:

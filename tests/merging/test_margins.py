@@ -87,10 +87,11 @@ def test_at_an_optimum_no_exchange_gains() -> None:
 
 def test_units_that_are_alike_can_be_exchanged_for_nothing() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    before, after = torch.nn.Linear(3, 5), torch.nn.Linear(5, 2)
+    model = torch.nn.Sequential(before, torch.nn.ReLU(), after)
     with torch.no_grad():
-        model[0].weight[1], model[0].bias[1] = model[0].weight[4], model[0].bias[4]
-        model[2].weight[:, 1] = model[2].weight[:, 4]
+        before.weight[1], before.bias[1] = before.weight[4], before.bias[4]
+        after.weight[:, 1] = after.weight[:, 4]
     symmetry = fr.analyze(model, args=(torch.randn(2, 3),))
     state = dict(model.state_dict())
     objective = fr.objectives.weights(symmetry, state, state)

@@ -184,7 +184,7 @@ def test_what_evaluate_does_to_the_weights_is_not_saved(tmp_path: FilePath) -> N
 
     def evaluate(model: nn.Module) -> float:
         with torch.no_grad():
-            model.weight.zero_()  # type: ignore[operator, union-attr]
+            model.weight.zero_()  # type: ignore[operator]
         return 0.0
 
     path = fr.interpolate(a, b, evaluate, save_to=tmp_path, keep="best", steps=2, progress=False)
@@ -218,7 +218,9 @@ def test_a_path_is_the_same_after_json_and_csv(
     rows: list[tuple[float, float]], recomputed: bool, curve: str
 ) -> None:
     losses, others = zip(*rows, strict=True)
-    path = fr.Path((0, 1 / 3, 1), {"loss": losses, "other, one": others}, recomputed, curve, "abc")
+    path = fr.Path(
+        (0, 1 / 3, 1), {"loss": losses, "other, one": others}, recomputed, curve, ("a", "b", "c")
+    )
     assert fr.Path.from_json(path.to_json()) == path
     table = [*csv.reader(io.StringIO(path.to_csv()))]
     assert table[0] == ["t", "loss", "other, one"]
@@ -268,8 +270,8 @@ def test_at_every_point_a_model_is_prepared_on_a_copy() -> None:
     def shifted(model: nn.Module, t: float) -> nn.Module:
         seen.append(t)
         with torch.no_grad():
-            model.weight.zero_()  # type: ignore[operator, union-attr]
-            model.bias.fill_(t)  # type: ignore[operator, union-attr]
+            model.weight.zero_()  # type: ignore[operator]
+            model.bias.fill_(t)  # type: ignore[operator]
         return nn.Sequential(model, nn.Dropout()).train()
 
     def evaluate(model: nn.Module) -> float:
@@ -286,12 +288,12 @@ def test_at_every_point_a_model_is_prepared_on_a_copy() -> None:
 
 def test_what_is_done_at_every_point_need_not_know_where() -> None:
     def emptied(model: nn.Module, *, value: float) -> nn.Module:
-        return model.apply(lambda m: nn.init.constant_(m.bias, value))  # type: ignore[arg-type, operator, union-attr]
+        return model.apply(lambda m: nn.init.constant_(m.bias, value))  # type: ignore[arg-type]
 
     path = fr.interpolate(
         net(0),
         net(1),
-        lambda model: float(model.bias.detach().sum()),  # type: ignore[operator, union-attr, arg-type]
+        lambda model: float(model.bias.detach().sum()),  # type: ignore[operator]
         at_point=partial(emptied, value=2.0),
         steps=3,
         progress=False,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
@@ -32,20 +33,27 @@ def net(seed: int) -> nn.Sequential:
     return model
 
 
+def plane_through(
+    models: Sequence[nn.Module], evaluate: Callable[[nn.Module], Any], **options: Any
+) -> fr.Plane:
+    a, b, c = models
+    return fr.loss_plane(a, b, c, evaluate, progress=False, **options)
+
+
 def vector(model: nn.Module) -> Tensor:
     """All parameters, tied ones once."""
     return torch.cat([p.detach().double().ravel() for p in model.parameters()])
 
 
-def nearly(seconds: float) -> Any:
-    return pytest.approx(seconds, rel=1e-5, abs=1e-5)
+def nearly(distance: float) -> Any:
+    return pytest.approx(distance, rel=1e-5, abs=1e-5)
 
 
 @repeatable
 @given(st.integers(0, 100))
 def test_distances_on_the_plane_are_those_in_weight_space(seed: int) -> None:
     models = [net(seed + k) for k in range(3)]
-    plane = fr.loss_plane(*models, lambda _: 0.0, steps=2, progress=False)
+    plane = plane_through(models, lambda _: 0.0, steps=2)
     for k in range(3):
         for m in range(3):
             apart = float((vector(models[k]) - vector(models[m])).norm())
@@ -60,7 +68,7 @@ def test_every_point_of_the_grid_is_where_it_says() -> None:
         seen.append(vector(model))
         return 0.0
 
-    plane = fr.loss_plane(*models, evaluate, steps=4, progress=False)
+    plane = plane_through(models, evaluate, steps=4)
     spots = [*plane.corners, *((x, y) for y in plane.y for x in plane.x)]
     assert len(seen) == len(spots) == 3 + 16
     for spot, here in zip(spots, seen, strict=True):
@@ -76,13 +84,13 @@ def test_the_corners_are_the_models_bit_for_bit() -> None:
         hidden = model[1](model[0](x))  # type: ignore[index]
         return float((model[2](hidden) + model[3](hidden)).square().mean().detach())  # type: ignore[index]
 
-    plane = fr.loss_plane(*models, evaluate, steps=2, progress=False)
+    plane = plane_through(models, evaluate, steps=2)
     assert plane.at_corners["loss"] == tuple(evaluate(model) for model in models)
 
 
 def test_without_margin_the_grid_ends_at_the_models() -> None:
     models = [net(k) for k in range(3)]
-    plane = fr.loss_plane(*models, lambda _: 0.0, steps=3, margin=0, progress=False)
+    plane = plane_through(models, lambda _: 0.0, steps=3, margin=0)
     (_, (b, _), (c, height)) = plane.corners
     assert (plane.x[0], plane.x[-1]) == (min(0, c), max(b, c))
     assert (plane.y[0], plane.y[-1]) == (0, height)
@@ -94,10 +102,10 @@ def test_metrics_are_in_rows_along_the_first_axis() -> None:
         model.weight.data = torch.tensor(values)[:, None]
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        first, second = model.weight.detach().ravel().tolist()  # type: ignore[operator, union-attr]
+        first, second = model.weight.detach().ravel().tolist()  # type: ignore[operator]
         return {"loss": first, "second": second}
 
-    plane = fr.loss_plane(a, b, c, evaluate, steps=3, margin=0, progress=False)
+    plane = fr.loss_plane(a, b, c, evaluate, steps=3, margin=0)
     assert plane.corners == ((0, 0), (2, 0), (1, 3))
     assert plane.grid().tolist() == [[0, 1, 2]] * 3
     assert plane.grid("second").tolist() == [[0] * 3, [1.5] * 3, [3] * 3]
@@ -114,7 +122,7 @@ def test_statistics_stay_within_those_of_the_models() -> None:
         assert (found <= variances.amax(0)).all()
         return 0.0
 
-    fr.loss_plane(*models, evaluate, steps=3, margin=3, progress=False)
+    plane_through(models, evaluate, steps=3, margin=3)
 
 
 def test_no_model_and_no_random_state_changes_and_all_points_draw_alike() -> None:
@@ -127,7 +135,7 @@ def test_no_model_and_no_random_state_changes_and_all_points_draw_alike() -> Non
         drawn.add(torch.rand(()).item())
         return 0.0
 
-    fr.loss_plane(*models, evaluate, steps=2, loader=None, at_point=lambda m: m, progress=False)
+    plane_through(models, evaluate, steps=2, at_point=lambda m: m)
     assert len(drawn) == 1
     assert torch.equal(state, torch.get_rng_state())
     for model, kept in zip(models, before, strict=True):
@@ -142,7 +150,7 @@ def test_batch_norm_is_measured_afresh_at_every_point() -> None:
     def evaluate(model: nn.Module) -> float:
         return float(model(x).detach().mean().abs())
 
-    plane = fr.loss_plane(*models, evaluate, steps=2, loader=[x], progress=False)
+    plane = plane_through(models, evaluate, steps=2, loader=[x])
     assert plane.batch_norm_recomputed
     assert plane.grid().max() < 1e-5
     assert "BatchNorm statistics recomputed" in str(plane)
@@ -284,7 +292,8 @@ def test_any_plane_can_be_drawn(values: list[float], tmp_path: FilePath) -> None
 
 def test_levels_are_logarithmic_where_losses_differ_much() -> None:
     plane = plane_of([0.01, 0.1, 1.0, 10.0, 0.1, 1.0])
-    ratios, steps = [], []
+    ratios: list[float] = []
+    steps: list[float] = []
     for metric, found in (("loss", ratios), ("accuracy", steps)):
         ticks = plane.plot(metric=metric, levels=6).axes[1].get_yticks().tolist()
         found += [b / a if metric == "loss" else b - a for a, b in pairwise(ticks)]
