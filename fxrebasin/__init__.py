@@ -28,6 +28,7 @@ from .merging.interpolate import Path, interpolate
 from .merging.loss_plane import loss_plane
 from .merging.merge_report import MergedModule, MergeReport, Trial
 from .merging.merged import Merged
+from .merging.parents import Parent
 from .merging.path import Point
 from .merging.plane import Plane
 from .merging.protocol import MergeMethod
@@ -107,6 +108,7 @@ __all__ = [
     "merge",
     "merge_methods",
     "MergeMethod",
+    "Parent",
     "MergedModule",
     "MergeReport",
     "Trial",

@@ -2,8 +2,8 @@
 
 Weights are rounded to ``bits`` bits in groups of 32 along their input axis, each group with a scale
 of its own, the largest of its entries. The order of the inputs decides which weights share a scale.
-Linear layers whose inputs make whole groups are rounded by torchao, where it is installed; all others
-likewise, here.
+Linear layers whose inputs make whole groups are rounded by torchao, where it is installed; all
+others likewise, here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def quantise(model: nn.Module, bits: int) -> nn.Module:
     if HAS_TORCHAO:
         from torchao.quantization import IntxWeightOnlyConfig, PerGroup, quantize_
 
-        dtype = {8: torch.int8, 4: torch.int4}[bits]
+        dtype = getattr(torch, f"int{bits}")  # int4 is unknown to type checkers
         config = IntxWeightOnlyConfig(weight_dtype=dtype, granularity=PerGroup(GROUP))
         quantize_(result, config, filter_fn=lambda module, name: is_for_torchao(module))
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,8 +72,8 @@ def test_the_result_is_the_mean_of_permuted_parents() -> None:
         if tensor.is_floating_point():
             parts = (w * s[name] for w, s in zip((0.5, 0.25, 0.25), states, strict=True))
             torch.testing.assert_close(tensor, sum(parts))
-    assert type(merged) is nn.Sequential
     assert isinstance(merged, fr.MergedModule)
+    assert merged.__class__.__name__ == "Sequential"
     assert not merged.training
     for model, state in zip(models, before, strict=True):
         assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
@@ -82,10 +83,11 @@ def test_models_are_given_as_modules_state_dicts_and_files(tmp_path: Path) -> No
     a, b, c = (net(k) for k in range(3))
     save_file(b.state_dict(), tmp_path / "b.safetensors")
     torch.save({"epoch": 1, "state_dict": c.state_dict()}, tmp_path / "c.pt")
-    options = {"args": (X,), "seed": 3, "progress": False}
+    options: dict[str, Any] = {"args": (X,), "seed": 3, "progress": False}
     expected = fr.merge([a, b, c], **options)
-    mixed = [a, tmp_path / "b.safetensors", str(tmp_path / "c.pt")]
-    for models in (mixed, [a, b.state_dict(), c.state_dict()]):
+    mixed: list[fr.Parent] = [a, tmp_path / "b.safetensors", str(tmp_path / "c.pt")]
+    in_memory: list[fr.Parent] = [a, b.state_dict(), c.state_dict()]
+    for models in (mixed, in_memory):
         found = fr.merge(models, **options)
         for name, tensor in expected.state_dict().items():
             assert torch.equal(found.state_dict()[name], tensor)
@@ -104,7 +106,7 @@ def test_with_data_statistics_are_those_of_the_parents() -> None:
     assert report.repair is not None
     with torch.no_grad():
         moved = report.permutations[1].apply_to(models[1])
-        parents = [model[3](model[:3](X)) for model in (models[0], moved)]  # type: ignore[index]
+        parents = [model[3](model[:3](X)) for model in (models[0], moved)]
         found = merged[3](merged[:3](X))  # type: ignore[index]
     for one in (torch.mean, torch.std):
         goal = sum(one(p.transpose(0, 1).flatten(1), dim=1) for p in parents) / 2
@@ -160,7 +162,7 @@ def test_models_of_one_ancestor_are_said_to_be() -> None:
     model = net(0)
     tuned = net(0)
     with torch.no_grad():
-        tuned[0].weight.add_(1e-3)
+        next(tuned.parameters()).add_(1e-3)
     report = fr.merge([model, tuned], (X,), progress=False).report
     assert "common ancestor" in str(report)
 
@@ -172,7 +174,7 @@ def test_what_computes_something_else_is_refused() -> None:
     symmetry = fr.analyze(wrong, (torch.zeros(1, 4),))
 
     class Slices(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        def forward(self, x: Tensor) -> Tensor:
             hidden = self[0](x)
             return self[2](torch.cat([hidden[:, :3] * 2, hidden[:, 3:]], dim=1))
 
@@ -199,15 +201,15 @@ def test_models_that_do_not_fit_are_refused() -> None:
         ({"data": iter([X])}, "data"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        fr.merge([net(0), net(1)], (X,), progress=False, **options)  # type: ignore[call-overload]
+        fr.merge([net(0), net(1)], (X,), progress=False, **options)
 
 
 def test_state_dicts_alone_want_a_symmetry() -> None:
     states = [net(k).state_dict() for k in range(2)]
     with pytest.raises(InvalidArgumentError, match="symmetry"):
-        fr.merge(states, (X,), progress=False)  # type: ignore[call-overload]
+        fr.merge(states, (X,), progress=False)
     symmetry = fr.analyze(net(0), (X,))
     with pytest.raises(InvalidArgumentError, match="evaluate"):
         fr.merge(states, (X,), symmetry=symmetry, evaluate=loss, progress=False)
@@ -219,6 +221,6 @@ def test_options_of_a_method_are_given_by_partial() -> None:
     models = [net(0), net(1)]
     merged = fr.merge(models, (X,), method=method, progress=False)
     symmetry = merged.report.symmetry
-    states = {"state_dict": models[1].state_dict(), "to": models[0].state_dict()}
+    states: dict[str, Any] = {"state_dict": models[1].state_dict(), "to": models[0].state_dict()}
     found = fr.match(symmetry, **states, solver=solver, progress=False)
     assert merged.report.permutations[1] == found
