@@ -144,7 +144,7 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
 
     def send(node: Any) -> Any:
         if node.op == "get_attr":
-            return coordinates if node.target == name else None
+            return coordinates
         op = name_of(node)
         if op in KEEPS:
             return send(node.args[0])
@@ -154,10 +154,13 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
             if node.op == "call_method":
                 return getattr(args[0], str(node.target))(*args[1:], **kwargs)
             return node.target(*args, **kwargs)
-        if op in ("mul", "imul", "mul_") and len(node.all_input_nodes) == 2:
-            sent = [x for x in map(send, node.all_input_nodes) if x is not None]
-            if len(sent) == 1:
-                return sent[0]
+        carrying = [n for n in node.all_input_nodes if _comes_from(n, name)]
+        if op in ("mul", "imul", "mul_") and len(carrying) == 1:
+            return send(carrying[0])
         raise NoSlotError(f"its weight comes from {name!r} by {op!r}")
 
     return send(value)
+
+
+def _comes_from(node: fx.Node, name: str) -> bool:
+    return any(leaf.target == name for leaf in leaves_before(node))

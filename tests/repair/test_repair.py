@@ -466,7 +466,7 @@ def test_a_pruned_model_gets_the_statistics_of_the_dense_one() -> None:
     (dense,) = parents(mlp, 1)
     pruned = copy.deepcopy(dense)
     for layer in (pruned[0], pruned[2], pruned[4]):
-        prune.l1_unstructured(layer, "weight", 0.4)
+        prune.l1_unstructured(layer, "weight", 0.25)
     data = vectors(60)
     result = fr.repair(pruned, like=[dense], data=data, sequential=True, progress=False)
     assert [*result.state_dict()] == [*pruned.state_dict()]
