@@ -141,6 +141,8 @@ def _read(graph: fx.GraphModule, node: fx.Node, stored: set[fx.Node]) -> Layer |
         return _read_module(graph, node)
     if node.op not in ("call_function", "call_method") or node in stored:
         return None
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        raise NoSlotError("the graph has it in a region of its own, which is not looked into")
     op = name_of(node)
     if op == "linear":
         return _layer(graph, node, op, 1, 0, stored, bias=2)

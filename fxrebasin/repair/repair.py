@@ -136,13 +136,14 @@ def repair(
         report = _without_graph(working, read, method, sequential, reason)
         return attach(report, _written_to(model, working, None) if inplace else working)
     passes = _Passes(subject, found, progress=progress, count=len(parents) + 3)
-    goals = passes.goals(parents, shares)
-    before = passes.measure(subject)
-    if sequential:
-        passes.correct_in_turn(goals, method)
-    else:
-        passes.correct_at_once(goals, method)
-    after = passes.measure(subject)
+    with passes.bar:
+        goals = passes.goals(parents, shares)
+        before = passes.measure(subject)
+        if sequential:
+            passes.correct_in_turn(goals, method)
+        else:
+            passes.correct_at_once(goals, method)
+        after = passes.measure(subject)
     report = passes.report(before, after, goals, method, sequential)
     names = names_written(found.places)
     return attach(report, _written_to(model, working, names) if inplace else working)
@@ -261,7 +262,6 @@ class _Passes:
         method: Method,
         sequential: bool,
     ) -> RepairReport:
-        self.bar.close()
         rows = []
         for place in self.found.places:
             pair = before[place.name], after[place.name]
