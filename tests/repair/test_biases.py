@@ -72,7 +72,7 @@ def test_a_scaled_homogeneous_network_is_scaled() -> None:
     heights, _ = heights_of(export(model, (X,), {}))
     with torch.no_grad():
         for name, parameter in scaled.named_parameters():
-            parameter *= t ** heights.get(name, 1)
+            parameter.mul_(t ** heights.get(name, 1))
     torch.testing.assert_close(scaled(X), t**4 * model(X))
 
 
@@ -97,7 +97,7 @@ def test_copies_of_one_network_give_the_network_scaled() -> None:
     halves = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in halves.parameters():
-            parameter *= 0.5
+            parameter.mul_(0.5)
     zero = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in zero.parameters():

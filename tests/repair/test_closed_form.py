@@ -44,7 +44,7 @@ def statistics(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_it_is_exact_for_any_inputs_of_these_moments(shares: list[float]) -> None:
     parents, x = layers(), inputs()
     merged = merge(parents, shares)
-    moments = {"mean": x.mean(0), "covariance": torch.cov(x.T, correction=0)}
+    moments: dict[str, Any] = {"mean": x.mean(0), "covariance": torch.cov(x.T, correction=0)}
     repaired = fr.repair_linear(merged, like=parents, weights=shares, **moments)
     mean, std = statistics(repaired, x)
     known = [statistics(parent, x) for parent in parents]
@@ -65,7 +65,7 @@ def test_it_is_what_measuring_finds() -> None:
     merged = merge(parents, [0.5, 0.5])
     models = [followed(parent) for parent in parents]
     measured = fr.repair(followed(merged), like=models, data=[x], progress=False)
-    moments = {"mean": x.mean(0), "covariance": torch.cov(x.T, correction=0)}
+    moments: dict[str, Any] = {"mean": x.mean(0), "covariance": torch.cov(x.T, correction=0)}
     closed = fr.repair_linear(merged, like=parents, **moments)
     torch.testing.assert_close(closed.weight, measured.get_parameter("0.weight"))
     torch.testing.assert_close(closed.bias, measured.get_parameter("0.bias"))
