@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 
-def parents(make: Callable[[], nn.Module], count: int = 2, seed: int = 0) -> list[nn.Module]:
+def parents(make: Callable[[], nn.Module], count: int = 2, seed: int = 0) -> list[Any]:
     """Models of one architecture, each with weights, biases and statistics of its own."""
-    made = []
+    made: list[Any] = []
     for k in range(count):
         torch.manual_seed(1000 * seed + k)
         model = make()
@@ -25,7 +25,7 @@ def parents(make: Callable[[], nn.Module], count: int = 2, seed: int = 0) -> lis
     return made
 
 
-def mean_of(models: Sequence[nn.Module], weights: Sequence[float] | None = None) -> nn.Module:
+def mean_of(models: Sequence[nn.Module], weights: Sequence[float] | None = None) -> Any:
     """The weighted mean of models in weight space."""
     shares = weights or [1 / len(models)] * len(models)
     merged = copy.deepcopy(models[0])

@@ -22,11 +22,11 @@ from ..arguments import check_flag
 from ..errors import ArchitectureMismatchError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
-from ..models.validation import check_inputs, check_parameters, stored_tensors
+from ..models.validation import check_inputs, stored_tensors
 from .channels import stored_value
 from .folding import overwrite
 from .heights import heights_of
-from .repair import check_parents, check_weights
+from .repair import check_parents, check_plain, check_weights
 from .watching import trace_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -105,7 +105,7 @@ def calibrate_biases(
     Source:
         Qu and Horvath, Vanishing Feature, CPAL 2025.
     """
-    check_parameters(model, "model")
+    check_plain(model, "model")
     parents = check_parents(like, "like")
     check_inputs(args, kwargs)
     shares = check_weights(weights, len(parents))

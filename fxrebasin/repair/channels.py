@@ -79,6 +79,15 @@ def stored_value(module: nn.Module, name: str) -> Any:
     return getattr(module.get_submodule(owner), leaf)
 
 
+SHAPES = frozenset(("size", "sym_size", "numel", "sym_numel", "dim", "ndimension", "stride"))
+
+
+def _is_about_shape(node: fx.Node) -> bool:
+    """Does a value depend on the shape of a tensor, and on no number in it?"""
+    read = node.args[1] if name_of(node) == "getattr" else ""
+    return name_of(node) in SHAPES or read in ("shape", "ndim", "dtype", "device")
+
+
 def leaves_before(node: fx.Node) -> Iterator[fx.Node]:
     """The stored tensors that a value is computed from, with what they go through."""
     seen, stack = {node}, [node]
@@ -86,7 +95,7 @@ def leaves_before(node: fx.Node) -> Iterator[fx.Node]:
         last = stack.pop()
         if last.op == "get_attr":
             yield last
-        new = [n for n in last.all_input_nodes if n not in seen]
+        new = [] if _is_about_shape(last) else [n for n in last.all_input_nodes if n not in seen]
         seen.update(new)
         stack.extend(new)
 
@@ -107,6 +116,8 @@ def find_slot(module: fx.GraphModule, weight: fx.Node, *, axis: int, groups: int
         stored = stored_value(module, str(weight.target))
         if not isinstance(stored, nn.Parameter):
             raise NoSlotError(f"{str(weight.target)!r} is no parameter")
+        if type(stored.data) is not Tensor:
+            raise NoSlotError(f"{str(weight.target)!r} is a {type(stored.data).__name__}")
         return Slot(str(weight.target), axis % stored.ndim, None, groups)
     if name_of(weight) == "weight_norm" and argument(weight, 2, "dim", 0) == axis:
         # w = g v / |v|, with one length g per channel
@@ -144,7 +155,7 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
 
     def send(node: Any) -> Any:
         if node.op == "get_attr":
-            return coordinates if node.target == name else None
+            return coordinates
         op = name_of(node)
         if op in KEEPS:
             return send(node.args[0])
@@ -154,10 +165,13 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
             if node.op == "call_method":
                 return getattr(args[0], str(node.target))(*args[1:], **kwargs)
             return node.target(*args, **kwargs)
-        if op in ("mul", "imul", "mul_") and len(node.all_input_nodes) == 2:
-            sent = [x for x in map(send, node.all_input_nodes) if x is not None]
-            if len(sent) == 1:
-                return sent[0]
+        carrying = [n for n in node.all_input_nodes if _comes_from(n, name)]
+        if op in ("mul", "imul", "mul_") and len(carrying) == 1:
+            return send(carrying[0])
         raise NoSlotError(f"its weight comes from {name!r} by {op!r}")
 
     return send(value)
+
+
+def _comes_from(node: fx.Node, name: str) -> bool:
+    return any(leaf.target == name for leaf in leaves_before(node))

@@ -24,13 +24,13 @@ from ..arguments import check_flag, check_kind, refuse
 from ..errors import ArchitectureMismatchError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
-from ..models.validation import check_parameters, check_tensor
+from ..models.validation import check_tensor
 from .channels import Slot
 from .correcting import METHODS, Method, goal_of
 from .folding import fold
 from .moments import Moments
 from .places import Target
-from .repair import check_weights
+from .repair import check_plain, check_weights
 
 
 @neutral()
@@ -155,4 +155,4 @@ def _check_layer(given: object, name: str) -> None:
     assert isinstance(given, nn.Linear)
     if "weight" not in given._parameters:
         refuse(name, "a torch.nn.Linear that stores its weight", given, "remove what computes it")
-    check_parameters(given, name)
+    check_plain(given, name)

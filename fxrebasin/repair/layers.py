@@ -51,6 +51,9 @@ OTHERS = frozenset(
 )
 """Ops that use weights in a way that no row here knows."""
 
+MADE = frozenset(("ones", "zeros", "full", "eye", "arange", "tensor", "scalar_tensor"))
+"""Ops that make constants of nothing."""
+
 LINEAR: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
 HARMLESS: tuple[type[nn.Module], ...] = (
     _BatchNorm,
@@ -80,13 +83,12 @@ class Layer:
 
 
 def stored_nodes(graph: fx.GraphModule) -> set[fx.Node]:
-    """The values that are computed from stored tensors alone."""
+    """The values that are computed from stored tensors and constants alone."""
     found: set[fx.Node] = set()
     for node in graph.graph.nodes:
         inputs = set(node.all_input_nodes)
-        if node.op == "get_attr" or (
-            inputs and inputs <= found and node.op in ("call_function", "call_method")
-        ):
+        is_computed = node.op in ("call_function", "call_method") and inputs <= found
+        if node.op == "get_attr" or (is_computed and (inputs or name_of(node) in MADE)):
             found.add(node)
     return found
 
@@ -139,6 +141,8 @@ def _read(graph: fx.GraphModule, node: fx.Node, stored: set[fx.Node]) -> Layer |
         return _read_module(graph, node)
     if node.op not in ("call_function", "call_method") or node in stored:
         return None
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        raise NoSlotError("the graph has it in a region of its own, which is not looked into")
     op = name_of(node)
     if op == "linear":
         return _layer(graph, node, op, 1, 0, stored, bias=2)

@@ -22,6 +22,9 @@ from torch import Tensor
 AT_ONCE = 1 << 24
 """How many numbers are widened to float64 at a time: 128 MB of them."""
 
+NOISE = 4.0
+"""How many units in the last place of its mean a constant may seem to vary, by rounding."""
+
 QUIET = 1e-6
 """Channels whose deviation is a smaller share of the layer's root mean square do not react."""
 
@@ -80,7 +83,7 @@ class Moments:
         """Which channels are constant but for rounding."""
         std = self.std
         typical = std.square().mean().sqrt() if len(std) else std.sum()
-        return std <= torch.maximum(16 * self.eps * self.mean.abs(), QUIET * typical)
+        return std <= torch.maximum(NOISE * self.eps * self.mean.abs(), QUIET * typical)
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:

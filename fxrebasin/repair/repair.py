@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tqdm.auto import tqdm
 
 from ..arguments import check_flag, refuse
-from ..errors import ArchitectureMismatchError, TraceError
+from ..errors import ArchitectureMismatchError, InvalidParameterError, TraceError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
 from ..models.validation import check_model, check_parameters
@@ -119,7 +120,7 @@ def repair(
         layer: Qu and Horvath, Rethink Model Re-Basin and the Linear Mode Connectivity,
         arXiv:2402.05966. Means of standard deviations, as there, not of variances.
     """
-    check_parameters(model, "model")
+    check_plain(model, "model")
     parents = check_parents(like, "like")
     shares = check_weights(weights, len(parents))
     read = Batches(data, batches, inputs)
@@ -136,13 +137,14 @@ def repair(
         report = _without_graph(working, read, method, sequential, reason)
         return attach(report, _written_to(model, working, None) if inplace else working)
     passes = _Passes(subject, found, progress=progress, count=len(parents) + 3)
-    goals = passes.goals(parents, shares)
-    before = passes.measure(subject)
-    if sequential:
-        passes.correct_in_turn(goals, method)
-    else:
-        passes.correct_at_once(goals, method)
-    after = passes.measure(subject)
+    with passes.bar:
+        goals = passes.goals(parents, shares)
+        before = passes.measure(subject)
+        if sequential:
+            passes.correct_in_turn(goals, method)
+        else:
+            passes.correct_at_once(goals, method)
+        after = passes.measure(subject)
     report = passes.report(before, after, goals, method, sequential)
     names = names_written(found.places)
     return attach(report, _written_to(model, working, names) if inplace else working)
@@ -157,9 +159,26 @@ def check_parents(given: object, name: str) -> list[nn.Module]:
     if isinstance(given, (nn.Module, str, bytes)) or not isinstance(given, Sequence) or not given:
         refuse(name, "a list of models", given, "give [model_a, model_b]")
     for k, parent in enumerate(given):
-        check_model(parent, f"{name}[{k}]")
-        check_parameters(parent, f"{name}[{k}]")
+        check_plain(parent, f"{name}[{k}]")
     return list(given)
+
+
+def check_plain(model: object, which: str) -> None:
+    """Refuse what is no model, or has weights without numbers that can be scaled.
+
+    Raises:
+        InvalidArgumentError: it is none.
+        InvalidParameterError: naming the parameter, what is wrong, and what to do.
+    """
+    check_model(model, which)
+    assert isinstance(model, nn.Module)
+    for name, parameter in model.named_parameters():
+        if is_traceable_wrapper_subclass(parameter):
+            raise InvalidParameterError(
+                f"parameter {name!r} of {which} is stored as {type(parameter).__name__}; take the "
+                "model before that was done, or with weights that are rounded but floating point"
+            )
+    check_parameters(model, which)
 
 
 def check_weights(given: object, count: int) -> list[float]:
@@ -261,7 +280,6 @@ class _Passes:
         method: Method,
         sequential: bool,
     ) -> RepairReport:
-        self.bar.close()
         rows = []
         for place in self.found.places:
             pair = before[place.name], after[place.name]
@@ -291,7 +309,8 @@ def _check_places(found: Found, expected: Sequence[Place], which: str) -> None:
             there = f"one of {other.channels}" if other else "none"
             raise ArchitectureMismatchError(
                 f"{which}: expected the layer {place.name!r} of {place.channels} channels, which "
-                f"the model has, found {there}; give the parents as they were merged"
+                f"the model has, found {there}; give the parents as they were merged, and repair what "
+                "is pruned before it is made smaller"
             )
 
 

@@ -138,7 +138,8 @@ def repaired(
         note: what else there is to say.
     """
     pairs = ((before, stored or goal), (after, goal))
-    stds = [_mean((m.std / g.std)[alive]) for m, g in pairs]
+    is_norm = place.kind == "batch_norm"
+    stds = [_mean(((m.variance.sqrt() if is_norm else m.std) / g.std)[alive]) for m, g in pairs]
     means = [_mean(((m.mean - g.mean).abs() / g.std)[alive]) for m, g in pairs]
     return Repaired(
         name=place.name,
