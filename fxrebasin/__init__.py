@@ -1,12 +1,13 @@
 """Find the permutation symmetries of PyTorch models, and align models with them.
 
-Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Use what is aligned:
-:func:`interpolate`. Make one model smaller or put it in order: :func:`compact`, :func:`order`.
-Check: :func:`verify`, :mod:`testing`. Teach an op: :func:`register_rule`.
+Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Merge: :func:`merge`,
+:func:`repair`. Look at what is aligned: :func:`interpolate`, :func:`diagnose`. Make one model
+smaller or put it in order: :func:`compact`, :func:`order`. Check: :func:`verify`, :mod:`testing`.
+Teach an op: :func:`register_rule`.
 """
 
 from . import assignment, errors, objectives, passes, testing
-from .api import activation_matching, analyze, match, rebasin
+from .api import activation_matching, analyze, match, merge, rebasin
 from .compaction.compact import Compaction
 from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
@@ -18,10 +19,18 @@ from .matching.inner_products import InnerProducts
 from .matching.progress import Callback, Step
 from .matching.search import Budget
 from .matching.solvers import Solver
-from .merging import merge_methods
+from .merging import curves, merge_methods
+from .merging.bezier import train_bezier
+from .merging.diagnose import diagnose
+from .merging.diagnosis import BlockMatch, Diagnosis, ParameterChange
 from .merging.fisher import fisher
 from .merging.interpolate import Path, interpolate
+from .merging.loss_plane import loss_plane
+from .merging.merge_report import MergedModule, MergeReport, Trial
 from .merging.merged import Merged
+from .merging.parents import Parent
+from .merging.path import Point
+from .merging.plane import Plane
 from .merging.protocol import MergeMethod
 from .models.checkpoints import open_checkpoint
 from .models.rebased import RebasedModule
@@ -31,6 +40,8 @@ from .one_model import compact, order
 from .passes.report import Aligned, Report
 from .propagation.constraints import Constraint, pin, tie
 from .repair.batch_norm import recompute_batch_norm
+from .repair.biases import BiasReport, calibrate_biases
+from .repair.closed_form import repair_linear
 from .repair.repair import repair
 from .repair.report import Repaired, RepairReport
 from .rules.call import Call, Rule
@@ -83,16 +94,33 @@ __all__ = [
     # use what is aligned
     "interpolate",
     "Path",
+    "Point",
+    "curves",
+    "train_bezier",
+    "loss_plane",
+    "Plane",
+    "diagnose",
+    "Diagnosis",
+    "ParameterChange",
+    "BlockMatch",
     "recompute_batch_norm",
-    "repair",
-    "RepairReport",
-    "Repaired",
-    # merge what is aligned
+    # merge
+    "merge",
     "merge_methods",
     "MergeMethod",
+    "Parent",
+    "MergedModule",
+    "MergeReport",
+    "Trial",
     "Merged",
     "fisher",
     "open_checkpoint",
+    "repair",
+    "repair_linear",
+    "calibrate_biases",
+    "RepairReport",
+    "Repaired",
+    "BiasReport",
     # make one model smaller, or put it in order
     "compact",
     "order",

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import torch
 from torch import nn
 
-from .arguments import check_device, check_flag, check_function
+from .arguments import check_device, check_flag, check_function, check_whole, refuse
 from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
+from .merging.alignments import examples_of
+from .merging.many import many
+from .merging.measuring import Evaluate, check_data
+from .merging.merge import REPAIRS, Choose, Merging, Repair, merge_models, merge_states
+from .merging.merge_report import MergedModule
+from .merging.merged import Merged
+from .merging.parents import Parent, gather_parents
+from .merging.protocol import MergeMethod
 from .models.rebased import RebasedModule, emit
 from .models.surroundings import neutral
 from .models.validation import (
@@ -328,3 +337,164 @@ def rebasin(
         permutation.apply_(model_b)
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return attach(state.report(), emitted)
+
+
+@overload
+def merge(  # type: ignore[overload-overlap]  # a list of state dicts is one of parents as well
+    models: Sequence[Mapping[str, torch.Tensor] | str | os.PathLike[str]],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry,
+    data: Iterable[Any] | None = None,
+    weights: Sequence[float] | None = None,
+    method: MergeMethod = many,
+    objective: Objective = weights,
+    repair: Repair = "auto",
+    evaluate: Evaluate | None = None,
+    choose: Choose | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Merged: ...
+
+
+@overload
+def merge(
+    models: Sequence[Parent],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry | None = None,
+    data: Iterable[Any] | None = None,
+    weights: Sequence[float] | None = None,
+    method: MergeMethod = many,
+    objective: Objective = weights,
+    repair: Repair = "auto",
+    evaluate: Evaluate | None = None,
+    choose: Choose | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> MergedModule: ...
+
+
+@neutral()
+def merge(
+    models: Sequence[Parent],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry | None = None,
+    data: Iterable[Any] | None = None,
+    weights: Sequence[float] | None = None,
+    method: MergeMethod = many,
+    objective: Objective = weights,
+    repair: Repair = "auto",
+    evaluate: Evaluate | None = None,
+    choose: Choose | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> MergedModule | Merged:
+    """Make one model of several: find their symmetry, align, average, repair.
+
+    >>> import torch, fxrebasin as fr
+    >>> nets = [
+    ...     torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+    ...     for _ in "abc"
+    ... ]
+    >>> x = torch.randn(64, 4)
+    >>> merged = fr.merge(nets, args=(x,), data=[x], progress=False)
+    >>> type(merged), merged(x).shape
+    (<class 'torch.nn.modules.container.Sequential'>, torch.Size([64, 2]))
+    >>> merged.report.permutations[0]
+    Permutation(0 of 16 units moved)
+
+    Args:
+        models: two or more of one architecture: modules, state dicts, or paths of checkpoints, as
+            :func:`fxrebasin.open_checkpoint` reads them, one tensor at a time. None is changed.
+            The first module among them says what the model is; the result is in the frame of the
+            first model, and has its keys and dtypes.
+        args, kwargs: example inputs; by default the first batch of ``data``.
+        symmetry: the group, if :func:`analyze` has found it already.
+        data: batches that repair is measured on, and activations compared: as in
+            :func:`fxrebasin.repair`. Without it, weights are all that is used.
+        weights: how much each model counts; by default all count alike.
+        method: how more than one permutation is found together, one of
+            :mod:`fxrebasin.merge_methods`; options, a solver among them, by
+            ``functools.partial``.
+        objective: what the method compares, as in :func:`match`.
+        repair: ``"repair"``, ``"rescale"`` or ``"reshift"``, as in :func:`fxrebasin.repair`;
+            ``"batch_norm"`` measures the statistics of BatchNorm afresh and no more; ``"none"``.
+            ``"auto"`` is ``"repair"`` where there are ``data``; with ``evaluate``, whatever is best
+            of ``"repair"``, ``"rescale"`` and BatchNorm alone.
+        evaluate: takes a model and returns its loss, or a mapping from names to numbers with
+            ``"loss"`` among them. The report then says what each step was worth.
+        choose: ``min`` or ``max``: align in several ways, as the method does, by activations, by
+            weights from where these lead, and not at all, and keep what has the least or greatest
+            loss. A higher objective is not always a better merged model.
+        seed: of the method and its solver.
+        progress: show progress bars.
+
+    Returns:
+        A module of the class of the first module, in evaluation mode, with a
+        :class:`~fxrebasin.MergeReport` as ``result.report``. Where there are only state dicts or
+        paths, and a ``symmetry``: a :class:`~fxrebasin.Merged`, with a state dict.
+
+        That every permuted parent computes what the parent does is verified. Memory: the copies
+        that statistics are measured on, one for each parent, while there are ``data``; else that of
+        the method.
+
+    Raises:
+        InvalidArgumentError: an option makes no sense, or there is no module to analyse.
+        ArchitectureMismatchError: the models have other tensors than the first, or the symmetry.
+        VerificationError: a permuted parent computes something else, or the result nothing finite.
+        FileFormatError, OSError: a checkpoint cannot be read.
+        InvalidParameterError, TraceError, InvalidInputError: see :func:`analyze`.
+
+    Source:
+        Ainsworth et al., Git Re-Basin, ICLR 2023; Jordan et al., REPAIR, ICLR 2023. That several
+        ways are tried, and an evaluation decides, is ours.
+    """
+    check_inputs(args, kwargs)
+    parents = gather_parents(models)
+    check_data(data, "data")
+    check_function(method, "method", "fr.merge_methods.many")
+    check_function(objective, "objective", "fr.objectives.weights")
+    if not isinstance(repair, str) or repair not in REPAIRS:
+        refuse("repair", f"one of {', '.join(map(repr, REPAIRS))}", repair)
+    check_whole(seed, "seed", least=0)
+    check_flag(progress, "progress")
+    if evaluate is not None:
+        check_function(evaluate, "evaluate", "one that takes a model and returns its loss")
+    if choose is not None and not (evaluate is not None and (choose is min or choose is max)):
+        refuse("choose", "min or max, of the loss that evaluate= returns", choose)
+    if data is None and repair not in ("auto", "none"):
+        refuse("repair", "'auto' or 'none' where there are no data", repair, "give data=, batches")
+    if data is not None and not args and not kwargs and parents.template is not None:
+        args, kwargs = examples_of(data, torch.device("cpu"), least=1)
+    if symmetry is None:
+        if parents.template is None:
+            advice = "give a module as well, or symmetry=, as fxrebasin.analyze found it"
+            refuse("models", "a module among them, which can be analysed", models, advice)
+        symmetry = analyze(parents.template, args, kwargs)
+    check_symmetry(symmetry)
+    given = Merging(
+        parents=parents,
+        symmetry=symmetry,
+        args=args,
+        kwargs=kwargs or {},
+        data=data,
+        weights=weights,
+        method=method,
+        objective=objective,
+        repair=repair,
+        evaluate=evaluate,
+        choose=choose,
+        seed=seed,
+        progress=progress,
+    )
+    if parents.template is not None:
+        return merge_models(given)
+    for name, option in (("data", data), ("evaluate", evaluate)):
+        if option is not None:
+            refuse(name, "None where all models are state dicts", option, "give a module as well")
+    return merge_states(given)

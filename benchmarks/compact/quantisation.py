@@ -2,11 +2,14 @@
 
 Weights are rounded to ``bits`` bits in groups of 32 along their input axis, each group with a scale
 of its own, the largest of its entries. The order of the inputs decides which weights share a scale.
+Linear layers whose inputs make whole groups are rounded by torchao, where it is installed; all
+others likewise, here.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,6 +22,7 @@ import fxrebasin as fr
 from benchmarks.compact.real_weights import Network
 
 GROUP = 32
+HAS_TORCHAO = importlib.util.find_spec("torchao") is not None
 BITS = (8, 4)
 KEYS = {"written_norm": fr.UnitWeights.written_norm, "read_norm": fr.UnitWeights.read_norm}
 
@@ -52,9 +56,19 @@ def quantise(model: nn.Module, bits: int) -> nn.Module:
     """A copy of a model whose linear layers and convolutions have rounded weights."""
     result = copy.deepcopy(model)
     for module in result.modules():
-        if isinstance(module, (nn.Linear, _ConvNd)):
+        if isinstance(module, (nn.Linear, _ConvNd)) and not is_for_torchao(module):
             module.weight.copy_(quantised(module.weight, bits))
+    if HAS_TORCHAO:
+        from torchao.quantization import IntxWeightOnlyConfig, PerGroup, quantize_
+
+        dtype = getattr(torch, f"int{bits}")  # int4 is unknown to type checkers
+        config = IntxWeightOnlyConfig(weight_dtype=dtype, granularity=PerGroup(GROUP))
+        quantize_(result, config, filter_fn=lambda module, name: is_for_torchao(module))
     return result
+
+
+def is_for_torchao(module: nn.Module) -> bool:
+    return HAS_TORCHAO and isinstance(module, nn.Linear) and module.in_features % GROUP == 0
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ class _Aligned:
 
     weights: dict[str, weakref.ref[torch.Tensor]]
     report: GraphReport
-    cache: Cache = field(default_factory=dict)
+    cache: Cache = field(default_factory=Cache)
 
     def holds_for(self, weights: Mapping[str, torch.Tensor]) -> bool:
         """Are these the same tensors, and all that move among them? Graphs of other modes may have

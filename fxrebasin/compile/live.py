@@ -28,8 +28,11 @@ class Gathered:
     probe: float
 
 
-Cache = dict[str, Gathered]
-"""By name; shared by the graphs that take the same weights, so that there is one copy."""
+class Cache(dict[str, Gathered]):
+    """By name; shared by the graphs that take the same weights, so that there is one copy."""
+
+    changes = 0
+    """How often anything in it was put in place of something else."""
 
 
 class LiveWeights:
@@ -72,13 +75,13 @@ class LiveWeights:
         self.names = names
         self.cache = cache
         self._next = 0
+        self._seen: list[int] = []
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """The inputs, with permuted weights in the places of the live ones."""
-        self._gather(inputs)
         moved = list(inputs)
-        for k in self.parameters:
-            moved[k] = self.cache[self.names[k]].tensor
+        for k, tensor in zip(self.parameters, self._gather(inputs), strict=True):
+            moved[k] = tensor
         with torch.no_grad():
             for k in (*self.written, *self.others):
                 moved[k] = self.move[k](inputs[k])
@@ -88,7 +91,9 @@ class LiveWeights:
         if torch.is_grad_enabled():
             learned = [k for k in self.parameters if inputs[k].requires_grad]
             if learned:
-                followed = _Follow.apply(self, learned, *(inputs[k] for k in learned))
+                gathered = [moved[k] for k in learned]
+                undo = [self.undo[k] for k in learned]
+                followed = _Follow.apply(gathered, undo, *[inputs[k] for k in learned])
                 for k, tensor in zip(learned, followed, strict=True):
                     moved[k] = tensor
         return moved
@@ -100,19 +105,33 @@ class LiveWeights:
             inputs[k].copy_(self.undo[k](moved[k]))
 
     @torch.no_grad()
-    def _gather(self, inputs: Sequence[Any]) -> None:
+    def _gather(self, inputs: Sequence[Any]) -> list[Tensor]:
         cache, names = self.cache, self.names
-        for _ in range(min(PROBES, len(self.parameters))):
-            self._next = (self._next + 1) % len(self.parameters)
-            k = self.parameters[self._next]
-            kept = cache.get(names[k])
-            if kept and kept.state == _state_of(inputs[k]) and kept.probe != _probe(inputs[k]):
-                cache.clear()
-        for k in self.parameters:
-            state, kept = _state_of(inputs[k]), cache.get(names[k])
-            if kept is None or state is None or kept.state != state:
-                tensor = self.move[k](inputs[k].detach())
-                cache[names[k]] = Gathered(tensor, state, _probe(inputs[k]))
+        live = [inputs[k] for k in self.parameters]
+        if self._is_written_unseen(live):
+            cache.clear()
+            cache.changes += 1
+        seen = _state_of_all(live, cache)
+        if not seen or seen != self._seen:
+            for k, parameter in zip(self.parameters, live, strict=True):
+                state, kept = _state_of(parameter), cache.get(names[k])
+                if kept is None or state is None or kept.state != state:
+                    cache[names[k]] = Gathered(
+                        self.move[k](parameter.detach()), state, _probe(parameter)
+                    )
+                    cache.changes += 1
+            self._seen = _state_of_all(live, cache)
+        return [cache[names[k]].tensor for k in self.parameters]
+
+    def _is_written_unseen(self, live: Sequence[Tensor]) -> bool:
+        """Does an entry of one of the next few differ, although no write was counted?"""
+        for _ in range(min(PROBES, len(live))):
+            self._next = (self._next + 1) % len(live)
+            tensor = live[self._next]
+            kept = self.cache.get(self.names[self.parameters[self._next]])
+            if kept and kept.state == _state_of(tensor) and kept.probe != _probe(tensor):
+                return True
+        return False
 
 
 def _move_of(permutation: Permutation, parameter: ParameterSymmetry) -> Move:
@@ -134,6 +153,13 @@ def _state_of(tensor: Tensor) -> tuple[int, int] | None:
     if tensor.is_inference():
         return None  # keeps no count of what is written to it
     return tensor._version, tensor.data_ptr()
+
+
+def _state_of_all(live: Sequence[Tensor], cache: Cache) -> list[int]:
+    """What changes where any state does, or the cache; empty where there is no telling."""
+    if any(t.is_inference() for t in live):
+        return []
+    return [cache.changes, *[t._version for t in live], *[t.data_ptr() for t in live]]
 
 
 def _probe(tensor: Tensor) -> float:
@@ -169,9 +195,9 @@ class _Follow(torch.autograd.Function):
     """What was gathered, as a function of the live weights: gradients go back to these."""
 
     @staticmethod
-    def forward(ctx: Any, live: LiveWeights, places: list[int], *inputs: Tensor) -> Any:
-        ctx.undo = [live.undo[k] for k in places]
-        return tuple(live.cache[live.names[k]].tensor.detach() for k in places)
+    def forward(ctx: Any, gathered: list[Tensor], undo: list[Move], *inputs: Tensor) -> Any:
+        ctx.undo = undo
+        return tuple([tensor.detach() for tensor in gathered])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:

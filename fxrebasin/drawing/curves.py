@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidArgumentError
 from .figures import figure_type
+from .letters import letter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 _COLOURS = ("#c8553d", "#1f6f9f")
 
 _INK, _FAINT = "#3a3a3a", "#9a9a9a"
+_WIDEST = 2.4
+"""Of a panel with many legs, in widths of one with a single leg."""
 
 
 class Curve(Protocol):
-    """What is drawn: metrics at points from model A (t = 0) to model B (t = 1)."""
+    """What is drawn: metrics at points from model A (t = 0) to model B (t = 1), or on to others,
+    one at every whole number."""
 
     @property
     def points(self) -> Sequence[float]: ...
@@ -45,7 +49,7 @@ class Curve(Protocol):
 
     @property
     def heights(self) -> Sequence[float]:
-        """How far the loss lies above the straight line between its two ends, per point."""
+        """How far the loss lies above the straight line between the models' losses, per point."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Row:
         """The metrics that all paths have, in the order of the first, the loss in front."""
         names = [n for n in self.paths[0][1].metrics if all(n in p.metrics for _, p in self.paths)]
         return tuple(sorted(names, key=lambda name: name != "loss"))
+
+    @property
+    def legs(self) -> int:
+        """How many ways from model to model there are, one after another."""
+        return int(self.paths[0][1].points[-1])
 
 
 def draw_rows(rows: Sequence[Row]) -> Figure:
@@ -86,7 +95,8 @@ def draw_rows(rows: Sequence[Row]) -> Figure:
 
     columns = max(len(row.metrics) for row in rows)
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = new_figure(figsize=(5.6 * columns, 3.9 * len(rows)), dpi=150, layout=layout)
+    width = 5.6 * min(1 + 0.35 * (max(row.legs for row in rows) - 1), _WIDEST)
+    figure = new_figure(figsize=(width * columns, 3.9 * len(rows)), dpi=150, layout=layout)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for row, panels in zip(rows, grid, strict=True):
         for panel in panels[len(row.metrics) :]:
@@ -114,15 +124,14 @@ def _barrier(path: Curve) -> float:
 
 
 def _draw_barrier(panel: Axes, path: Curve, colour: str) -> bool:
-    """Draw the line between the end losses, and an arrow from it to the highest point above it.
+    """Draw the line between the models' losses, and an arrow from it to the highest point above it.
 
     Say whether the barrier is high enough for an arrow to be seen.
     """
     if not np.isfinite(path.heights).all():
         return False
     losses, barrier = path.metrics["loss"], _barrier(path)
-    ends = (losses[0], losses[-1])
-    panel.plot((0, 1), ends, color=_FAINT, lw=1.2, ls=(0, (4, 3)), zorder=2)
+    panel.plot(*_at_models(path, losses), color=_FAINT, lw=1.2, ls=(0, (4, 3)), zorder=2)
     top = int(np.argmax(path.heights))
     t, loss = path.points[top], losses[top]
     low, high = panel.get_ylim()
@@ -149,13 +158,19 @@ def _draw_barrier(panel: Axes, path: Curve, colour: str) -> bool:
     return True
 
 
+def _at_models(path: Curve, values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The points where models are, and the values there."""
+    found = [(t, v) for t, v in zip(path.points, values, strict=True) if t == int(t)]
+    return [t for t, _ in found], [v for _, v in found]
+
+
 def _name_curves(
     panel: Axes, row: Row, curves: Sequence[NDArray[np.float64]], labels: Sequence[str]
 ) -> None:
     """Write each curve's label beside it, where the curves are farthest apart."""
     for number, ((_, path), values) in enumerate(zip(row.paths, curves, strict=True)):
         points = np.array(path.points)
-        line = np.interp(points, points[[0, -1]], values[[0, -1]])
+        line = np.interp(points, *_at_models(path, values.tolist()))
         rival = line
         if len(curves) == 2:
             other = row.paths[1 - number][1]
@@ -171,11 +186,16 @@ def _name_curves(
             xy=(points[spot], values[spot]),
             xytext=(0, 10 if upwards else -11),
             textcoords="offset points",
-            ha="left" if points[spot] < 0.2 else "right" if points[spot] > 0.8 else "center",
+            ha=_away_from_edges(points[spot] / points[-1]),
             va="bottom" if upwards else "top",
             color=_COLOURS[number],
             fontweight="bold",
         )
+
+
+def _away_from_edges(share: float) -> Literal["left", "center", "right"]:
+    """How a text at a share of the width is aligned, for it to stay in the panel."""
+    return "left" if share < 0.2 else "right" if share > 0.8 else "center"
 
 
 def _dress(panel: Axes, row: Row, metric: str, curves: Sequence[NDArray[np.float64]]) -> None:
@@ -183,8 +203,12 @@ def _dress(panel: Axes, row: Row, metric: str, curves: Sequence[NDArray[np.float
     from matplotlib.ticker import PercentFormatter
 
     panel.set_title(f"{row.title}: {metric}" if row.title else metric, loc="left", color=_INK)
-    panel.set_xticks((0, 0.25, 0.5, 0.75, 1), ("A", "¼", "½", "¾", "B"))
-    panel.set_xlim(-0.04, 1.04)
+    if row.legs == 1:
+        panel.set_xticks((0, 0.25, 0.5, 0.75, 1), ("A", "¼", "½", "¾", "B"))
+    else:
+        panel.set_xticks(range(row.legs + 1), [letter(k) for k in range(row.legs + 1)])
+        panel.grid(axis="x", color="#e6e6e6", lw=0.8)
+    panel.set_xlim(-0.04 * row.legs, 1.04 * row.legs)
     panel.margins(y=0.17)
     values = np.concatenate(curves)
     if "accuracy" in metric and np.nanmin(values) >= 0 and np.nanmax(values) <= 1:

@@ -1,1 +1,1 @@
-"""What is made of aligned models: the straight line between them."""
+"""What is made of aligned models: the ways between them, and what is found there."""

@@ -101,7 +101,7 @@ def fisher(
     check_parameters(model, "model")
     _check_data(data)
     check_function(loss, "loss", "torch.nn.functional.cross_entropy")
-    if labels not in ("given", "sampled"):
+    if not isinstance(labels, str) or labels not in ("given", "sampled"):
         refuse("labels", "'given' or 'sampled'", labels)
     if batches is not None:
         check_whole(batches, "batches", least=1)
@@ -160,7 +160,7 @@ class Squares:
         with unobserved(self.model, gradients=True, seed=None):
             for begin in range(0, count, at_once):
                 end = min(begin + at_once, count)
-                part = pytree.tree_map_only(Tensor, lambda t, b=begin, e=end: t[b:e], given)
+                part = _examples(given, begin, end)
                 self._add(part, end - begin)
         self.count += count
 
@@ -208,7 +208,7 @@ class Squares:
 
     def _one_by_one(self, part: Any, count: int) -> None:
         for k in range(count):
-            one = pytree.tree_map_only(Tensor, lambda t, k=k: t[k : k + 1], part)
+            one = _examples(part, k, k + 1)
             wanted = {n: p.detach().requires_grad_() for n, p in self.parameters.items()}
             found = torch.autograd.grad(
                 self._loss(wanted, one), list(wanted.values()), allow_unused=True
@@ -238,6 +238,15 @@ class Squares:
             flat = chances.reshape(-1, chances.shape[-1])
             drawn = torch.multinomial(flat, 1, generator=self.generator)
         return drawn.reshape(chances.shape[:-1])
+
+
+def _examples(given: Any, begin: int, end: int) -> Any:
+    """Some examples of a batch."""
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[begin:end]
+
+    return pytree.tree_map_only(Tensor, cut, given)
 
 
 def _count(given: Any) -> int:

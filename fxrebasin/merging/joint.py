@@ -26,8 +26,7 @@ from ..assignment import assign
 from ..matching.inner_products import InnerProducts
 from ..matching.relaxed import Relaxed, mixed, permutation_matrix
 from ..matching.trees import Tree, trees_of
-from ..symmetry.action import source_of, take
-from ..symmetry.group import Symmetry
+from ..symmetry.action import Indices, source_of, take
 from ..symmetry.parts import AxisGroup, ParameterSymmetry
 from ..symmetry.permutation import Permutation
 from .average import RunningMean, is_averaged
@@ -35,6 +34,10 @@ from .problem import Problem
 
 ENOUGH = 1e-6
 """A step that gains less than this share of the objective has gained nothing."""
+
+Sources = dict[tuple[str, tuple[int, ...]], Indices | None]
+"""Per tensor and axes that move together, where entries come from but for what is mixed; None where
+all stay."""
 
 Matrices = Mapping[str, Tensor]
 """Of one model: per block, a doubly stochastic matrix."""
@@ -97,6 +100,7 @@ class Joint:
         self, problem: Problem, start: Sequence[Permutation], order: Sequence[int]
     ) -> None:
         self.problem, self.indices, self.order = problem, list(start), order
+        self.sources: list[Sources] = [{} for _ in start]
         self.moving = [k for k in order[1:] if problem.weights[k]]
         first = problem.models[order[0]]
         products = problem.products(first, first)
@@ -155,8 +159,8 @@ class Joint:
         problem, value = self.problem, 0.0
         found: list[Matrices | None] = [None] * len(problem)
         moves = [
-            Mixture(problem.symmetry, permutation, mixing)
-            for permutation, mixing in zip(self.indices, matrices, strict=True)
+            Mixture(permutation, matrices[k] if k in self.moving else {}, self.sources[k])
+            for k, permutation in enumerate(self.indices)
         ]
         mean = RunningMean(problem.symmetry, problem.device)
         members = [k for k in self.order if problem.weights[k]]
@@ -205,9 +209,10 @@ def highest_point(places: NDArray[np.float64], values: NDArray[np.float64]) -> t
 class Mixture:
     """A permutation in which some blocks are mixed by matrices instead."""
 
-    symmetry: Symmetry
     permutation: Permutation
     matrices: Matrices
+    sources: Sources
+    """What is known already."""
 
     def permute(self, parameter: ParameterSymmetry, tensor: Tensor) -> Tensor:
         """One parameter's tensor, moved and mixed, as :meth:`fxrebasin.Permutation.permute`."""
@@ -215,10 +220,19 @@ class Mixture:
             return tensor
         tensor = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
         for group in parameter.groups:
-            blocks, indices = self.symmetry.blocks, self.permutation.indices
-            source = source_of(blocks, indices, parameter, group, still=self.matrices)
-            tensor = self._mixed(take(tensor, group.axes, source), group)
+            source = self._source(parameter, group)
+            moved = tensor if source is None else take(tensor, group.axes, source)
+            tensor = self._mixed(moved, group)
         return tensor
+
+    def _source(self, parameter: ParameterSymmetry, group: AxisGroup) -> Indices | None:
+        key = (parameter.name, group.axes)
+        if key not in self.sources:
+            blocks, indices = self.permutation.symmetry.blocks, self.permutation.indices
+            found = source_of(blocks, indices, parameter, group, still=self.matrices)
+            stays = np.array_equal(found, np.arange(len(found)))
+            self.sources[key] = None if stays else found
+        return self.sources[key]
 
     def _mixed(self, tensor: Tensor, group: AxisGroup) -> Tensor:
         front = tuple(range(len(group.axes)))

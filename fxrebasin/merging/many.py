@@ -152,6 +152,7 @@ def sweep(
         if weight < MOST * mean.total:
             mean.exclude(model, swept[k].permute, weight)
         else:
+            mean.clear()
             mean = problem.mean(swept, others)
         swept[k] = problem.align(model, mean, start=swept[k])
         mean.include(model, swept[k].permute, weight)

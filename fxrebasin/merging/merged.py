@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..arguments import check_kind
 from ..symmetry.permutation import Permutation
 
 
@@ -42,3 +43,12 @@ class Merged:
             for k, p in enumerate(self.permutations)
         )
         return "\n".join([f"{len(self.permutations)} models merged{rose}", *moved])
+
+
+def check_merged(found: object) -> None:
+    """Refuse what a merge method must not return.
+
+    Raises:
+        InvalidArgumentError: naming the argument.
+    """
+    check_kind(found, Merged, "method", "a function that returns a Merged")

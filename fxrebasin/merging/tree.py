@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 
 import torch
@@ -72,9 +70,8 @@ def tree(
             step = problem.align(_state(problem, right, found), _state(problem, left, found))
             for k in right:
                 found[k] = step.compose(found[k])
-        nodes = [
-            functools.reduce(operator.iadd, nodes[k : k + 2], []) for k in range(0, len(nodes), 2)
-        ]
+        pairs = [nodes[k : k + 2] for k in range(0, len(nodes), 2)]
+        nodes = [[k for node in pair for k in node] for pair in pairs]
         history.append(problem.value(found))
     return problem.merged(found, history)
 

@@ -135,7 +135,7 @@ def measure_batch_norm(
     return count
 
 
-def check_loader(given: object) -> None:
+def check_loader(given: object, name: str = "loader") -> None:
     """Refuse what yields no batches. A tensor would yield its rows, a dict its keys.
 
     Raises:
@@ -143,7 +143,7 @@ def check_loader(given: object) -> None:
     """
     wrong = (str, bytes, Mapping, Tensor, nn.Module)
     if not hasattr(given, "__iter__") or isinstance(given, (*wrong, type)):
-        refuse("loader", "batches of inputs, as a list or a DataLoader", given)
+        refuse(name, "batches of inputs, as a list or a DataLoader", given)
 
 
 def tracked_layers(model: nn.Module) -> list[_BatchNorm]:

@@ -27,15 +27,20 @@ import torch
 from torch import Tensor, fx, nn
 
 MOVES = frozenset(
-    ("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice", "narrow")
-    + ("select", "view", "reshape", "unsafe_view", "flatten", "unflatten", "transpose", "t")
-    + ("swapaxes", "permute", "numpy_T", "squeeze", "unsqueeze", "movedim", "index_select")
+    [
+        *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice"),
+        *("narrow", "select", "view", "reshape", "unsafe_view", "flatten", "unflatten"),
+        *("transpose", "t", "swapaxes", "permute", "numpy_T", "squeeze", "unsqueeze", "movedim"),
+        "index_select",
+    ]
 )
 """Ops that give the entries of one tensor in another arrangement."""
 
 KEEPS = frozenset(
-    ("contiguous", "clone", "alias", "detach", "to", "to_copy", "type_as", "float", "dropout")
-    + ("feature_dropout", "lift_fresh_copy", "identity")
+    [
+        *("contiguous", "clone", "alias", "detach", "to", "to_copy", "type_as", "float"),
+        *("dropout", "feature_dropout", "lift_fresh_copy", "identity"),
+    ]
 )
 """Ops that give, in evaluation, the entries of their first argument as they are."""
 
@@ -74,6 +79,15 @@ def stored_value(module: nn.Module, name: str) -> Any:
     return getattr(module.get_submodule(owner), leaf)
 
 
+SHAPES = frozenset(("size", "sym_size", "numel", "sym_numel", "dim", "ndimension", "stride"))
+
+
+def _is_about_shape(node: fx.Node) -> bool:
+    """Does a value depend on the shape of a tensor, and on no number in it?"""
+    read = node.args[1] if name_of(node) == "getattr" else ""
+    return name_of(node) in SHAPES or read in ("shape", "ndim", "dtype", "device")
+
+
 def leaves_before(node: fx.Node) -> Iterator[fx.Node]:
     """The stored tensors that a value is computed from, with what they go through."""
     seen, stack = {node}, [node]
@@ -81,7 +95,7 @@ def leaves_before(node: fx.Node) -> Iterator[fx.Node]:
         last = stack.pop()
         if last.op == "get_attr":
             yield last
-        new = [n for n in last.all_input_nodes if n not in seen]
+        new = [] if _is_about_shape(last) else [n for n in last.all_input_nodes if n not in seen]
         seen.update(new)
         stack.extend(new)
 
@@ -102,6 +116,8 @@ def find_slot(module: fx.GraphModule, weight: fx.Node, *, axis: int, groups: int
         stored = stored_value(module, str(weight.target))
         if not isinstance(stored, nn.Parameter):
             raise NoSlotError(f"{str(weight.target)!r} is no parameter")
+        if type(stored.data) is not Tensor:
+            raise NoSlotError(f"{str(weight.target)!r} is a {type(stored.data).__name__}")
         return Slot(str(weight.target), axis % stored.ndim, None, groups)
     if name_of(weight) == "weight_norm" and argument(weight, 2, "dim", 0) == axis:
         # w = g v / |v|, with one length g per channel
@@ -112,15 +128,19 @@ def find_slot(module: fx.GraphModule, weight: fx.Node, *, axis: int, groups: int
         if isinstance(stored_value(module, str(leaf.target)), nn.Parameter)
     }
     if len(parameters) != 1 or groups > 1:
-        raise NoSlotError("its weight is computed from " + (", ".join(parameters) or "no parameter"))
+        raise NoSlotError(
+            "its weight is computed from " + (", ".join(parameters) or "no parameter")
+        )
     (name,) = parameters
     shape = stored_value(module, name).shape
     for stored_axis, size in enumerate(shape):
         line = torch.arange(size).view([-1] + [1] * (len(shape) - stored_axis - 1))
         sent = _send(module, weight, name, line.expand(shape))
-        rows = sent.movedim(axis, 0).flatten(1)
-        first = rows[:, 0] if rows.shape[1] else rows.new_empty(0)
-        if bool((rows == first[:, None]).all()) and len(first.unique()) == len(first) > 0:
+        if not sent.numel():
+            break
+        rows = sent.movedim(axis, 0).reshape(sent.shape[axis], -1)
+        first = rows[:, 0]
+        if bool((rows == first[:, None]).all()) and len(first.unique()) == len(first):
             found = tuple(first.tolist())
             return Slot(name, stored_axis, None if found == tuple(range(size)) else found)
     raise NoSlotError(f"its channels are not those of one axis of {name!r}")
@@ -135,7 +155,7 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
 
     def send(node: Any) -> Any:
         if node.op == "get_attr":
-            return coordinates if node.target == name else None
+            return coordinates
         op = name_of(node)
         if op in KEEPS:
             return send(node.args[0])
@@ -145,10 +165,13 @@ def _send(module: fx.GraphModule, value: fx.Node, name: str, coordinates: Tensor
             if node.op == "call_method":
                 return getattr(args[0], str(node.target))(*args[1:], **kwargs)
             return node.target(*args, **kwargs)
-        if op in ("mul", "imul", "mul_") and len(node.all_input_nodes) == 2:
-            sent = [x for x in map(send, node.all_input_nodes) if x is not None]
-            if len(sent) == 1:
-                return sent[0]
+        carrying = [n for n in node.all_input_nodes if _comes_from(n, name)]
+        if op in ("mul", "imul", "mul_") and len(carrying) == 1:
+            return send(carrying[0])
         raise NoSlotError(f"its weight comes from {name!r} by {op!r}")
 
     return send(value)
+
+
+def _comes_from(node: fx.Node, name: str) -> bool:
+    return any(leaf.target == name for leaf in leaves_before(node))

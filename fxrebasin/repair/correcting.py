@@ -24,6 +24,9 @@ from .places import Place
 
 Method = Literal["repair", "rescale", "reshift"]
 
+ENOUGH = 16
+"""Examples and positions in a batch that is normalised by its own statistics."""
+
 
 class Goal(NamedTuple):
     """The statistics that the channels of a place are to have; each ``[channels]``."""
@@ -44,7 +47,8 @@ class Correction(NamedTuple):
 def goal_of(parents: Sequence[Moments], weights: Sequence[float]) -> Goal:
     """The weighted means of the parents' means and standard deviations."""
     shares = torch.tensor(weights, dtype=torch.float64)
-    mean, std = (torch.stack(list(each)) for each in zip(*((p.mean, p.std) for p in parents)))
+    mean = torch.stack([parent.mean for parent in parents])
+    std = torch.stack([parent.std for parent in parents])
     is_quiet = torch.stack([parent.is_quiet for parent in parents]).all(0)
     return Goal(shares @ mean, shares @ std, is_quiet)
 
@@ -100,17 +104,19 @@ class Measuring:
         return None
 
     def _note(self, place: Place, value: Tensor) -> Moments:
-        moments = self.moments.setdefault(place.name, Moments(place.channels))
-        moments.update(value, place.axis)
-        return moments
+        """Take in a batch; the moments of that batch alone."""
+        batch = Moments(place.channels)
+        batch.update(value, place.axis)
+        self.moments.setdefault(place.name, Moments(place.channels)).add(batch)
+        return batch
 
 
 @dataclass
 class Correcting(Measuring):
-    """Has every place reach its goal while the pass runs, by the statistics of the pass so far.
+    """Has every batch reach the goals at every place while the pass runs.
 
-    What follows a place is measured on values that are corrected already, as where every layer is
-    wrapped with a BatchNorm in train mode.
+    What follows a place is so measured on values that are corrected already, as where every layer
+    is wrapped with a BatchNorm in train mode. Of small batches the pass so far is used instead.
     """
 
     goals: Mapping[str, Goal]
@@ -120,17 +126,22 @@ class Correcting(Measuring):
         super().__init__()
 
     def layer(self, place: Place, value: Tensor) -> Tensor:
-        self._note(place, value)
-        scale, shift = self.correction(place)
+        scale, shift = self._correction(place, self._enough(place, self._note(place, value)))
         view = [-1, *[1] * (value.ndim - 1 - place.axis % value.ndim)]
-        scale, shift = (x.to(value.device, value.dtype).view(view) for x in (scale, shift))
+        scale, shift = (x.to(value.dtype).to(value.device).view(view) for x in (scale, shift))
         return value * scale + shift
 
     def norm(self, place: Place, given: Tensor) -> tuple[Tensor, Tensor]:
-        moments = self._note(place, given)
+        moments = self._enough(place, self._note(place, given))
         return moments.mean, moments.variance
 
     def correction(self, place: Place) -> Correction:
-        """What a place needs, by the statistics so far."""
-        moments, goal = self.moments[place.name], self.goals[place.name]
+        """What a place needs, by the statistics of all batches."""
+        return self._correction(place, self.moments[place.name])
+
+    def _correction(self, place: Place, moments: Moments) -> Correction:
+        goal = self.goals[place.name]
         return METHODS[self.method](goal, moments, shifts=place.can_shift)
+
+    def _enough(self, place: Place, batch: Moments) -> Moments:
+        return batch if batch.count >= ENOUGH else self.moments[place.name]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels import Slot, stored_value
+from .correcting import Goal
 from .places import Place, Target
 
 
@@ -63,7 +64,18 @@ def fold_statistics(model: nn.Module, place: Place, mean: Tensor, variance: Tens
     assert target.bias is not None
     for slot, value in ((target.weight, mean), (target.bias, variance)):
         stored: Tensor = stored_value(model, slot.name)
-        stored.copy_(value.to(stored.device, stored.dtype))
+        overwrite(stored, value)
+
+
+def stored_goal(model: nn.Module, place: Place) -> Goal:
+    """The mean and standard deviation that a BatchNorm layer takes its inputs to have."""
+    (target,) = place.targets
+    assert target.bias is not None
+    mean, variance = (
+        stored_value(model, slot.name).detach().double().cpu().clone()
+        for slot in (target.weight, target.bias)
+    )
+    return Goal(mean, variance.sqrt(), variance == 0)
 
 
 def names_written(places: Iterable[Place]) -> list[str]:
@@ -71,6 +83,12 @@ def names_written(places: Iterable[Place]) -> list[str]:
     targets = [t for p in places for t in (*p.targets, p.shifted) if t is not None]
     slots = [slot for target in targets for slot in (target.weight, target.bias)]
     return list(dict.fromkeys(slot.name for slot in slots if slot is not None))
+
+
+def overwrite(stored: Tensor, value: Tensor) -> None:
+    """Put other numbers into a stored tensor, also into one made in inference mode."""
+    with torch.inference_mode(stored.is_inference()), torch.no_grad():
+        stored.copy_(value)
 
 
 def _in_order(stored: Tensor, slot: Slot) -> Tensor:

@@ -44,10 +44,15 @@ TRANSPOSED = tuple(f"conv_transpose{n}d" for n in (1, 2, 3))
 PRODUCTS = ("matmul", "mm")
 ADDS = ("add", "iadd", "add_")
 OTHERS = frozenset(
-    ("bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu", "einsum", "bmm", "baddbmm", "addbmm")
-    + ("multi_head_attention_forward", *PRODUCTS)
+    [
+        *("bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu", "einsum", "bmm", "baddbmm", "addbmm"),
+        *("multi_head_attention_forward", *PRODUCTS),
+    ]
 )
 """Ops that use weights in a way that no row here knows."""
+
+MADE = frozenset(("ones", "zeros", "full", "eye", "arange", "tensor", "scalar_tensor"))
+"""Ops that make constants of nothing."""
 
 LINEAR: tuple[type[nn.Module], ...] = (nn.Linear, _ConvNd)
 HARMLESS: tuple[type[nn.Module], ...] = (
@@ -78,13 +83,12 @@ class Layer:
 
 
 def stored_nodes(graph: fx.GraphModule) -> set[fx.Node]:
-    """The values that are computed from stored tensors alone."""
+    """The values that are computed from stored tensors and constants alone."""
     found: set[fx.Node] = set()
     for node in graph.graph.nodes:
         inputs = set(node.all_input_nodes)
-        if node.op == "get_attr" or (
-            inputs and inputs <= found and node.op in ("call_function", "call_method")
-        ):
+        is_computed = node.op in ("call_function", "call_method") and inputs <= found
+        if node.op == "get_attr" or (is_computed and (inputs or name_of(node) in MADE)):
             found.add(node)
     return found
 
@@ -137,6 +141,8 @@ def _read(graph: fx.GraphModule, node: fx.Node, stored: set[fx.Node]) -> Layer |
         return _read_module(graph, node)
     if node.op not in ("call_function", "call_method") or node in stored:
         return None
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        raise NoSlotError("the graph has it in a region of its own, which is not looked into")
     op = name_of(node)
     if op == "linear":
         return _layer(graph, node, op, 1, 0, stored, bias=2)
@@ -269,10 +275,8 @@ def _read_batch_norm_module(module: _BatchNorm, node: fx.Node) -> Layer | None:
     slots = [Slot(f"{node.target}.{part}", 0) for part in ("weight", "bias")]
     statistics = [Slot(f"{node.target}.{part}", 0) for part in ("running_mean", "running_var")]
     weight, bias = slots if module.affine else (None, None)
-    return Layer(
-        *(str(node.target), "batch_norm", len(module.running_mean), 1),
-        *((node,), (node,), weight, bias, tuple(statistics)),
-    )
+    name, count, nodes = str(node.target), len(module.running_mean), (node,)
+    return Layer(name, "batch_norm", count, 1, nodes, nodes, weight, bias, tuple(statistics))
 
 
 def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
@@ -280,7 +284,7 @@ def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     places = (3, 4, 1, 2) if is_aten else (1, 2, 3, 4)
     names = ("running_mean", "running_var", "weight", "bias")
     given = [argument(node, k, name) for k, name in zip(places, names, strict=True)]
-    mean, variance, weight, bias = given
+    mean, variance = given[:2]
     if mean is None or argument(node, 5, "training", False) is True:
         return None
     for value in given:
@@ -290,9 +294,8 @@ def _read_batch_norm(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
     count = len(stored_value(graph, str(mean.target)))
     name = str(mean.target).removesuffix(".running_mean")
     statistics = (Slot(str(mean.target), 0), Slot(str(variance.target), 0))
-    return Layer(
-        *(name, "batch_norm", count, 1, (node,), (node,), slots[2], slots[3], statistics),
-    )
+    nodes = (node,)
+    return Layer(name, "batch_norm", count, 1, nodes, nodes, slots[2], slots[3], statistics)
 
 
 def _tensor_of(graph: fx.GraphModule, slot: Slot) -> torch.Tensor:
@@ -336,9 +339,7 @@ def _unread_name(graph: fx.GraphModule, node: fx.Node, stored: set[fx.Node]) -> 
     return name_of_slot(Slot(names[0], 0)) if names else node.name
 
 
-def _shared(
-    graph: fx.GraphModule, layers: list[Layer], stored: set[fx.Node]
-) -> dict[str, str]:
+def _shared(graph: fx.GraphModule, layers: list[Layer], stored: set[fx.Node]) -> dict[str, str]:
     """The layers that do not have their weight or bias for themselves, and which it is."""
     used: dict[int, list[tuple[fx.Node, frozenset[int] | None]]] = defaultdict(list)
     for node in graph.graph.nodes:

@@ -22,6 +22,9 @@ from torch import Tensor
 AT_ONCE = 1 << 24
 """How many numbers are widened to float64 at a time: 128 MB of them."""
 
+NOISE = 4.0
+"""How many units in the last place of its mean a constant may seem to vary, by rounding."""
+
 QUIET = 1e-6
 """Channels whose deviation is a smaller share of the layer's root mean square do not react."""
 
@@ -44,18 +47,26 @@ class Moments:
             axis: that of the channels.
         """
         rows = value.detach().movedim(axis, 0).flatten(1)
-        count = rows.shape[1]
-        if not count:
+        if not rows.shape[1]:
             return
-        self.eps = max(self.eps, torch.finfo(value.dtype).eps)
-        at_once = max(1, AT_ONCE // count)
-        parts = [_moments(part) for part in rows.split(at_once)]
-        mean, squares = (torch.cat(list(found)) for found in zip(*parts, strict=True))
-        total = self.count + count
-        step = mean - self.mean
-        self.mean = self.mean + step * (count / total)
-        self.squares = self.squares + squares + step.square() * (self.count * count / total)
+        parts = [_moments(part) for part in rows.split(max(1, AT_ONCE // rows.shape[1]))]
+        batch = Moments(len(rows))
+        batch.count = rows.shape[1]
+        batch.mean, batch.squares = (torch.cat(list(x)) for x in zip(*parts, strict=True))
+        batch.eps = torch.finfo(value.dtype).eps
+        self.add(batch)
+
+    def add(self, other: Moments) -> None:
+        """Take in what another has taken in."""
+        total = self.count + other.count
+        if not total:
+            return
+        step = other.mean - self.mean
+        self.mean = self.mean + step * (other.count / total)
+        shared = step.square() * (self.count * other.count / total)
+        self.squares = self.squares + other.squares + shared
         self.count = total
+        self.eps = max(self.eps, other.eps)
 
     @property
     def std(self) -> Tensor:
@@ -72,7 +83,7 @@ class Moments:
         """Which channels are constant but for rounding."""
         std = self.std
         typical = std.square().mean().sqrt() if len(std) else std.sum()
-        return std <= torch.maximum(16 * self.eps * self.mean.abs(), QUIET * typical)
+        return std <= torch.maximum(NOISE * self.eps * self.mean.abs(), QUIET * typical)
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:

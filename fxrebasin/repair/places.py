@@ -103,9 +103,7 @@ def _place_of(layer: Layer, shifted: Target | None = None) -> Place:
     else:
         assert layer.weight is not None
         targets = (Target(layer.weight, layer.bias),)
-    return Place(
-        layer.name, layer.kind, layer.channels, layer.axis, layer.nodes, targets, shifted
-    )
+    return Place(layer.name, layer.kind, layer.channels, layer.axis, layer.nodes, targets, shifted)
 
 
 def readers(node: fx.Node) -> Iterator[fx.Node]:
@@ -149,11 +147,12 @@ def _reader_of(layer: Layer, layers: list[Layer]) -> Target | None:
     """The one linear layer that reads a layer without bias, if it can take its shift."""
     if layer.bias is not None or layer.axis != -1 or len(layer.nodes) != 1:
         return None
-    found = list(readers(layer.nodes[0]))
+    (reader, *more) = [*readers(layer.nodes[0]), None]
     for other in layers:
-        if len(found) == 1 and found[0] in other.calls and len(other.calls) == 1:
-            if other.kind == "linear" and other.weight is not None and other.bias is not None:
-                return Target(other.weight, other.bias)
+        is_linear = other.kind == "linear" and other.weight is not None
+        if more == [None] and other.calls == (reader,) and is_linear and other.bias is not None:
+            assert other.weight is not None
+            return Target(other.weight, other.bias)
     return None
 
 
@@ -184,8 +183,8 @@ def _find_sums(
 
 def _adds(node: fx.Node) -> bool:
     is_sum = node.op in ("call_function", "call_method") and name_of(node) in ADDS
-    plain = len(node.args) == 2 and node.kwargs.get("alpha", 1) == 1
-    return is_sum and plain and len(node.all_input_nodes) == 2
+    is_plain = len(node.args) == 2 and not node.kwargs
+    return is_sum and is_plain and len(node.all_input_nodes) == 2
 
 
 def _feeder(branch: fx.Node, feeding: Mapping[fx.Node, Layer]) -> Layer | None:

@@ -18,20 +18,21 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tqdm.auto import tqdm
 
 from ..arguments import check_flag, refuse
-from ..errors import ArchitectureMismatchError, TraceError
+from ..errors import ArchitectureMismatchError, InvalidParameterError, TraceError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
 from ..models.validation import check_model, check_parameters
 from .batch_norm import measure_batch_norm, tracked_layers
 from .batches import Batches, Inputs
-from .correcting import METHODS, Correcting, Goal, Measuring, Method, goal_of
-from .folding import fold, fold_statistics, names_written
+from .correcting import METHODS, Correcting, Goal, Measuring, Method, goal_of, is_alive
+from .folding import fold, fold_statistics, names_written, overwrite, stored_goal
 from .moments import Moments
 from .places import Found, Place
-from .report import RepairReport, Repaired, attach, repaired
+from .report import RepairReport, attach, repaired
 from .watching import Subject
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -70,11 +71,11 @@ def repair(
     ...     merged.data = (a.data + b.data) / 2
     >>> data = [torch.randn(64, 4) for _ in range(4)]
     >>> repaired = fr.repair(nets[2], like=nets[:2], data=data, progress=False)
-    >>> print(repaired.repair_report)  # doctest: +NORMALIZE_WHITESPACE +ELLIPSIS
-    repair: 1 places on 4 batches
-    place  kind    channels  quiet    std  ->  mean off       ->
-    0      linear        32      0  0.7...   1     0...  ...
-    left alone: 2: its result is what the model returns
+    >>> repaired.repair_report
+    RepairReport(repair, 1 places, 32 channels)
+    >>> first = repaired.repair_report["0"]
+    >>> f"{first.std_before:.1f} -> {first.std_after:.3f} of the goal"
+    '0.7 -> 1.000 of the goal'
 
     Args:
         model: what was merged, or pruned, or rounded; not changed unless ``inplace``.
@@ -119,7 +120,7 @@ def repair(
         layer: Qu and Horvath, Rethink Model Re-Basin and the Linear Mode Connectivity,
         arXiv:2402.05966. Means of standard deviations, as there, not of variances.
     """
-    check_parameters(model, "model")
+    check_plain(model, "model")
     parents = check_parents(like, "like")
     shares = check_weights(weights, len(parents))
     read = Batches(data, batches, inputs)
@@ -136,13 +137,14 @@ def repair(
         report = _without_graph(working, read, method, sequential, reason)
         return attach(report, _written_to(model, working, None) if inplace else working)
     passes = _Passes(subject, found, progress=progress, count=len(parents) + 3)
-    goals = passes.goals(parents, shares)
-    before = passes.measure(subject)
-    if sequential:
-        passes.correct_in_turn(goals, method)
-    else:
-        passes.correct_at_once(goals, method)
-    after = passes.measure(subject)
+    with passes.bar:
+        goals = passes.goals(parents, shares)
+        before = passes.measure(subject)
+        if sequential:
+            passes.correct_in_turn(goals, method)
+        else:
+            passes.correct_at_once(goals, method)
+        after = passes.measure(subject)
     report = passes.report(before, after, goals, method, sequential)
     names = names_written(found.places)
     return attach(report, _written_to(model, working, names) if inplace else working)
@@ -157,9 +159,26 @@ def check_parents(given: object, name: str) -> list[nn.Module]:
     if isinstance(given, (nn.Module, str, bytes)) or not isinstance(given, Sequence) or not given:
         refuse(name, "a list of models", given, "give [model_a, model_b]")
     for k, parent in enumerate(given):
-        check_model(parent, f"{name}[{k}]")
-        check_parameters(parent, f"{name}[{k}]")
+        check_plain(parent, f"{name}[{k}]")
     return list(given)
+
+
+def check_plain(model: object, which: str) -> None:
+    """Refuse what is no model, or has weights without numbers that can be scaled.
+
+    Raises:
+        InvalidArgumentError: it is none.
+        InvalidParameterError: naming the parameter, what is wrong, and what to do.
+    """
+    check_model(model, which)
+    assert isinstance(model, nn.Module)
+    for name, parameter in model.named_parameters():
+        if is_traceable_wrapper_subclass(parameter):
+            raise InvalidParameterError(
+                f"parameter {name!r} of {which} is stored as {type(parameter).__name__}; take the "
+                "model before that was done, or with weights that are rounded but floating point"
+            )
+    check_parameters(model, which)
 
 
 def check_weights(given: object, count: int) -> list[float]:
@@ -193,6 +212,9 @@ class _Passes:
         self.subject, self.found = subject, found
         self.names = [place.name for place in found.places]
         self.layers = [p for p in found.places if p.kind != "batch_norm"]
+        norms = [p for p in found.places if p.kind == "batch_norm"]
+        self.stored = {place.name: stored_goal(subject.model, place) for place in norms}
+        self.alive: dict[str, torch.Tensor] = {}
         self.batches = 0
         hidden = None if progress else True
         self.bar = tqdm(total=count, desc="repair", disable=hidden, leave=False)
@@ -243,11 +265,12 @@ class _Passes:
     def _fold(self, places: Sequence[Place], watcher: Correcting) -> None:
         model = self.subject.model
         for place in places:
+            moments = watcher.moments[place.name]
             if place.kind == "batch_norm":
-                moments = watcher.moments[place.name]
                 fold_statistics(model, place, moments.mean, moments.variance)
             else:
                 fold(model, place.targets, *watcher.correction(place), shifted=place.shifted)
+                self.alive[place.name] = is_alive(watcher.goals[place.name], moments)
 
     def report(
         self,
@@ -257,22 +280,25 @@ class _Passes:
         method: Method,
         sequential: bool,
     ) -> RepairReport:
-        self.bar.close()
-        rows = [
-            _row(place, before[place.name], after[place.name], goals.get(place.name), method)
-            for place in self.found.places
-        ]
+        rows = []
+        for place in self.found.places:
+            pair = before[place.name], after[place.name]
+            if place.kind == "batch_norm":
+                stored, now = self.stored[place.name], stored_goal(self.subject.model, place)
+                alive = (stored.std > 0) & (now.std > 0)
+                note = "measured afresh"
+                rows.append(repaired(place, *pair, now, alive=alive, stored=stored, note=note))
+                continue
+            note = "" if method == "rescale" else _note_on(place)
+            alive, goal = self.alive[place.name], goals[place.name]
+            rows.append(repaired(place, *pair, goal, alive=alive, note=note))
         return RepairReport(method, sequential, self.batches, tuple(rows), dict(self.found.left))
 
 
-def _row(
-    place: Place, before: Moments, after: Moments, goal: Goal | None, method: Method
-) -> Repaired:
-    if goal is None:
-        goal = goal_of([after], [1.0])
-        return repaired(place, before, after, goal, "statistics measured afresh")
-    without = not place.can_shift and method != "rescale"
-    return repaired(place, before, after, goal, "no bias takes a shift" if without else "")
+def _note_on(place: Place) -> str:
+    if place.shifted is not None:
+        return f"its shift is in {place.shifted.weight.name}'s bias"
+    return "" if place.can_shift else "no bias to shift"
 
 
 def _check_places(found: Found, expected: Sequence[Place], which: str) -> None:
@@ -283,7 +309,8 @@ def _check_places(found: Found, expected: Sequence[Place], which: str) -> None:
             there = f"one of {other.channels}" if other else "none"
             raise ArchitectureMismatchError(
                 f"{which}: expected the layer {place.name!r} of {place.channels} channels, which "
-                f"the model has, found {there}; give the parents in the form that they were merged in"
+                f"the model has, found {there}; give the parents as they were merged, and repair what "
+                "is pruned before it is made smaller"
             )
 
 
@@ -304,6 +331,5 @@ def _written_to(model: ModuleT, working: nn.Module, names: Sequence[str] | None)
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in own if names is None else names:
         if not torch.equal(own[name], stored[name]):
-            with torch.no_grad(), torch.inference_mode(own[name].is_inference()):
-                own[name].copy_(stored[name])
+            overwrite(own[name], stored[name])
     return model

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .correcting import Goal, Method, is_alive
+from .correcting import Goal, Method
 from .moments import Moments
 from .places import Place
 
@@ -34,10 +34,11 @@ class Repaired:
     """How many channels are constant in this model or in all parents, and were left alone."""
     std_before: float
     """Standard deviation over its goal, the mean over all channels that are not quiet; of
-    BatchNorm, that of its inputs over the one that its running variance stands for."""
+    BatchNorm, that of its inputs over the one that the running variance stands for."""
     std_after: float
     mean_before: float
-    """How far the mean was from its goal, in goal standard deviations, the mean over channels."""
+    """How far the mean was from its goal (of BatchNorm, from the running mean), in standard
+    deviations, the mean over channels."""
     mean_after: float
     note: str = ""
 
@@ -103,7 +104,9 @@ def _table(places: Sequence[Repaired]) -> list[str]:
     widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
     lines = []
     for row in (head, *rows):
-        cells = (c.ljust(w) if k in (0, 1, 8) else c.rjust(w) for k, (c, w) in _numbered(row, widths))
+        cells = (
+            c.ljust(w) if k in (0, 1, 8) else c.rjust(w) for k, (c, w) in _numbered(row, widths)
+        )
         lines.append("  ".join(cells).rstrip())
     if len(places) > SHOWN:
         lines.append(f"and {len(places) - SHOWN} more")
@@ -115,14 +118,40 @@ def _numbered(row: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[int, 
 
 
 def repaired(
-    place: Place, before: Moments, after: Moments, goal: Goal, note: str = ""
+    place: Place,
+    before: Moments,
+    after: Moments,
+    goal: Goal,
+    *,
+    alive: torch.Tensor,
+    stored: Goal | None = None,
+    note: str = "",
 ) -> Repaired:
-    """What was put right at a place, from what was measured before and after."""
-    alive = is_alive(goal, before)
-    stds = [_mean((m.std / goal.std)[alive]) for m in (before, after)]
-    means = [_mean(((m.mean - goal.mean).abs() / goal.std)[alive]) for m in (before, after)]
-    quiet = int((~alive).sum())
-    return Repaired(place.name, place.kind, place.channels, quiet, *stds, *means, note)
+    """What was put right at a place, from what was measured before and after.
+
+    Args:
+        place: where.
+        before, after: the statistics there.
+        goal: what they were to become.
+        alive: which channels were corrected.
+        stored: what the statistics before are compared with, if not with the goal.
+        note: what else there is to say.
+    """
+    pairs = ((before, stored or goal), (after, goal))
+    is_norm = place.kind == "batch_norm"
+    stds = [_mean(((m.variance.sqrt() if is_norm else m.std) / g.std)[alive]) for m, g in pairs]
+    means = [_mean(((m.mean - g.mean).abs() / g.std)[alive]) for m, g in pairs]
+    return Repaired(
+        name=place.name,
+        kind=place.kind,
+        channels=place.channels,
+        quiet=int((~alive).sum()),
+        std_before=stds[0],
+        std_after=stds[1],
+        mean_before=means[0],
+        mean_after=means[1],
+        note=note,
+    )
 
 
 def _mean(figures: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten
 
-from ..errors import InvalidInputError, TraceError
+from ..errors import TraceError
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.outputs import returned
@@ -29,6 +29,7 @@ from ..tracing.front_ends import FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
 from .batches import Batches
 from .channels import argument
+from .folding import overwrite
 from .places import Found, Place, find_places
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
@@ -86,12 +87,10 @@ class Subject:
         with keeping_random_state(self.model, always=True), _same_buffers(self.model):
             yield self.batches.read(self.device)
 
-    def _graph(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[fx.GraphModule, Found]:
+    def _graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fx.GraphModule, Found]:
         form = _form((args, kwargs)) if None not in self._graphs else None
         if form not in self._graphs:
-            graph, holds_for_all = _trace(self.model, args, kwargs)
+            graph, holds_for_all = trace_values(self.model, args, kwargs)
             form = None if holds_for_all else form
             if len(self._graphs) == KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
@@ -104,10 +103,12 @@ class Subject:
         found = returned(_run(graph, Interpreter(graph), args, kwargs)).tensors
         error = largest_error(expected, found)
         if not error <= TOLERANCE[dtype_of(self.model)]:
-            raise TraceError(f"its graph computes something else: the outputs differ by {error:.1e}")
+            raise TraceError(
+                f"its graph computes something else: the outputs differ by {error:.1e}"
+            )
 
 
-def _trace(
+def trace_values(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[fx.GraphModule, bool]:
     """A graph of a model that runs, and whether it holds for inputs of every shape.
@@ -158,8 +159,7 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in before:
             if not is_equal(buffer.detach(), value):
-                with torch.no_grad(), torch.inference_mode(buffer.is_inference()):
-                    buffer.copy_(value)
+                overwrite(buffer, value)
 
 
 class _Watched(Interpreter):

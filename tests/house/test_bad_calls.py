@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,20 @@ NONSENSE: dict[str, Callable[[], Any]] = {
     "an object": object,
 }
 
+FISHERS = [{n: p.square() for n, p in net(k).state_dict().items()} for k in range(2)]
+MERGE_METHODS: dict[Callable[..., fr.Merged], str] = {
+    fr.merge_methods.mean: "",
+    fr.merge_methods.to_reference: "",
+    fr.merge_methods.sequential: "",
+    fr.merge_methods.tree: "",
+    fr.merge_methods.many: "max_sweeps in_turn",
+    fr.merge_methods.cycle_consistent: "steps spread patience max_sweeps",
+    update_wrapper(
+        partial(fr.merge_methods.fisher_weighted, fisher=FISHERS), fr.merge_methods.fisher_weighted
+    ): "fisher align",
+}
+"""And the names of options of their own."""
+
 STATES: dict[str, Any] = {"state_dict": net().state_dict(), "to": net(1).state_dict()}
 MODELS: dict[str, Any] = {"model_b": net(), "to": net(1), "args": (X,)}
 QUIET = {"progress": False}
@@ -140,15 +154,74 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model_b to args kwargs symmetry rules constraints front_ends solver seed callback "
             "device",
         ),
+        "merge": (
+            fr.merge,
+            {"models": [net(), net(1)], "args": (X,), "evaluate": lambda m: 0.0, **QUIET},
+            "models args kwargs symmetry data weights method objective repair evaluate choose seed "
+            "progress",
+        ),
         "interpolate": (
             fr.interpolate,
             {"a": net(), "b": net(1), "evaluate": lambda m: 0.0, "steps": 2, **QUIET},
-            "a b evaluate steps loader batches symmetry progress",
+            "a b evaluate via curve steps loader batches at_point symmetry keep progress",
         ),
+        "train_bezier": (
+            fr.train_bezier,
+            {
+                "a": net(), "b": net(1), "data": [X], "steps": 1, **QUIET,
+                "loss": lambda model, batch: sum(x.square().sum() for x in model.parameters()),
+            },
+            "a b loss data steps optimizer start seed progress",
+        ),
+        "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
+        "loss_plane": (
+            fr.loss_plane,
+            {"a": net(), "b": net(1), "c": net(2), "steps": 2, "evaluate": lambda m: 0.0}
+            | QUIET,
+            "a b c evaluate steps margin loader batches at_point progress",
+        ),
+        "diagnose": (
+            fr.diagnose,
+            {"a": net(), "b": net(1), "aligned": p, **QUIET},
+            "a b aligned data batches inputs objective device progress",
+        ),
+        "best": (fr.Path((0, 1), {"loss": (1, 2)}).best, {}, "metric mode"),
+        "Path.from_json": (fr.Path.from_json, {"text": "{}"}, "text"),
+        "Plane.from_json": (fr.Plane.from_json, {"text": "{}"}, "text"),
+        "Diagnosis.from_json": (fr.Diagnosis.from_json, {"text": "{}"}, "text"),
         "recompute_batch_norm": (
             fr.recompute_batch_norm,
             {"model": nn.Sequential(nn.BatchNorm1d(3)), "loader": [torch.randn(4, 3)]},
             "model loader batches inplace",
+        ),
+        **{
+            f"merge_methods.{method.__name__}": (
+                partial(lambda symmetry, models, method=method, **k: method(symmetry, models, **k)),
+                {"symmetry": s, "models": [*STATES.values()], **QUIET},
+                f"symmetry models weights objective solver seed device progress {own}",
+            )
+            for method, own in MERGE_METHODS.items()
+        },
+        "fisher": (
+            fr.fisher,
+            {"model": net(), "data": [(torch.randn(4, 3), torch.tensor([0, 1, 1, 0]))], **QUIET},
+            "model data loss labels batches inputs at_once seed progress",
+        ),
+        "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "repair": (
+            fr.repair,
+            {"model": net(2), "like": [net(), net(1)], "data": [torch.randn(8, 3)], **QUIET},
+            "model like data weights method sequential batches inputs inplace progress",
+        ),
+        "repair_linear": (
+            fr.repair_linear,
+            {"layer": nn.Linear(3, 5), "like": [nn.Linear(3, 5)]},
+            "layer like mean covariance weights method inplace",
+        ),
+        "calibrate_biases": (
+            fr.calibrate_biases,
+            {"model": net(2), "like": [net(), net(1)], "args": (X,)},
+            "model like args kwargs weights inplace",
         ),
         "compact": (
             fr.compact,
