@@ -24,11 +24,9 @@ def as_trained(pair: Pair, images: Tensor, seed: int) -> State:
     return pair.b.state_dict()
 
 
-def by_weights(
-    pair: Pair, images: Tensor, seed: int, *, rounds: int = 0, vector_weight: float = 1.0
-) -> State:
+def by_weights(pair: Pair, images: Tensor, seed: int, *, rounds: int = 0) -> State:
     """Weight matching, with a budget of rounds."""
-    return _by_weights(pair, seed, None, rounds, vector_weight)
+    return _by_weights(pair, seed, None, rounds)
 
 
 def by_activations(pair: Pair, images: Tensor, seed: int) -> State:
@@ -36,12 +34,10 @@ def by_activations(pair: Pair, images: Tensor, seed: int) -> State:
     return activation_permutation(pair, images).apply(pair.b.state_dict())
 
 
-def by_both(
-    pair: Pair, images: Tensor, seed: int, *, rounds: int = 0, vector_weight: float = 1.0
-) -> State:
+def by_both(pair: Pair, images: Tensor, seed: int, *, rounds: int = 0) -> State:
     """Weight matching that starts where activations are matched."""
     start = activation_permutation(pair, images)
-    return _by_weights(pair, seed, start, rounds, vector_weight)
+    return _by_weights(pair, seed, start, rounds)
 
 
 def activation_permutation(pair: Pair, images: Tensor) -> fr.Permutation:
@@ -49,16 +45,13 @@ def activation_permutation(pair: Pair, images: Tensor) -> fr.Permutation:
     return found.permutation
 
 
-def _by_weights(
-    pair: Pair, seed: int, start: fr.Permutation | None, rounds: int, vector_weight: float
-) -> State:
+def _by_weights(pair: Pair, seed: int, start: fr.Permutation | None, rounds: int) -> State:
     symmetry = start.symmetry if start else fr.analyze(pair.b, args=(pair.inputs,))
     budget = fr.Budget(rounds=rounds) if rounds else None
     found = fr.weight_matching(
         symmetry,
         pair.b.state_dict(),
         to=pair.a.state_dict(),
-        vector_weight=vector_weight,
         solver=partial(fr.solvers.coordinate_descent, budget=budget),
         start=start,
         seed=seed,

@@ -21,7 +21,7 @@ from benchmarks.merging.training import Recipe, trained
 from fxrebasin.drawing.figures import save_figure
 
 STUDY = "barrier"
-RESET_ON = 2048
+RESET_ON = 1024
 """Training images that BatchNorm's statistics are measured on, at every point of a line."""
 FEW = 2000
 """Test images that ResNets are measured on."""
@@ -54,9 +54,7 @@ def cases() -> list[Case]:
     data = load_fashion()
     few = data.halved()
     budgets: dict[str, Align] = {
-        "ours, weights, no vectors": partial(by_weights, vector_weight=0.0),
         "ours, weights, 20 rounds": partial(by_weights, rounds=20),
-        "ours, weights from activations, no vectors": partial(by_both, vector_weight=0.0),
         "ours, weights from activations, 20 rounds": partial(by_both, rounds=20),
     }
     return [
@@ -65,7 +63,7 @@ def cases() -> list[Case]:
             RESNET,
             2,
             Data(few.train.first(SUBSET), few.test.first(FEW)),
-            5,
+            3,
             {**OTHERS, **OURS, **budgets},
         ),
     ]
@@ -85,7 +83,7 @@ def run(results: Results) -> None:
             images = data.train.images
             for method in tqdm(missing, desc="align", unit="method", leave=False):
                 state = methods[method](Pair(a, b, images[:8]), images, seed)
-                loader = images[:RESET_ON].split(512)
+                loader = images[:RESET_ON].split(256)
                 found = line(a, state, data.test, loader=loader, steps=steps)
                 results.add(
                     STUDY, recipe.name, method, found.figures, seed=seed, curves=found.curves
@@ -108,7 +106,7 @@ def section(rows: Sequence[Row]) -> str:
         "Pairs of networks, trained on Fashion-MNIST from different seeds: the MLP on all "
         f"60,000 images, the ResNet-8 (32, 64 and 128 channels) on {SUBSET:,}, of half the height "
         "and width. B is aligned with A, and loss and accuracy are measured on the 10,000 test "
-        f"images at 11 points of the straight line, of ResNets on {FEW:,} at 5 points. Barrier: "
+        f"images at 11 points of the straight line, of ResNets on {FEW:,} at 3. Barrier: "
         "by how much the loss exceeds the line between the losses of the ends, at most. "
         "BatchNorm's statistics are measured afresh at every point, on "
         f"{RESET_ON:,} training images. From the least to the greatest of all "

@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import fxrebasin as fr
-from benchmarks.merging import ani_objectives, packages, study_ani, study_decay, training, zoo
+from benchmarks.merging import (
+    ani_objectives,
+    packages,
+    proteins,
+    study_ani,
+    study_decay,
+    study_proteins,
+    training,
+    zoo,
+)
 from benchmarks.merging.ani import MEMBERS, Potential, energies, read_members
 from benchmarks.merging.fashion import Data, Images, load_fashion
 from benchmarks.merging.lines import half_way, line, with_state
@@ -30,8 +39,10 @@ from benchmarks.merging.molecules import (
 from benchmarks.merging.networks import FAMILIES, mlp, resnet
 from benchmarks.merging.packages import Package, UnavailableError
 from benchmarks.merging.plots import Curve, Map, Panel, draw_dots, draw_maps, draw_panels
+from benchmarks.merging.protein_mpnn import ProteinMPNN, read_checkpoints, score
 from benchmarks.merging.rows import Results, by_method, middle
 from benchmarks.merging.study_ani import Candidate, Goal, best_per_element
+from benchmarks.merging.study_many import merged_and_repaired
 from benchmarks.merging.study_repair import treated
 from benchmarks.merging.training import Recipe, scores, train, trained
 
@@ -215,6 +226,91 @@ def test_the_members_of_the_ensemble_agree_on_molecules_they_were_made_for() -> 
     found = torch.stack([energies(member, seen).sum(0) for member in members])
     assert len(members) == MEMBERS
     assert (found - found.mean(0)).abs().mean() < 1.5  # kcal/mol
+
+
+# proteins
+
+
+def helix(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A backbone that winds up, its residues in turn, and their numbers."""
+    at = torch.arange(4 * count) * 0.6
+    places = torch.stack([2.3 * at.cos(), 2.3 * at.sin(), 0.4 * at], 1).reshape(count, 4, 3)
+    return places, torch.arange(count) % 20, torch.arange(count) + 5
+
+
+def test_every_pair_of_atoms_is_told_once() -> None:
+    atoms = (*proteins.BACKBONE, "CB")
+    pairs = [f"{one}-{other}" for one in atoms for other in atoms]
+    assert sorted(proteins.PAIRS) == sorted(pairs)
+
+
+def test_a_structure_is_seen_the_same_wherever_it_is() -> None:
+    places, sequence, numbers = helix(60)
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator()))
+    turn = turn * turn.det()  # no mirror: that would be another protein
+    here, there = (proteins.featurise(x, sequence, numbers) for x in (places, places @ turn + 3.0))
+    torch.testing.assert_close(here.edges, there.edges, atol=1e-4, rtol=1e-4)
+    assert here.neighbours.shape == (60, proteins.NEIGHBOURS)
+    assert here.neighbours[:, 0].tolist() == list(range(60))  # the nearest is the residue itself
+
+
+def test_what_is_decoded_later_does_not_count() -> None:
+    protein = proteins.featurise(*helix(20))
+    model = seeded(ProteinMPNN, 0)
+    last = int((protein.earlier.sum((1, 2))).argmax())  # all others are earlier
+    changed = protein.sequence.clone()
+    changed[last] = (changed[last] + 7) % 20
+    before, after = model(*protein), model(*protein._replace(sequence=changed))
+    torch.testing.assert_close(before, after)
+    first = int((protein.earlier.sum((1, 2))).argmin())
+    changed = protein.sequence.clone()
+    changed[first] = (changed[first] + 7) % 20
+    assert not torch.allclose(before[last], model(*protein._replace(sequence=changed))[last])
+
+
+def test_a_file_of_a_structure_is_read_residue_by_residue() -> None:
+    def atom(name: str, kind: str, chain: str, number: int, x: float) -> str:
+        return f"ATOM      1  {name:<3} {kind} {chain}{number:>4}    {x:8.3f}{0:8.3f}{1:8.3f}"
+
+    whole = [atom(a, "GLY", "A", 7, k) for k, a in enumerate(proteins.BACKBONE)]
+    lacking = [atom("CA", "TRP", "A", 8, 0.0)]
+    other = [atom(a, "ALA", "B", 9, 0.0) for a in proteins.BACKBONE]
+    places, sequence, numbers = proteins.parse("\n".join([*whole, *lacking, *other]), "")
+    assert places.shape == (1, 4, 3)
+    assert places[0, :, 0].tolist() == [0, 1, 2, 3]
+    assert [proteins.LETTERS[k] for k in sequence] == ["G"]
+    assert numbers.tolist() == [7]
+
+
+def test_the_symmetries_of_protein_mpnn_are_found_and_it_can_be_repaired() -> None:
+    protein = proteins.featurise(*helix(12))
+    a, b = (seeded(ProteinMPNN, seed) for seed in (0, 1))
+    symmetry = fr.analyze(a, args=tuple(protein))
+    assert symmetry.movable_units == 5776
+    objective = study_proteins.compared(
+        symmetry,
+        fr.Permutation.random(symmetry, generator()).apply(a.state_dict()),
+        a.state_dict(),
+        shares={"weights": 0.5, "activations": 0.5},
+        seen=protein,
+    )
+    found = fr.solvers.coordinate_descent(objective, progress=False)
+    assert found.objective_before < 0.9
+    assert found.objective_after == pytest.approx(1.0, abs=1e-4)
+    merged = fr.merge_methods.mean(symmetry, [a.state_dict(), b.state_dict()], progress=False)
+    models = merged_and_repaired([a, b], merged, [protein], tuple)
+    assert len(models["REPAIR"].repair_report.places) > 10
+    assert score(list(models.values()), [protein]).loss > 0
+
+
+@pytest.mark.slow
+def test_published_weights_know_which_residue_fits_where() -> None:
+    try:
+        models, given = read_checkpoints(), proteins.read_proteins(["2hhb"])
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    for model in models:
+        assert score([model], given).recovery > 0.4
 
 
 # networks, trained
