@@ -90,7 +90,7 @@ def run(results: Results) -> None:
         missing = results.lacks(STUDY, "ProteinMPNN", ways, count)
         for name in tqdm(missing, desc=f"merge {count} of ProteinMPNN", unit="method"):
             merged = ways[name](symmetry, states, progress=False)
-            made = merged_and_repaired(given, merged, train, tuple)
+            made = merged_and_repaired(given, merged, train, lambda protein: tuple(protein))
             _add(results, name, count, {t: score([m], test) for t, m in made.items()})
 
 
