@@ -53,8 +53,8 @@ def run(results: Results) -> None:
     data = load_fashion().halved()
     train = data.train.first(SMALL_SUBSET)
     batches = train.images[:WATCHED].split(256)
-    networks = list(itertools.product(FAMILIES, WIDTHS))
-    for family, width in tqdm(networks, desc="REPAIR", unit="network"):
+    networks = list(itertools.product(WIDTHS, FAMILIES))
+    for width, family in tqdm(networks, desc="REPAIR", unit="network"):
         recipe = small(family, width)
         if not (missing := results.lacks(STUDY, recipe.name, ALIGNMENTS)):
             continue

@@ -283,6 +283,7 @@ def test_a_file_of_a_structure_is_read_residue_by_residue() -> None:
     assert numbers.tolist() == [7]
 
 
+@pytest.mark.slow
 def test_the_symmetries_of_protein_mpnn_are_found_and_it_can_be_repaired() -> None:
     protein = proteins.featurise(*helix(12))
     a, b = (seeded(ProteinMPNN, seed) for seed in (0, 1))
