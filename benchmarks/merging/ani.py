@@ -40,7 +40,8 @@ class Potential(nn.Module):
 
     def forward(self, h: Tensor, c: Tensor, n: Tensor, o: Tensor) -> tuple[Tensor, ...]:
         """The energies of atoms ``(atoms, 1)`` in Hartree, per element, of ``(atoms, 384)``."""
-        return self.H(h), self.C(c), self.N(n), self.O(o)
+        given = zip(ELEMENTS, (h, c, n, o), strict=True)
+        return tuple(self.get_submodule(element)(x) for element, x in given)
 
 
 def read_members() -> list[Potential]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fxrebasin.drawing.figures import figure_type
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -71,7 +72,7 @@ def draw_panels(
     columns = max(map(len, rows))
     figure = new_figure(columns, len(rows), width=width, height=height)
     grid = figure.subplots(len(rows), columns, squeeze=False)
-    named: dict[str, object] = {}
+    named: dict[str, Artist] = {}
     for panels, places in zip(rows, grid, strict=True):
         for place in places[len(panels) :]:
             place.remove()
@@ -81,7 +82,7 @@ def draw_panels(
     return figure
 
 
-def _draw(place: Axes, panel: Panel, named: dict[str, object]) -> None:
+def _draw(place: Axes, panel: Panel, named: dict[str, Artist]) -> None:
     for curve in panel.curves:
         style = (0, (3, 2)) if curve.dashed else "-"
         for y in curve.ys:
@@ -167,7 +168,7 @@ def draw_dots(groups: Mapping[str, Mapping[str, Mapping[str, float]]], *, x: str
     height = 1.6 + 0.30 * max(map(len, groups.values()))
     figure = new_figure(len(groups), height=height, width=5.2)
     (places,) = figure.subplots(1, len(groups), squeeze=False, sharey=True, sharex=True)
-    named: dict[str, object] = {}
+    named: dict[str, Artist] = {}
     for (title, rows), place in zip(groups.items(), places, strict=True):
         for row, values in enumerate(rows.values()):
             place.hlines(row, 0, max(values.values()), color="#e6e6e6", lw=1, zorder=1)
@@ -184,7 +185,7 @@ def draw_dots(groups: Mapping[str, Mapping[str, Mapping[str, float]]], *, x: str
     return figure
 
 
-def _name(figure: Figure, named: Mapping[str, object], *, columns: int) -> None:
+def _name(figure: Figure, named: Mapping[str, Artist], *, columns: int) -> None:
     """Say once, below all panels, what the colours are."""
     figure.legend(
         named.values(),

@@ -45,9 +45,9 @@ class _Features(nn.Module):
 
     def forward(self, edges: Tensor) -> Tensor:
         positions = self.embeddings(edges[..., :POSITIONS])
-        return self.norm_edges(
-            self.edge_embedding(torch.cat([positions, edges[..., POSITIONS:]], -1))
-        )
+        told = self.edge_embedding(torch.cat([positions, edges[..., POSITIONS:]], -1))
+        normed: Tensor = self.norm_edges(told)
+        return normed
 
 
 class _Dense(nn.Module):
@@ -112,6 +112,7 @@ class ProteinMPNN(nn.Module):
         edges = self.W_e(self.features(edges))
         nodes = edges[:, 0] * 0.0
         for encoder in self.encoder_layers:
+            assert isinstance(encoder, _Encoder)
             nodes = encoder(nodes, torch.cat([edges, nodes[neighbours]], -1))
             edges = encoder.renewed(nodes, edges, neighbours)
         named = self.W_s(sequence)[neighbours]

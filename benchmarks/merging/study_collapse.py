@@ -19,12 +19,14 @@ from benchmarks.merging.recipes import DEEP_MLP
 from benchmarks.merging.rows import Results, Row
 from benchmarks.merging.training import scores, trained
 from fxrebasin.drawing.figures import save_figure
+from fxrebasin.repair.correcting import Method
 
 STUDY = "collapse"
 WATCHED = 2048
 """Training images that statistics are measured on; the variances that are drawn are of test
 images."""
 METHODS = ("as trained", "as trained, REPAIR", "aligned", "aligned, RESCALE", "aligned, REPAIR")
+METHODS_OF_REPAIR: dict[str, Method] = {"RESCALE": "rescale", "REPAIR": "repair"}
 HEADER = ("half way", "loss", "accuracy", "layer 1", "layer 5", "layer 10", "layer 15")
 
 
@@ -47,7 +49,7 @@ def middles(a: nn.Module, b: nn.Module, images: Tensor) -> Mapping[str, nn.Modul
     found: dict[str, nn.Module] = {}
     for name, state in (("as trained", b.state_dict()), ("aligned", aligned)):
         found[name] = half_way(a, state)
-        for method, title in (("rescale", "RESCALE"), ("repair", "REPAIR")):
+        for title, method in METHODS_OF_REPAIR.items():
             found[f"{name}, {title}"] = fr.repair(
                 found[name],
                 like=[a, with_state(b, state)],

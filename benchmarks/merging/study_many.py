@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,25 +139,34 @@ def _potentials(results: Results) -> None:
                 results.add(STUDY, network, name, figures, seed=count)
 
 
-def _figure(network: str) -> tuple[str, str]:
-    return ("error", ".2f") if network.startswith("ANI") else ("accuracy", ".1%")
+def _figure(network: str) -> str:
+    """What tells how good a network is."""
+    return "error" if network.startswith("ANI") else "accuracy"
 
 
 def _cells(rows: Sequence[Row], network: str) -> list[tuple[str, ...]]:
-    figure, form = _figure(network)
     found = {(row.method, row.seed): row.figures for row in rows if row.network == network}
     cells = []
 
     def add(title: str, method: str, name: str) -> None:
-        shown = [found.get((method, count), {}).get(name) for count in COUNTS]
-        cells.append((network, title, *("" if x is None else format(x, form) for x in shown)))
+        shown = [_shown(found.get((method, count), {}), name) for count in COUNTS]
+        cells.append((network, title, *shown))
 
-    add("parents", "parents", figure)
-    add("ensemble", "parents", f"ensemble, {figure}")
+    add("parents", "parents", "")
+    add("ensemble", "parents", "ensemble, ")
     for method in METHODS:
-        add(method, method, f"merged, {figure}")
-        add(f"{method}, REPAIR", method, f"REPAIR, {figure}")
+        add(method, method, "merged, ")
+        add(f"{method}, REPAIR", method, "REPAIR, ")
     return cells
+
+
+def _shown(figures: Mapping[str, float], name: str) -> str:
+    """An error, or an accuracy with its loss; "" where nothing is known."""
+    if f"{name}error" in figures:
+        return f"{figures[f'{name}error']:.2f}"
+    if f"{name}accuracy" in figures:
+        return f"{figures[f'{name}accuracy']:.1%} ({figures[f'{name}loss']:.3f})"
+    return ""
 
 
 def section(rows: Sequence[Row]) -> str:
@@ -166,8 +175,8 @@ def section(rows: Sequence[Row]) -> str:
     return (
         "## Many models\n\n"
         "One network made of 2, 4 and 8 by the functions of `fr.merge_methods`, with and without "
-        "`fr.repair`, layer after layer. MLPs on Fashion-MNIST: accuracy on its test images, "
-        f"statistics measured on {WATCHED:,} training images. Members of ANI-1x: errors in "
+        "`fr.repair`, layer after layer. MLPs on Fashion-MNIST: accuracy and loss on its test "
+        f"images, statistics measured on {WATCHED:,} training images. Members of ANI-1x: errors in "
         "kcal/mol against the mean of all eight on held-out molecules, as above; compared are "
         "weights, or activations and what units take, in equal shares. Ensemble: the mean of what "
         "the parents return, and so as slow as all of them.\n\n"
@@ -179,7 +188,7 @@ def section(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], folder: Path) -> None:
     panels = []
     for network in networks_of(rows):
-        figure, _ = _figure(network)
+        figure = _figure(network)
         found = {(row.method, row.seed): row.figures for row in rows if row.network == network}
         counts = [count for count in COUNTS if ("parents", count) in found]
         curves = [

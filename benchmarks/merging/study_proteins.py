@@ -54,8 +54,9 @@ def compared(
     if "weights" in shares:
         found["weights"] = fr.objectives.weights(symmetry, b, a, device=device).terms
     if "activations" in shares:
-        models = (with_state(ProteinMPNN(), state) for state in (b, a))
-        found["activations"] = fr.objectives.activations(symmetry, *models, tuple(seen)).terms
+        model_b, model_a = (with_state(ProteinMPNN(), state) for state in (b, a))
+        objective = fr.objectives.activations(symmetry, model_b, model_a, tuple(seen))
+        found["activations"] = objective.terms
     return mixed(symmetry, found, shares)
 
 

@@ -21,6 +21,7 @@ from benchmarks.merging.recipes import SMALL_SUBSET, WIDTHS, small
 from benchmarks.merging.rows import Results, Row, by_method
 from benchmarks.merging.training import scores, trained
 from fxrebasin.drawing.figures import save_figure
+from fxrebasin.repair.correcting import Method
 
 STUDY = "repair"
 WATCHED = 2048
@@ -33,9 +34,10 @@ def treated(
     middle: nn.Module, parents: Sequence[nn.Module], data: Sequence[object]
 ) -> dict[str, nn.Module]:
     """A network half way, and what puts its statistics right; a reset is of BatchNorm alone."""
+    methods: dict[str, Method] = {"REPAIR": "repair", "RESCALE": "rescale"}
     repaired = {
         name: fr.repair(middle, like=parents, data=data, method=method, progress=False)
-        for name, method in (("REPAIR", "repair"), ("RESCALE", "rescale"))
+        for name, method in methods.items()
     }
     return {
         "nothing": middle,
