@@ -8,7 +8,7 @@ from benchmarks.merging.networks import FAMILIES, deep_mlp, mlp, resnet
 from benchmarks.merging.training import Recipe
 
 SUBSET = 12_000
-"""Training images of the ResNets, which would take long on all of them."""
+"""Training images of the ResNets and deep MLPs, which would take long on all of them."""
 SMALL_SUBSET = 4_000
 """Those of the small convolutional networks, of which there are many."""
 WIDTHS = (1, 2, 4)
@@ -19,7 +19,8 @@ RESNET = Recipe("ResNet-8, width 2", partial(resnet, 2), epochs=4, learning_rate
 DEEP_MLP = Recipe(
     "MLP, 15 x 128",
     partial(deep_mlp, 196, *(128,) * 15, 10),
-    epochs=8,
+    epochs=15,
+    batch=128,
     warm_up=0.2,
 )
 

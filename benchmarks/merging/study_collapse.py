@@ -15,7 +15,7 @@ from benchmarks.merging.alignments import by_both
 from benchmarks.merging.fashion import load_fashion
 from benchmarks.merging.lines import half_way, with_state
 from benchmarks.merging.plots import COLOURS, Curve, Panel, draw_panels
-from benchmarks.merging.recipes import DEEP_MLP
+from benchmarks.merging.recipes import DEEP_MLP, SUBSET
 from benchmarks.merging.rows import Results, Row
 from benchmarks.merging.training import scores, trained
 from fxrebasin.drawing.figures import save_figure
@@ -70,11 +70,12 @@ def run(results: Results) -> None:
     if not results.lacks(STUDY, DEEP_MLP.name, METHODS):
         return
     data = load_fashion().halved()
-    a, b = (trained(DEEP_MLP, data.train, seed=seed) for seed in (0, 1))
+    train = data.train.first(SUBSET)
+    a, b = (trained(DEEP_MLP, train, seed=seed) for seed in (0, 1))
     of_ends = [variances(model, data.test.images) for model in (a, b)]
     for parent, model in zip("AB", (a, b), strict=True):
         results.add(STUDY, DEEP_MLP.name, f"parent {parent}", scores(model, data.test))
-    for name, model in middles(a, b, data.train.images).items():
+    for name, model in middles(a, b, train.images).items():
         found = variances(model, data.test.images)
         ratios = [2 * m / (x + y) for m, x, y in zip(found, *of_ends, strict=True)]
         curves = {"ratio": ratios}
@@ -91,7 +92,7 @@ def section(rows: Sequence[Row]) -> str:
     return (
         "## Collapse of variance\n\n"
         "Two MLPs of 15 hidden layers of 128 units, on images of Fashion-MNIST of half the height "
-        "and width. Half way between them: loss and accuracy on the test images, and the variance "
+        f"and width, {SUBSET:,} of them. Half way between them: loss and accuracy on the test images, and the variance "
         "of what the units of a layer take, divided by the mean of both ends' variances.\n\n"
         "![The ratio of variances, layer by layer](collapse.png)\n\n"
         f"{markdown_table(HEADER, cells)}\n"

@@ -26,6 +26,8 @@ from fxrebasin.repair.correcting import Method
 STUDY = "repair"
 WATCHED = 2048
 """Training images that statistics are measured on."""
+FEW = 4000
+"""Test images."""
 ALIGNMENTS = ("as trained", "aligned")
 TREATMENTS = ("nothing", "reset", "REPAIR", "RESCALE")
 
@@ -53,7 +55,7 @@ def run(results: Results) -> None:
         UnavailableError: the data cannot be had.
     """
     data = load_fashion().halved()
-    train = data.train.first(SMALL_SUBSET)
+    train, test = data.train.first(SMALL_SUBSET), data.test.first(FEW)
     batches = train.images[:WATCHED].split(256)
     networks = list(itertools.product(WIDTHS, FAMILIES))
     for width, family in tqdm(networks, desc="REPAIR", unit="network"):
@@ -61,7 +63,7 @@ def run(results: Results) -> None:
         if not (missing := results.lacks(STUDY, recipe.name, ALIGNMENTS)):
             continue
         a, b = (trained(recipe, train, seed=seed) for seed in (0, 1))
-        ends = [scores(model, data.test) for model in (a, b)]
+        ends = [scores(model, test) for model in (a, b)]
         means = {name: (ends[0][name] + ends[1][name]) / 2 for name in ends[0]}
         for alignment in missing:
             state = b.state_dict()
@@ -70,7 +72,7 @@ def run(results: Results) -> None:
             models = treated(half_way(a, state), [a, with_state(b, state)], batches)
             figures = {f"{name} of the parents": value for name, value in means.items()}
             for name, model in models.items():
-                found = scores(model, data.test)
+                found = scores(model, test)
                 figures[name] = found["loss"] - means["loss"]
                 figures[f"{name}, accuracy"] = found["accuracy"]
             results.add(STUDY, recipe.name, alignment, figures)
@@ -103,7 +105,7 @@ def section(rows: Sequence[Row]) -> str:
         "## REPAIR of small convolutional networks\n\n"
         "By how much the loss half way between two networks exceeds the mean of their own losses, "
         f"trained from different seeds on {SMALL_SUBSET:,} images of Fashion-MNIST of half the "
-        "height and width; on its test images. VGG: six convolutions in three stages; ResNet: "
+        f"height and width; on {FEW:,} of its test images. VGG: six convolutions in three stages; ResNet: "
         "ResNet-8; at width 1 they begin with 4 channels. Aligned: weight matching that starts "
         "where activations are matched. Reset: the statistics of BatchNorm, measured afresh. "
         f"REPAIR and RESCALE: `fr.repair`, in one pass; all on {WATCHED:,} training images.\n\n"

@@ -30,6 +30,10 @@ from fxrebasin.drawing.figures import check_picture_path
 from fxrebasin.files import replacing
 
 
+CLASSES = 1000
+"""Of a model as torchvision makes it."""
+
+
 class Lines(NamedTuple):
     """What was found."""
 
@@ -59,9 +63,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """A model of torchvision with weights, and with as many classes as these have."""
-    last = [tensor for tensor in state.values() if tensor.ndim][-1]
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model: nn.Module = models.get_model(name, weights=None, num_classes=len(last), **options)
+    with torch.device("meta"):
+        usual = models.get_model(name, weights=None, **options).state_dict()
+    heads = {len(state[k]) for k, x in usual.items() if k in state and x.shape != state[k].shape}
+    classes = heads.pop() if len(heads) == 1 else CLASSES
+    model: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
     model.load_state_dict(state)
     return model.eval()
 
