@@ -29,7 +29,6 @@ from benchmarks.merging.training import scores
 from fxrebasin.drawing.figures import check_picture_path
 from fxrebasin.files import replacing
 
-
 CLASSES = 1000
 """Of a model as torchvision makes it."""
 
