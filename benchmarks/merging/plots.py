@@ -105,7 +105,7 @@ def _draw(place: Axes, panel: Panel, named: dict[str, Artist]) -> None:
     if panel.percent:
         from matplotlib.ticker import PercentFormatter
 
-        place.yaxis.set_major_formatter(PercentFormatter(1))
+        place.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def dress(place: Axes, title: str) -> None:

@@ -16,7 +16,7 @@ from benchmarks.merging.fashion import Data, load_fashion
 from benchmarks.merging.lines import line
 from benchmarks.merging.plots import COLOURS, Curve, Panel, draw_panels
 from benchmarks.merging.recipes import MLP, RESNET, SUBSET
-from benchmarks.merging.rows import Results, Row, by_method, networks_of, spread
+from benchmarks.merging.rows import Results, Row, by_method, middle, networks_of, spread
 from benchmarks.merging.training import Recipe, trained
 from fxrebasin.drawing.figures import save_figure
 
@@ -35,8 +35,11 @@ DRAWN = {
     "rebasin 0.0.47": COLOURS[1],
     "plain git-re-basin": COLOURS[2],
     "ours, weights": COLOURS[3],
+    "ours, activations": COLOURS[5],
     "ours, weights from activations": COLOURS[4],
 }
+LOW = 0.5
+"""Barriers that are drawn again, where others do not dwarf them."""
 
 
 class Case(NamedTuple):
@@ -120,19 +123,21 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
     panels = []
     for network in networks_of(rows):
         found = by_method(rows, network)
+        aligned = [m for m in DRAWN if m in found and middle(found[m], "barrier") < LOW]
         panels.append(
             [
-                Panel(
-                    f"{network}: {metric}",
-                    [
-                        Curve(m, found[m][0].curves["t"], [r.curves[metric] for r in found[m]], c)
-                        for m, c in DRAWN.items()
-                        if m in found
-                    ],
-                    ends=("A", "B"),
-                    percent=metric == "accuracy",
-                )
-                for metric in ("loss", "accuracy")
+                _panel(f"{network}: loss", found, "loss", [*DRAWN]),
+                _panel(f"{network}: loss, where it is low", found, "loss", aligned),
+                _panel(f"{network}: accuracy", found, "accuracy", [*DRAWN]),
             ]
         )
     save_figure(draw_panels(panels), folder / "barrier.png")
+
+
+def _panel(title: str, found: dict[str, list[Row]], metric: str, methods: list[str]) -> Panel:
+    curves = [
+        Curve(m, found[m][0].curves["t"], [r.curves[metric] for r in found[m]], DRAWN[m])
+        for m in methods
+        if m in found
+    ]
+    return Panel(title, curves, ends=("A", "B"), percent=metric == "accuracy")

@@ -25,7 +25,7 @@ STUDY = "collapse"
 WATCHED = 2048
 """Training images that statistics are measured on; the variances that are drawn are of test
 images."""
-METHODS = ("as trained", "as trained, REPAIR", "aligned", "aligned, RESCALE", "aligned, REPAIR")
+METHODS = ("as trained", "aligned", "aligned, REPAIR", "as trained, REPAIR", "aligned, RESCALE")
 METHODS_OF_REPAIR: dict[str, Method] = {"RESCALE": "rescale", "REPAIR": "repair"}
 HEADER = ("half way", "loss", "accuracy", "layer 1", "layer 5", "layer 10", "layer 15")
 
@@ -105,9 +105,10 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
     curves = []
     for row in rows:
         if ratios := row.curves.get("ratio"):
-            colour = COLOURS[(1, 2, 4, 3, 5)[METHODS.index(row.method)]]
+            colour = COLOURS[(1, 4, 5, 2, 3)[METHODS.index(row.method)]]
             layers = [*range(1, len(ratios) + 1)]
-            curves.append(Curve(row.method, layers, [ratios], colour))
+            hidden = row.method in ("as trained, REPAIR", "aligned, RESCALE")
+            curves.append(Curve(row.method, layers, [ratios], colour, dashed=hidden))
     panel = Panel(
         "Variance half way between two networks, divided by that at the ends",
         curves,
