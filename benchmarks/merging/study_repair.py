@@ -108,7 +108,8 @@ def section(rows: Sequence[Row]) -> str:
         f"height and width; on {FEW:,} of its test images. VGG: six convolutions in three "
         "stages; ResNet: ResNet-8; at width 1 they begin with 4 channels. Aligned: weight matching "
         "that starts where activations are matched. Reset: the statistics of BatchNorm, measured "
-        f"afresh. REPAIR and RESCALE: `fr.repair`, in one pass; all on {WATCHED:,} training images.\n\n"
+        f"afresh. REPAIR and RESCALE: `fr.repair`, in one pass; on {WATCHED:,} training "
+        "images.\n\n"
         "![The loss half way, by network and treatment](repair.png)\n\n"
         f"{markdown_table(HEADER, cells)}\n"
     )
