@@ -123,7 +123,8 @@ def draw_maps(rows: Sequence[Sequence[Map]], *, x: str, y: str) -> Figure:
     columns = max(map(len, rows))
     size = max(len(m.x) for row in rows for m in row)
     tall = max(len(m.y) for row in rows for m in row)
-    width, height = 1.6 + 0.62 * size, 1.3 + 0.42 * tall
+    label = max(len(text) for row in rows for m in row for text in m.x)
+    width, height = 1.8 + (0.4 + 0.08 * label) * size, 1.3 + 0.42 * tall
     figure = new_figure(columns, len(rows), width=width, height=height)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for maps, places in zip(rows, grid, strict=True):
@@ -144,7 +145,7 @@ def _draw_map(place: Axes, shown: Map) -> None:
     place.imshow(shown.values, cmap="YlGnBu", vmin=low, vmax=high, aspect="auto")
     for row, values in enumerate(shown.values):
         for column, value in enumerate(values):
-            dark = value > low + 0.6 * (high - low)
+            dark = value > low + 0.45 * (high - low)
             place.text(
                 column,
                 row,
@@ -155,6 +156,9 @@ def _draw_map(place: Axes, shown: Map) -> None:
                 color="white" if dark else INK,
             )
     place.set_title(shown.title, loc="left", color=INK, fontsize=11)
+    for count, draw in ((len(shown.x), place.axvline), (len(shown.y), place.axhline)):
+        for k in range(1, count):
+            draw(k - 0.5, color="white", lw=1.5)
     place.set_xticks(range(len(shown.x)), shown.x)
     place.set_yticks(range(len(shown.y)), shown.y)
     place.tick_params(length=0, colors=INK)
