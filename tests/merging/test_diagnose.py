@@ -225,6 +225,17 @@ def test_what_does_not_say_how_units_moved_is_refused(aligned: Any, message: str
         diagnose(net(0), net(1), aligned)
 
 
+def test_a_model_that_was_aligned_in_place_is_refused() -> None:
+    a, b = net(0), net(1)
+    aligned = fr.rebasin(b, to=a, args=(X,), inplace=True, progress=False)
+    with pytest.raises(InvalidArgumentError, match=r"b: expected the model as it was before it"):
+        diagnose(a, b, aligned)
+    before = net(1)
+    assert (
+        diagnose(a, before, aligned).distance_after < diagnose(a, before, aligned).distance_before
+    )
+
+
 def test_models_that_do_not_fit_are_refused() -> None:
     _, _, back = planted()
     with pytest.raises(ArchitectureMismatchError):
