@@ -18,6 +18,7 @@ from torch.nn.utils import prune
 
 import fxrebasin as fr
 from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError, InvalidInputError
+from fxrebasin.repair import watching
 
 
 def mlp(depth: int = 3, width: int = 12, bias: bool = True) -> nn.Sequential:
@@ -144,6 +145,25 @@ def test_in_turn_every_layer_reaches_its_goal(name: str) -> None:
         if place.name not in in_sums(report_of(result)):
             assert place.std_after == pytest.approx(1.0, abs=1e-3)
             assert place.mean_after < 1e-3
+
+
+@pytest.mark.parametrize("name", ["norms", "convolutions", "residual"])
+def test_a_graph_of_modules_serves_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "GRAPHS", ("symbolic_trace",))
+    result, models, data = repaired(name, sequential=True)
+    assert_goals(result, models, data)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_every_precision(dtype: torch.dtype) -> None:
+    models = [model.to(dtype) for model in parents(mlp)]
+    data = [batch.to(dtype) for batch in vectors(64, 64)]
+    merged = mean_of(models)
+    result = fr.repair(merged, like=models, data=data, sequential=True, progress=False)
+    assert {parameter.dtype for parameter in result.parameters()} == {dtype}
+    for place in report_of(result):
+        coarse = dtype == torch.bfloat16
+        assert place.std_after == pytest.approx(1.0, abs=2e-2 if coarse else 1e-9)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
