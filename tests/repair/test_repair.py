@@ -389,6 +389,21 @@ def test_the_shift_of_a_layer_without_bias_goes_into_the_linear_layer_that_reads
     torch.testing.assert_close(found["2"][0], mean, rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_whose_weight_is_masked_takes_no_shift() -> None:
+    (model,) = parents(lambda: nn.Sequential(nn.Linear(4, 6, bias=False), mlp(1, 6)), 1)
+    del model[1][0]
+    model[1].insert(0, nn.Linear(6, 6))
+    pruned = copy.deepcopy(model)
+    prune.l1_unstructured(pruned[1][0], "weight", 0.3)
+    prune.l1_unstructured(pruned[0], "weight", 0.3)
+    for front_ends in (("export",), ("symbolic_trace",)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(watching, "GRAPHS", front_ends)
+            result = fr.repair(pruned, like=[model], data=vectors(50), progress=False)
+        assert report_of(result)["0"].note == "no bias to shift"
+        assert report_of(result)["1.0"].mean_after < 1e-5
+
+
 @pytest.mark.parametrize("name", ["mlp", "residual", "attention"])
 def test_a_model_that_is_its_own_parent_stays_what_it_is(name: str) -> None:
     make, data = NETWORKS[name]

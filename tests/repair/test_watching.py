@@ -83,6 +83,8 @@ def test_a_pass_stops_after_the_last_place_that_is_asked_for(
 
 
 class Counting(nn.Module):
+    sum: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.layer, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
