@@ -26,7 +26,7 @@ from .diagnosis import BlockMatch, Diagnosis, ParameterChange
 from .feeding import Inputs
 from .margins import block_gains, exchange_losses, least_losses, sources_of
 from .measuring import check_data
-from .tensors import check_fit, tensors_of
+from .tensors import check_fit, tensors_of, varies
 
 State = Mapping[str, Tensor]
 
@@ -217,7 +217,7 @@ def _ratios(
     runs = []
     for weights_of in (
         a.get,
-        lambda name: b[name] if b[name].is_floating_point() else a[name],
+        lambda name: b[name] if varies(b[name]) else a[name],
         Between([a, b], linear, names, 0.5),
         Between([a, after], linear, names, 0.5),
     ):
