@@ -5,6 +5,7 @@
 * ``planted``: hidden permutations, found again;
 * ``align``: alignment beside other programs, of random networks and of planted permutations;
 * ``choices``: what the choices of weight matching are worth, on trained networks;
+* ``merging``: what merged models are worth, of trained networks and of published weights;
 * ``compact``: units of zeros cut out, and weights rounded with units in order;
 * ``speed``: how long the analysis takes, beside forward passes;
 * ``scaling``: how time and memory grow with a network;

@@ -1,0 +1,1 @@
+"""What merged models are worth, on trained networks."""
