@@ -1,9 +1,9 @@
 """Find the permutation symmetries of PyTorch models, and align models with them.
 
 Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Merge: :func:`merge`,
-:func:`repair`. Look at what is aligned: :func:`interpolate`, :func:`diagnose`. Make one model
-smaller or put it in order: :func:`compact`, :func:`order`. Check: :func:`verify`, :mod:`testing`.
-Teach an op: :func:`register_rule`.
+:func:`repair`. Look at what is aligned: :func:`interpolate`, :func:`loss_plane`, :func:`diagnose`.
+Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check: :func:`verify`,
+:mod:`testing`. Teach an op: :func:`register_rule`.
 """
 
 from . import assignment, errors, objectives, passes, testing

@@ -4,7 +4,7 @@ Averaging two networks whose units are not alike averages activations that are n
 that they vary less from layer to layer: variance collapse.
 
 Source: Jordan et al., "REPAIR: REnormalizing Permuted Activations for Interpolation Repair", ICLR
-2023, section 3.
+2023.
 """
 
 from __future__ import annotations

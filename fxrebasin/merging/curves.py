@@ -66,7 +66,7 @@ def spherical(name: str, start: Tensor, end: Tensor, t: float) -> Tensor:
     tensor([0.7071, 0.7071])
 
     Source:
-        K. Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985, section 3.3.
+        K. Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985.
     """
     angle = _angle(start, end)
     if math.sin(angle) < STRAIGHT:

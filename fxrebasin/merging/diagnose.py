@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..arguments import check_device, check_flag, check_function, check_kind, refuse
+from ..errors import InvalidArgumentError
 from ..matching.alignment import Alignment, check_products
 from ..matching.inner_products import InnerProducts
 from ..models.surroundings import neutral
@@ -25,7 +26,7 @@ from .diagnosis import BlockMatch, Diagnosis, ParameterChange
 from .feeding import Inputs
 from .margins import block_gains, exchange_losses, least_losses, sources_of
 from .measuring import check_data
-from .tensors import check_fit, tensors_of
+from .tensors import check_fit, tensors_of, varies
 
 State = Mapping[str, Tensor]
 
@@ -81,15 +82,18 @@ def diagnose(
 
     Raises:
         ArchitectureMismatchError: the models do not fit each other or the permutation.
-        InvalidArgumentError: an option makes no sense, or ``aligned`` does not say how units moved.
+        InvalidArgumentError: an option makes no sense, ``aligned`` does not say how units moved, or
+            ``b`` was aligned in place.
 
     Source:
         For variance collapse: Jordan et al., "REPAIR: REnormalizing Permuted Activations for
-        Interpolation Repair", ICLR 2023, section 3.
+        Interpolation Repair", ICLR 2023.
     """
     check_model(a, "a")
     check_model(b, "b")
     permutation = _permutation_of(aligned)
+    if isinstance(aligned, nn.Module):
+        _check_apart(b, aligned, permutation)
     check_data(data, "data", batches)
     if inputs is not None:
         check_function(inputs, "inputs", "one that takes a batch and returns a tuple")
@@ -146,6 +150,20 @@ def _permutation_of(aligned: object) -> Permutation:
     return aligned
 
 
+def _check_apart(b: nn.Module, aligned: nn.Module, permutation: Permutation) -> None:
+    """Refuse a model that was aligned in place: what it was is not known any more."""
+    moving = [n for p in permutation.symmetry.parameters if p.groups for n in p.names]
+    sides = tensors_of(b), tensors_of(aligned)
+    for name in moving:
+        one, other = (side.get(name) for side in sides)
+        if one is not None and other is not None and one.data_ptr() == other.data_ptr() != 0:
+            raise InvalidArgumentError(
+                "b: expected the model as it was before it was aligned, found one that shares its "
+                f"memory with what is aligned ({name!r}), as inplace=True leaves it; give a copy "
+                "that was made before, or align without inplace=True"
+            )
+
+
 def _comparison(a: Tensor, b: Tensor) -> tuple[float, float | None]:
     """The distance, and the cosine of the angle, None where one of both is zero."""
     sides = []
@@ -199,7 +217,7 @@ def _ratios(
     runs = []
     for weights_of in (
         a.get,
-        lambda name: b[name] if b[name].is_floating_point() else a[name],
+        lambda name: b[name] if varies(b[name]) else a[name],
         Between([a, b], linear, names, 0.5),
         Between([a, after], linear, names, 0.5),
     ):

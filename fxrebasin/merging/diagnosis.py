@@ -96,8 +96,8 @@ class Diagnosis:
       0.weight     2 -> 1  0.10 -> 0.80
       block        units  moved  gain  margin  distinctness
       0.weight[0]      4    75%   3.5    0.25          0.50
-    the weights have come 50.0% closer, of which a few come by chance, as between untrained \
-models; whether the loss barrier fell is measured by fr.interpolate
+    the weights have come 50.0% closer, where a few per cent come by chance, even between \
+untrained models; whether the loss barrier fell is measured by fr.interpolate
 
     Args:
         parameters: of both models, in the order of the model.
@@ -163,8 +163,8 @@ fine-tunes of a common ancestor have, and can be merged as they are'
                 "permutation that this objective finds; try fr.activation_matching"
             )
         return (
-            f"the weights have come {closer:.1%} closer, of which a few come by chance, as between "
-            "untrained models; whether the loss barrier fell is measured by fr.interpolate"
+            f"the weights have come {closer:.1%} closer, where a few per cent come by chance, even "
+            "between untrained models; whether the loss barrier fell is measured by fr.interpolate"
         )
 
     def _of_rivals(self) -> str:

@@ -35,6 +35,9 @@ from .problem import Problem
 ENOUGH = 1e-6
 """A step that gains less than this share of the objective has gained nothing."""
 
+NOTHING = 1e-12
+"""A share of the weight that rounding may take for none: there is no mean of such models."""
+
 Sources = dict[tuple[str, tuple[int, ...]], Indices | None]
 """Per tensor and axes that move together, where entries come from but for what is mixed; None where
 all stay."""
@@ -113,15 +116,13 @@ class Joint:
 
     def start(self, spread: float) -> list[Matrices]:
         """The matrices at the start, for every model; the first's are never mixed."""
-        blocks = self.problem.symmetry.blocks
-        return [
-            {
-                name: matrix if k not in self.moving else
-                matrix * (1 - spread) + spread / blocks[name].size
-                for name, matrix in corner.items()
+        result = self.matrices(self.indices)
+        for k in self.moving:
+            result[k] = {
+                name: matrix * (1 - spread) + spread / len(matrix)
+                for name, matrix in result[k].items()
             }
-            for k, corner in enumerate(self.matrices(self.indices))
-        ]  # fmt: skip
+        return result
 
     def matrices(self, corner: Sequence[Permutation]) -> list[Matrices]:
         return [
@@ -166,8 +167,10 @@ class Joint:
         members = [k for k in self.order if problem.weights[k]]
         for k in members:
             mean.include(problem.models[k], moves[k].permute, problem.weights[k])
-        for k in members if len(members) > 1 else []:
+        for k in members:
             model, weight = problem.models[k], problem.weights[k]
+            if 1 - weight < NOTHING:
+                continue
             mean.exclude(model, moves[k].permute, weight)
             products = problem.products(model, mean)
             relaxed = Relaxed(products, self.indices[k].indices, self.trees)

@@ -81,7 +81,7 @@ def loss_plane(
 
     Source:
         Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs", NeurIPS
-        2018, appendix A.4.
+        2018, figure 1.
     """
     for model, name in ((a, "a"), (b, "b"), (c, "c")):
         check_model(model, name)

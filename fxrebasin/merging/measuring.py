@@ -56,6 +56,7 @@ class Measuring:
         self.parameters = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
         self.recomputes = loader is not None and bool(tracked_layers(self.model))
         self._names: list[str] | None = None
+        self._first = ""
 
     def at(
         self,

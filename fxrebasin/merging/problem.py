@@ -3,6 +3,9 @@
 Memory: models are read one at a time, tensor by tensor, and the originals are kept as they are:
 what changes is a permutation for each. What is held at once is a running mean of the size of one
 model in float32, one model or another such mean that is aligned with it, and what the solver keeps.
+However many models are merged, that is the same: of linear layers in files of 51 MB, two or five,
+``mean`` held 1.2 times one model besides what is mapped from the files, ``to_reference`` 1.3 times
+and ``many`` 2.3 times (a C library that does not return what is freed at once may hold more).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def fold(
     *,
     shifted: Target | None = None,
 ) -> None:
-    """Scale and shift what layers compute, in place; computed in float64.
+    """Scale and shift what layers compute, in place.
 
     Args:
         model: stores what the slots name.
@@ -98,27 +98,33 @@ def _in_order(stored: Tensor, slot: Slot) -> Tensor:
 
 
 def _scale(stored: Tensor, slot: Slot, scale: Tensor) -> None:
-    factor = scale.to(stored.device, _wide(stored))
+    """In place; large weights of one layer in one go, without a copy."""
+    weight = stored.detach()
     if slot.groups > 1:  # [inputs, channels / groups, ...], inputs in groups as well
-        parts = stored.detach().unflatten(0, (slot.groups, -1))
-        factor = factor.view(slot.groups, 1, -1, *[1] * (parts.ndim - 3))
-        stored.copy_((parts * factor).flatten(0, 1))
-        return
-    lines = stored.detach().movedim(slot.axis, 0)
-    index = torch.arange(len(lines)) if slot.rows is None else torch.tensor(slot.rows)
-    index = index.to(stored.device)
-    factor = factor.view(-1, *[1] * (lines.ndim - 1))
-    lines[index] = (lines[index] * factor).to(stored.dtype)
+        weight = weight.unflatten(0, (slot.groups, -1))
+        factor = scale.view(slot.groups, 1, -1, *[1] * (weight.ndim - 3))
+    else:
+        weight = weight.movedim(slot.axis, 0)
+        factor = scale.view(-1, *[1] * (weight.ndim - 1))
+    precise = stored.dtype if stored.dtype.itemsize >= 4 else torch.float32
+    factor = factor.to(precise).to(stored.device)
+    if slot.rows is not None:
+        index = torch.tensor(slot.rows, device=stored.device)
+        weight[index] = (weight[index] * factor).to(stored.dtype)
+    elif precise == stored.dtype:
+        weight.mul_(factor)
+    else:
+        weight.copy_(weight * factor)
 
 
 def _add(stored: Tensor, slot: Slot, shift: Tensor) -> None:
     lines = stored.detach().movedim(slot.axis, 0)
-    index = torch.arange(len(lines)) if slot.rows is None else torch.tensor(slot.rows)
-    index = index.to(stored.device)
-    added = shift.to(stored.device, _wide(stored)).view(-1, *[1] * (lines.ndim - 1))
+    rows = range(len(lines)) if slot.rows is None else slot.rows
+    index = torch.tensor(rows, device=stored.device)
+    added = shift.to(_wide(stored)).to(stored.device).view(-1, *[1] * (lines.ndim - 1))
     lines[index] = (lines[index] + added).to(stored.dtype)
 
 
 def _wide(stored: Tensor) -> torch.dtype:
-    """In what to compute: some accelerators have no float64."""
+    """In what to add: some accelerators have no float64."""
     return torch.float32 if stored.device.type == "mps" else torch.float64

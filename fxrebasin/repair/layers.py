@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,7 +46,8 @@ ADDS = ("add", "iadd", "add_")
 OTHERS = frozenset(
     [
         *("bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu", "einsum", "bmm", "baddbmm", "addbmm"),
-        *("multi_head_attention_forward", *PRODUCTS),
+        *("multi_head_attention_forward", "native_batch_norm", "native_batch_norm_legit"),
+        *("native_batch_norm_legit_no_training", "cudnn_batch_norm", *PRODUCTS),
     ]
 )
 """Ops that use weights in a way that no row here knows."""
@@ -78,8 +79,10 @@ class Layer:
     """Their results, with the bias that may be added apart."""
     weight: Slot | None
     bias: Slot | None = None
-    statistics: tuple[Slot, ...] = field(default=())
+    statistics: tuple[Slot, ...] = ()
     """Running mean and variance, of BatchNorm."""
+    is_plain: bool = False
+    """Is its weight used as it is stored, with no mask and no norm on the way?"""
 
 
 def stored_nodes(graph: fx.GraphModule) -> set[fx.Node]:
@@ -207,6 +210,7 @@ def _layer(
         (node,),
         slot,
         bias_slot,
+        is_plain=given.op == "get_attr",
     )
     return result if bias_slot is not None else _with_bias_apart(graph, result, stored)
 
@@ -261,6 +265,7 @@ def _read_module(graph: fx.GraphModule, node: fx.Node) -> Layer | None:
         (node,),
         slot,
         Slot(f"{name}.{bias}", 0) if bias else None,
+        is_plain=weight == "weight",
     )
 
 

@@ -82,7 +82,8 @@ class Moments:
     def is_quiet(self) -> Tensor:
         """Which channels are constant but for rounding."""
         std = self.std
-        typical = std.square().mean().sqrt() if len(std) else std.sum()
+        known = std[torch.isfinite(std)]
+        typical = known.square().mean().sqrt() if len(known) else std.new_zeros(())
         return std <= torch.maximum(NOISE * self.eps * self.mean.abs(), QUIET * typical)
 
 

@@ -149,7 +149,7 @@ def _reader_of(layer: Layer, layers: list[Layer]) -> Target | None:
         return None
     (reader, *more) = [*readers(layer.nodes[0]), None]
     for other in layers:
-        is_linear = other.kind == "linear" and other.weight is not None
+        is_linear = other.kind == "linear" and other.is_plain
         if more == [None] and other.calls == (reader,) and is_linear and other.bias is not None:
             assert other.weight is not None
             return Target(other.weight, other.bias)

@@ -309,8 +309,8 @@ def _check_places(found: Found, expected: Sequence[Place], which: str) -> None:
             there = f"one of {other.channels}" if other else "none"
             raise ArchitectureMismatchError(
                 f"{which}: expected the layer {place.name!r} of {place.channels} channels, which "
-                f"the model has, found {there}; give the parents as they were merged, and repair what "
-                "is pruned before it is made smaller"
+                f"the model has, found {there}; give the parents as they were merged, and repair "
+                "what is pruned before it is made smaller"
             )
 
 

@@ -144,6 +144,20 @@ def test_neither_model_nor_the_random_state_changes() -> None:
     assert b.training
 
 
+def test_a_model_in_evaluation_is_trained_in_training_mode_on_a_copy() -> None:
+    a, b = net(0).eval(), net(1).eval()
+    seen = []
+
+    def watched(model: nn.Module, batch: Batch) -> Tensor:
+        assert model is not a
+        seen.append(all(module.training for module in model.modules()))
+        return loss(model, batch)
+
+    train(a, b, loss=watched, data=batches())
+    assert seen == [True] * 5
+    assert not a.training
+
+
 def test_training_goes_on_in_inference_mode() -> None:
     a, b, data = net(0), net(1), batches()
     with torch.inference_mode():

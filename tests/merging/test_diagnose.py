@@ -117,6 +117,17 @@ def test_a_collapse_of_variance_is_told() -> None:
     assert any("their variance collapses" in sentence for sentence in found.advice)
 
 
+def test_the_variance_half_way_is_a_share_of_the_mean_of_the_ends() -> None:
+    a = net(0)
+    b = copy.deepcopy(a)
+    with torch.no_grad():
+        for parameter in b[4].parameters():
+            parameter.mul_(3)
+    found = diagnose(a, b, fr.Permutation.identity(fr.analyze(a, args=(X,))), data=[X])
+    ratios = [p.variance_after for p in found.parameters]
+    assert ratios == pytest.approx([1, 1, 1, 1, 0.8, 0.8], rel=1e-5)  # 2 ** 2 / ((1 + 9) / 2)
+
+
 def test_a_layer_that_does_not_vary_has_no_ratio() -> None:
     a = net(0)
     with torch.no_grad():
@@ -223,6 +234,17 @@ def test_html_escapes_names() -> None:
 def test_what_does_not_say_how_units_moved_is_refused(aligned: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         diagnose(net(0), net(1), aligned)
+
+
+def test_a_model_that_was_aligned_in_place_is_refused() -> None:
+    a, b = net(0), net(1)
+    aligned = fr.rebasin(b, to=a, args=(X,), inplace=True, progress=False)
+    with pytest.raises(InvalidArgumentError, match=r"b: expected the model as it was before it"):
+        diagnose(a, b, aligned)
+    before = net(1)
+    assert (
+        diagnose(a, before, aligned).distance_after < diagnose(a, before, aligned).distance_before
+    )
 
 
 def test_models_that_do_not_fit_are_refused() -> None:

@@ -56,7 +56,13 @@ RISING = ("many", "many as in the paper", "cycle_consistent")
 def random_models(name: str, count: int) -> tuple[fr.Symmetry, list[State]]:
     """The group of a network, and state dicts that have nothing to do with each other."""
     symmetry, a, b = random_pair(name)
-    mixed = [{n: a[n].roll(k) if a[n].ndim else a[n] for n in a} for k in range(1, count - 1)]
+    mixed = [
+        {
+            n: t.roll(k) * (1 + k / 10) if t.is_floating_point() and t.ndim else t
+            for n, t in a.items()
+        }
+        for k in range(1, count - 1)
+    ]
     return symmetry, [a, b, *mixed][:count]
 
 
@@ -156,13 +162,15 @@ def test_no_model_alone_can_be_improved_any_more(name: str) -> None:
         assert found.objective_after == pytest.approx(found.objective_before, rel=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_order_of_the_models_does_not_matter_in_a_universe(name: str) -> None:
     symmetry, models = random_models(name, 4)
     weights = [1.0, 2.0, 1.0, 1.0]
-    merged = cycle_consistent(symmetry, models, weights=weights, progress=False)
+    universe = ALIGNING["cycle_consistent"]
+    merged = universe(symmetry, models, weights=weights, progress=False)
     order = [2, 0, 3, 1]
-    other = cycle_consistent(
+    other = universe(
         symmetry, [models[k] for k in order], weights=[weights[k] for k in order], progress=False
     )
     back = merged.permutations[order[0]].inverse()
@@ -171,10 +179,11 @@ def test_the_order_of_the_models_does_not_matter_in_a_universe(name: str) -> Non
     assert_same(other.state_dict, back.apply(merged.state_dict), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_leads_around_a_cycle_leads_back(name: str) -> None:
     symmetry, models = random_models(name, 4)
-    found = cycle_consistent(symmetry, models, progress=False).permutations
+    found = cycle_consistent(symmetry, models, steps=5, progress=False).permutations
     leads = {
         (k, j): found[j].inverse().compose(found[k]) for k, j in itertools.permutations(range(4), 2)
     }
@@ -303,8 +312,9 @@ def test_a_model_may_have_all_the_weight(method: MergeMethod) -> None:
     symmetry, models = random_models("residual_mlp", 3)
     merged = method(symmetry, models, weights=[0, 1, 0], progress=False)
     assert_same(merged.state_dict, merged.permutations[1].apply(models[1]), 1e-15)
-    heavy = method(symmetry, models, weights=[1e-9, 1, 1e-9], progress=False)
-    assert_same(heavy.state_dict, heavy.permutations[1].apply(models[1]), 1e-6)
+    for little in (1e-9, 1e-30):
+        heavy = method(symmetry, models, weights=[little, 1, little], progress=False)
+        assert_same(heavy.state_dict, heavy.permutations[1].apply(models[1]), 1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -395,7 +405,7 @@ class Counted(Mapping[str, Tensor]):
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_models_are_read_one_at_a_time(method: MergeMethod) -> None:
     """What is read and held at once is one model, two where one is aligned with another."""
-    symmetry, models = random_models("residual_mlp", 4)
+    symmetry, models = random_models("residual_mlp", 3)
     size = sum(tensor.numpy().nbytes for tensor in models[0].values())
     largest = max(tensor.numpy().nbytes for tensor in models[0].values())
     expected = method(symmetry, models, progress=False)

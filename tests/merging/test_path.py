@@ -170,6 +170,8 @@ def test_tied_tensors_and_views_are_saved_under_every_name(tmp_path: FilePath) -
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.LSTM(3, 2))
     model[1].weight = model[0].weight
     model[0].bias = nn.Parameter(torch.arange(6.0)[::2])
+    model.append(nn.Linear(3, 3))
+    model[3].weight = nn.Parameter(torch.randn(3, 3).t())
     other = copy.deepcopy(model)
     path = fr.interpolate(model, other, lambda _: 0.0, save_to=tmp_path, steps=2, progress=False)
     state = model.state_dict()
@@ -284,6 +286,35 @@ def test_at_every_point_a_model_is_prepared_on_a_copy() -> None:
     state = path.best().state_dict
     assert state is not None
     assert [*state] == ["0.weight", "0.bias"]
+
+
+def test_what_prepares_a_point_may_replace_what_it_likes() -> None:
+    a, b = net(0), net(1)
+    seen = []
+
+    def replaced(model: nn.Module) -> nn.Module:
+        seen.append(model.weight.detach().clone())  # type: ignore[operator]
+        model.weight = nn.Parameter(torch.zeros(2, 3))
+        return model
+
+    fr.interpolate(a, b, lambda _: 0.0, at_point=replaced, steps=3, progress=False)
+    assert torch.equal(seen[0], a.weight)
+    assert torch.equal(seen[-1], b.weight)
+
+
+def test_integers_are_those_of_the_first_model_all_along() -> None:
+    models = [nn.BatchNorm1d(2) for _ in "abc"]
+    for k, model in enumerate(models):
+        nn.init.constant_(model.num_batches_tracked, k + 4)  # type: ignore[arg-type]
+    seen = []
+
+    def evaluate(model: nn.Module) -> float:
+        seen.append(int(model.num_batches_tracked))  # type: ignore[arg-type]
+        return 0.0
+
+    a, via, b = models
+    fr.interpolate(a, b, evaluate, via=[via], steps=3, progress=False)
+    assert seen == [4] * 5
 
 
 def test_what_is_done_at_every_point_need_not_know_where() -> None:

@@ -18,6 +18,7 @@ from torch.nn.utils import prune
 
 import fxrebasin as fr
 from fxrebasin.errors import ArchitectureMismatchError, InvalidArgumentError, InvalidInputError
+from fxrebasin.repair import watching
 
 
 def mlp(depth: int = 3, width: int = 12, bias: bool = True) -> nn.Sequential:
@@ -144,6 +145,25 @@ def test_in_turn_every_layer_reaches_its_goal(name: str) -> None:
         if place.name not in in_sums(report_of(result)):
             assert place.std_after == pytest.approx(1.0, abs=1e-3)
             assert place.mean_after < 1e-3
+
+
+@pytest.mark.parametrize("name", ["norms", "convolutions", "residual"])
+def test_a_graph_of_modules_serves_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "GRAPHS", ("symbolic_trace",))
+    result, models, data = repaired(name, sequential=True)
+    assert_goals(result, models, data)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_of_every_precision(dtype: torch.dtype) -> None:
+    models = [model.to(dtype) for model in parents(mlp)]
+    data = [batch.to(dtype) for batch in vectors(64, 64)]
+    merged = mean_of(models)
+    result = fr.repair(merged, like=models, data=data, sequential=True, progress=False)
+    assert {parameter.dtype for parameter in result.parameters()} == {dtype}
+    for place in report_of(result):
+        coarse = dtype == torch.bfloat16
+        assert place.std_after == pytest.approx(1.0, abs=2e-2 if coarse else 1e-9)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -367,6 +387,21 @@ def test_the_shift_of_a_layer_without_bias_goes_into_the_linear_layer_that_reads
         torch.testing.assert_close(found[name][1], std, rtol=1e-4, atol=1e-6)
     mean = (known[0]["2"][0] + known[1]["2"][0]) / 2
     torch.testing.assert_close(found["2"][0], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_whose_weight_is_masked_takes_no_shift() -> None:
+    (model,) = parents(lambda: nn.Sequential(nn.Linear(4, 6, bias=False), mlp(1, 6)), 1)
+    del model[1][0]
+    model[1].insert(0, nn.Linear(6, 6))
+    pruned = copy.deepcopy(model)
+    prune.l1_unstructured(pruned[1][0], "weight", 0.3)
+    prune.l1_unstructured(pruned[0], "weight", 0.3)
+    for front_ends in (("export",), ("symbolic_trace",)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(watching, "GRAPHS", front_ends)
+            result = fr.repair(pruned, like=[model], data=vectors(50), progress=False)
+        assert report_of(result)["0"].note == "no bias to shift"
+        assert report_of(result)["1.0"].mean_after < 1e-5
 
 
 @pytest.mark.parametrize("name", ["mlp", "residual", "attention"])
