@@ -56,7 +56,13 @@ RISING = ("many", "many as in the paper", "cycle_consistent")
 def random_models(name: str, count: int) -> tuple[fr.Symmetry, list[State]]:
     """The group of a network, and state dicts that have nothing to do with each other."""
     symmetry, a, b = random_pair(name)
-    mixed = [{n: a[n].roll(k) if a[n].ndim else a[n] for n in a} for k in range(1, count - 1)]
+    mixed = [
+        {
+            n: t.roll(k) * (1 + k / 10) if t.is_floating_point() and t.ndim else t
+            for n, t in a.items()
+        }
+        for k in range(1, count - 1)
+    ]
     return symmetry, [a, b, *mixed][:count]
 
 
