@@ -1,9 +1,8 @@
 """Find the permutation symmetries of PyTorch models, and align models with them.
 
 Find the group: :func:`analyze`. Align: :func:`rebasin`, :func:`match`. Use what is aligned:
-:func:`interpolate`. Put statistics right: :func:`repair`. Make one model smaller or put it in
-order: :func:`compact`, :func:`order`. Check: :func:`verify`, :mod:`testing`. Teach an op:
-:func:`register_rule`.
+:func:`interpolate`. Make one model smaller or put it in order: :func:`compact`, :func:`order`.
+Check: :func:`verify`, :mod:`testing`. Teach an op: :func:`register_rule`.
 """
 
 from . import assignment, errors, objectives, passes, testing
