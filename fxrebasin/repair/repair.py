@@ -91,7 +91,7 @@ def repair(
             (the mean is scaled along), ``"reshift"`` adds only.
         sequential: correct layer after layer, each with the statistics of all data after all
             layers before it are corrected: exact, and one pass per layer. By default all are
-            corrected in one pass, each batch by the statistics of the pass so far: exact for one
+            corrected in one pass, in which every batch is corrected on its way: exact for one
             batch, and close for several.
         batches: how many batches to use; None is all of them.
         inputs: makes a tuple of positional arguments of a batch.
