@@ -13,6 +13,7 @@ give an int
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,3 +153,30 @@ def check_choices(given: object, known: Iterable[str], name: str) -> None:
     for item in given:
         if item not in names:
             refuse(name, f"names among {listed}", item)
+
+
+def check_shares(weights: object, count: int, name: str = "weights") -> tuple[float, ...]:
+    """Weights that sum up to 1.
+
+    >>> check_shares(None, 4), check_shares([3, 1], 2)
+    ((0.25, 0.25, 0.25, 0.25), (0.75, 0.25))
+
+    Raises:
+        InvalidArgumentError: they are not as many finite numbers from 0 upwards, or all are 0.
+    """
+    if weights is None:
+        return (1 / count,) * count
+    expected = f"a list of {count} finite numbers from 0 upwards, one for each model, or None"
+    advice = "a model counts as much as its weight, whatever they sum up to"
+    if isinstance(weights, (str, bytes, Mapping)) or not isinstance(weights, Sequence):
+        refuse(name, expected, weights, advice)
+    if len(weights) != count:
+        refuse(name, expected, weights, advice)
+    for k, weight in enumerate(weights):
+        is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < math.inf:
+            refuse(f"{name}[{k}]", "a finite number from 0 upwards", weight)
+    total = math.fsum(weights)
+    if not 0 < total < math.inf:
+        refuse(name, "at least one above 0, and a finite sum", weights)
+    return tuple(float(weight) / total for weight in weights)

@@ -19,10 +19,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
+from ..models.nodes import argument, name_of
 from ..models.precision import TOLERANCE
 from ..models.running import clone_tensors, unobserved
 from ..symmetry.action import Indices
-from .graph_constants import argument, name_of
 from .places import Places
 from .plan import Plan
 

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from ..layouts.coordinates import regroup
+from ..models.nodes import argument, name_of
 from .module_attributes import adapt_module, groups_after
 from .places import Places
 from .plan import Plan
@@ -64,19 +65,6 @@ class Adapter:
         """Does a tensor that it takes or gives become shorter, as far as is known?"""
         near = [node, *node.all_input_nodes, *node.users]
         return any(self.new(n) != self.old(n) for n in near)
-
-
-def name_of(node: fx.Node) -> str:
-    """What an op is called, however it was spelled."""
-    if isinstance(node.target, str):
-        return node.target
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", packet)).strip("_")
-
-
-def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument that may have been given by position or by name."""
-    return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
 
 
 def give(node: fx.Node, place: int, name: str, value: Any) -> None:

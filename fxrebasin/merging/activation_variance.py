@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import torch
@@ -19,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from ..errors import InvalidArgumentError
 from ..models.copying import deep_copy, set_modes
 from ..models.randomness import keeping_random_state
-from .feeding import Inputs, feed
+from ..repair.batches import Batches, Inputs
+from ..repair.moments import Moments
 from .tensors import tensors_of
 
 UNITS_SECOND = (_ConvNd, _NormBase, nn.GroupNorm)
@@ -43,7 +42,7 @@ class Variances:
         model: of which one copy is run, in evaluation mode.
         data: batches, iterated once per call of :meth:`under`.
         batches: how many of them; None is all.
-        inputs: what makes arguments of a batch; see :func:`fxrebasin.merging.feeding.feed`.
+        inputs: what makes arguments of a batch; see :class:`fxrebasin.repair.batches.Batches`.
     """
 
     def __init__(
@@ -57,7 +56,8 @@ class Variances:
         self.model = deep_copy(model)
         set_modes(self.model, False)
         self.slots = tensors_of(self.model)
-        self.data, self.batches, self.inputs = data, batches, inputs
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.batches = Batches(data, batches, inputs)
 
     def under(self, weights: Callable[[str], Tensor | None]) -> dict[str, float]:
         """The variances under weights that are given by name.
@@ -73,28 +73,25 @@ class Variances:
                 value = weights(name)
                 assert value is not None
                 slot.copy_(value)
-            found: dict[str, _Moments] = {}
-            count = 0
+            found: dict[str, Moments] = {}
             with _watching(self.model, found):
-                for batch in islice(self.data, self.batches):
-                    feed(self.model, batch, self.inputs)
-                    count += 1
-        if not count:
-            raise InvalidArgumentError("data: expected batches, found none; give a list of them")
-        return {name: moments.variance for name, moments in found.items()}
+                for args, kwargs in self.batches.read(self.device):
+                    self.model(*args, **kwargs)
+        return {name: float(m.std.square().mean()) for name, m in found.items()}
 
 
 @contextmanager
-def _watching(model: nn.Module, found: dict[str, _Moments]) -> Iterator[None]:
+def _watching(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
     """Have the layers of a model add what they return to their moments."""
     handles = []
     for name, module in model.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
 
             def add(module: nn.Module, args: Any, value: Any, name: str = name) -> None:
-                if isinstance(value, Tensor) and value.is_floating_point():
+                if isinstance(value, Tensor) and value.is_floating_point() and value.ndim:
                     axis = 1 if isinstance(module, UNITS_SECOND) and value.ndim > 1 else -1
-                    found.setdefault(name, _Moments()).add(value.movedim(axis, -1))
+                    rows = value if value.ndim > 1 else value[None]
+                    found.setdefault(name, Moments(rows.shape[axis])).update(rows, axis)
 
             handles.append(module.register_forward_hook(add))
     try:
@@ -102,37 +99,3 @@ def _watching(model: nn.Module, found: dict[str, _Moments]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-class _Moments:
-    """Number, mean and sum of squared deviations of every unit, batch after batch.
-
-    Source: T. Chan, G. Golub and R. LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    Computing Sample Variances", 1979.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Tensor | float = 0.0
-        self.squares: Tensor | float = 0.0
-
-    def add(self, value: Tensor) -> None:
-        """Add examples and positions; units are on the last axis."""
-        rows = value.detach().reshape(-1, value.shape[-1]).to(torch.float64)
-        if not len(rows):
-            return
-        mean = rows.mean(0)
-        total = self.count + len(rows)
-        apart = mean - self.mean
-        self.squares = (
-            self.squares
-            + (rows - mean).square().sum(0)
-            + apart.square() * (self.count * len(rows) / total)
-        )
-        self.mean = self.mean + apart * (len(rows) / total)
-        self.count = total
-
-    @property
-    def variance(self) -> float:
-        """Of the units' values, the mean over units."""
-        return float(torch.as_tensor(self.squares).mean() / max(self.count, 1))

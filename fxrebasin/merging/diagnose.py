@@ -18,12 +18,12 @@ from ..matching.inner_products import InnerProducts
 from ..models.surroundings import neutral
 from ..models.validation import check_model
 from ..objectives import Objective, weights
+from ..repair.batches import Inputs
 from ..symmetry.permutation import Permutation
 from .activation_variance import Variances
 from .between import Between
 from .curves import linear
 from .diagnosis import BlockMatch, Diagnosis, ParameterChange
-from .feeding import Inputs
 from .margins import block_gains, exchange_losses, least_losses, sources_of
 from .measuring import check_data
 from .tensors import check_fit, tensors_of, varies

@@ -70,7 +70,7 @@ class BlockMatch:
         distinctness: the margin as a share of what exchanging two random units loses, the mean over
             all pairs: near 0 where the best match has a rival as good, near 1 where none comes
             close; None where there is no margin. It says how well the match is determined, not
-            that it means something: untrained models reach 0.3, as every optimum fits its noise.
+            that it means something: untrained models reach 0.6, as every optimum fits its noise.
     """
 
     name: str

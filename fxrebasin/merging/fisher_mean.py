@@ -24,7 +24,7 @@ from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
 from .average import State, is_averaged, towards_
 from .many import many
-from .merged import Merged
+from .merged import Merged, check_merged
 from .problem import Problem, pose
 from .protocol import MergeMethod
 
@@ -97,19 +97,9 @@ def fisher_weighted(
         device=device,
         progress=progress,
     )
-    check_merged(merged)
+    check_merged(merged, "align")
     state_dict = copy.copy(merged.state_dict)
     return replace(merged, state_dict=_weighed(problem, fisher, merged.permutations, state_dict))
-
-
-def check_merged(found: object) -> None:
-    """Refuse what a merge method returned, if it is no merged model.
-
-    Raises:
-        InvalidArgumentError: it is none.
-    """
-    if not isinstance(found, Merged):
-        refuse("align", "a function that returns a Merged", found)
 
 
 def _check_fishers(fisher: object, count: int) -> None:

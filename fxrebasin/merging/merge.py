@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..arguments import check_shares
 from ..errors import VerificationError
 from ..models.copying import set_modes
 from ..models.randomness import keeping_random_state
@@ -29,7 +30,6 @@ from .measuring import Evaluate, metrics_of
 from .merge_report import MergedModule, MergeReport, Trial, attach
 from .merged import Merged
 from .parents import Parents, Permuted
-from .problem import normalised
 from .protocol import MergeMethod
 from .reference import mean
 
@@ -93,7 +93,7 @@ def merge_states(given: Merging) -> Merged:
 def merge_models(given: Merging) -> MergedModule:
     """Make one model of several; see :func:`fxrebasin.merge`."""
     clock = _Clock()
-    weights = normalised(given.weights, len(given.parents))
+    weights = check_shares(given.weights, len(given.parents))
     options = {"weights": weights, "seed": given.seed, "progress": given.progress}
     examples = None
     if given.choose is not None and given.data is not None:

@@ -45,10 +45,10 @@ class Merged:
         return "\n".join([f"{len(self.permutations)} models merged{rose}", *moved])
 
 
-def check_merged(found: object) -> None:
+def check_merged(found: object, name: str = "method") -> None:
     """Refuse what a merge method must not return.
 
     Raises:
         InvalidArgumentError: naming the argument.
     """
-    check_kind(found, Merged, "method", "a function that returns a Merged")
+    check_kind(found, Merged, name, "a function that returns a Merged")

@@ -11,14 +11,13 @@ and ``many`` 2.3 times (a C library that does not return what is freed at once m
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..arguments import check_device, check_flag, check_function, check_whole, refuse
+from ..arguments import check_device, check_flag, check_function, check_shares, check_whole, refuse
 from ..errors import ArchitectureMismatchError
 from ..matching.alignment import check_alignment, check_products
 from ..matching.inner_products import InnerProducts
@@ -147,7 +146,7 @@ def pose(
     check_device(device)
     check_flag(progress, "progress")
     where = _device_of(symmetry, models[0]) if device is None else torch.device(device)
-    shares = normalised(weights, len(models))
+    shares = check_shares(weights, len(models))
     return Problem(symmetry, models, shares, objective, solver, seed, where, progress)
 
 
@@ -176,33 +175,6 @@ def check_models(symmetry: Symmetry, models: object) -> None:
                 f"models[{has}] has {differing[0]!r}, which models[{lacks}] does not have; all "
                 "models must have the same architecture"
             )
-
-
-def normalised(weights: object, count: int) -> tuple[float, ...]:
-    """Weights that sum up to 1.
-
-    >>> normalised(None, 4), normalised([3, 1], 2)
-    ((0.25, 0.25, 0.25, 0.25), (0.75, 0.25))
-
-    Raises:
-        InvalidArgumentError: they are not as many finite numbers from 0 upwards, or all are 0.
-    """
-    if weights is None:
-        return (1 / count,) * count
-    expected = f"a list of {count} finite numbers from 0 upwards, one for each model, or None"
-    advice = "a model counts as much as its weight, whatever they sum up to"
-    if isinstance(weights, (str, bytes, Mapping)) or not isinstance(weights, Sequence):
-        refuse("weights", expected, weights, advice)
-    if len(weights) != count:
-        refuse("weights", expected, weights, advice)
-    for k, weight in enumerate(weights):
-        is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
-        if not is_number or not 0 <= weight < math.inf:
-            refuse(f"weights[{k}]", "a finite number from 0 upwards", weight)
-    total = math.fsum(weights)
-    if not 0 < total < math.inf:
-        refuse("weights", "at least one above 0, and a finite sum", weights)
-    return tuple(float(weight) / total for weight in weights)
 
 
 def _device_of(symmetry: Symmetry, state: State) -> torch.device | None:

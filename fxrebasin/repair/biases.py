@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_flag
+from ..arguments import check_flag, check_shares
 from ..errors import ArchitectureMismatchError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
@@ -26,7 +26,7 @@ from ..models.validation import check_inputs, stored_tensors
 from .channels import stored_value
 from .folding import overwrite
 from .heights import heights_of
-from .repair import check_parents, check_plain, check_weights
+from .repair import check_parents, check_plain
 from .watching import trace_values
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -108,7 +108,7 @@ def calibrate_biases(
     check_plain(model, "model")
     parents = check_parents(like, "like")
     check_inputs(args, kwargs)
-    shares = check_weights(weights, len(parents))
+    shares = check_shares(weights, len(parents))
     check_flag(inplace, "inplace")
     graph, _ = trace_values(model, tuple(args or ()), dict(kwargs or {}))
     heights, left = heights_of(graph)

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from ..models.nodes import argument, name_of
+
 MOVES = frozenset(
     [
         *("split", "split_with_sizes", "chunk", "unbind", "tensor_split", "getitem", "slice"),
@@ -58,19 +60,6 @@ class Slot(NamedTuple):
 
 class NoSlotError(ValueError):
     """The channels are not found in one stored tensor; the text says why."""
-
-
-def name_of(node: fx.Node) -> str:
-    """What an op is called, however it was spelled."""
-    if isinstance(node.target, str):
-        return node.target
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", packet)).strip("_")
-
-
-def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument that may have been given by position or by name."""
-    return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
 
 
 def stored_value(module: nn.Module, name: str) -> Any:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_flag, check_kind, refuse
+from ..arguments import check_flag, check_kind, check_shares, refuse
 from ..errors import ArchitectureMismatchError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
@@ -30,7 +30,7 @@ from .correcting import METHODS, Method, goal_of
 from .folding import fold
 from .moments import Moments
 from .places import Target
-from .repair import check_plain, check_weights
+from .repair import check_plain
 
 
 @neutral()
@@ -88,7 +88,7 @@ def repair_linear(
                 f"like[{k}]: expected a layer of shape {tuple(layer.weight.shape)}, found one of "
                 f"{tuple(parent.weight.shape)}"
             )
-    shares = check_weights(weights, len(like))
+    shares = check_shares(weights, len(like))
     if not isinstance(method, str) or method not in METHODS:
         refuse("method", " or ".join(map(repr, METHODS)), method)
     check_flag(inplace, "inplace")

@@ -113,10 +113,13 @@ class Measuring:
 
 @dataclass
 class Correcting(Measuring):
-    """Has every batch reach the goals at every place while the pass runs.
+    """Has the values at every place reach their goals while the pass runs.
 
     What follows a place is so measured on values that are corrected already, as where every layer
-    is wrapped with a BatchNorm in train mode. Of small batches the pass so far is used instead.
+    is wrapped with a BatchNorm in train mode. A batch is corrected by its own statistics where mean
+    and deviation both become goals, and it is not small: that way errors do not add up with depth.
+    Otherwise it is by those of the pass so far: a scale of its own for every batch would have
+    uncorrected means vary from batch to batch.
     """
 
     goals: Mapping[str, Goal]
@@ -126,7 +129,10 @@ class Correcting(Measuring):
         super().__init__()
 
     def layer(self, place: Place, value: Tensor) -> Tensor:
-        scale, shift = self._correction(place, self._enough(place, self._note(place, value)))
+        batch = self._note(place, value)
+        both = self.method == "repair" and place.can_shift
+        moments = self._enough(place, batch) if both else self.moments[place.name]
+        scale, shift = self._correction(place, moments)
         view = [-1, *[1] * (value.ndim - 1 - place.axis % value.ndim)]
         scale, shift = (x.to(value.dtype).to(value.device).view(view) for x in (scale, shift))
         return value * scale + shift

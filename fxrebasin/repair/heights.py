@@ -18,7 +18,8 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from .channels import KEEPS, MOVES, Slot, leaves_before, name_of, stored_value
+from ..models.nodes import name_of
+from .channels import KEEPS, MOVES, Slot, leaves_before, stored_value
 from .layers import ADDS, Layer, find_layers, stored_nodes
 
 HOMOGENEOUS = frozenset(

@@ -28,14 +28,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from ..models.nodes import argument, name_of
 from .channels import (
     KEEPS,
     NoSlotError,
     Slot,
-    argument,
     find_slot,
     leaves_before,
-    name_of,
     stored_value,
 )
 

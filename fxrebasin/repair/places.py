@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 
 from torch import fx
 
-from .channels import Slot, name_of
+from ..models.nodes import name_of
+from .channels import Slot
 from .layers import ADDS, Layer, find_layers, is_kept, stored_nodes
 
 

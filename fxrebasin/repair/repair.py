@@ -11,8 +11,6 @@ for Interpolation Repair", ICLR 2023.
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -21,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from tqdm.auto import tqdm
 
-from ..arguments import check_flag, refuse
+from ..arguments import check_flag, check_shares, refuse
 from ..errors import ArchitectureMismatchError, InvalidParameterError, TraceError
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
@@ -91,7 +89,7 @@ def repair(
             (the mean is scaled along), ``"reshift"`` adds only.
         sequential: correct layer after layer, each with the statistics of all data after all
             layers before it are corrected: exact, and one pass per layer. By default all are
-            corrected in one pass, each batch by the statistics of the pass so far: exact for one
+            corrected in one pass, in which every batch is corrected on its way: exact for one
             batch, and close for several.
         batches: how many batches to use; None is all of them.
         inputs: makes a tuple of positional arguments of a batch.
@@ -122,7 +120,7 @@ def repair(
     """
     check_plain(model, "model")
     parents = check_parents(like, "like")
-    shares = check_weights(weights, len(parents))
+    shares = check_shares(weights, len(parents))
     read = Batches(data, batches, inputs)
     if not isinstance(method, str) or method not in METHODS:
         refuse("method", " or ".join(map(repr, METHODS)), method)
@@ -179,30 +177,6 @@ def check_plain(model: object, which: str) -> None:
                 "model before that was done, or with weights that are rounded but floating point"
             )
     check_parameters(model, which)
-
-
-def check_weights(given: object, count: int) -> list[float]:
-    """The share of each parent; None is equal ones.
-
-    >>> check_weights(None, 2), check_weights([3, 1], 2)
-    ([0.5, 0.5], [0.75, 0.25])
-
-    Raises:
-        InvalidArgumentError: they are not as many numbers, none of them negative.
-    """
-    if given is None:
-        return [1 / count] * count
-    expected = f"{count} numbers, none of them negative"
-    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or len(given) != count:
-        refuse("weights", expected, given, "give one for each model in like=")
-    for k, weight in enumerate(given):
-        is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
-        if not is_number or not 0 <= weight < math.inf:
-            refuse(f"weights[{k}]", "a number that is not negative", weight)
-    total = float(sum(given))
-    if total == 0:
-        refuse("weights", expected, given, "one of them has to be more than 0")
-    return [float(weight) / total for weight in given]
 
 
 class _Passes:

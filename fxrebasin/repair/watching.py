@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten
 from ..errors import TraceError
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
+from ..models.nodes import argument
 from ..models.outputs import returned
 from ..models.precision import TOLERANCE, dtype_of, largest_error
 from ..models.randomness import keeping_random_state
@@ -28,7 +29,6 @@ from ..tracing.export import export
 from ..tracing.front_ends import FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
 from .batches import Batches
-from .channels import argument
 from .folding import overwrite
 from .places import Found, Place, find_places
 

@@ -1,8 +1,6 @@
-"""Variances of units over data, batch by batch, and how batches are handed to a model."""
+"""Variances of units over data, batch by batch."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor, nn
 
 from fxrebasin.errors import InvalidArgumentError
 from fxrebasin.merging.activation_variance import Variances
-from fxrebasin.merging.feeding import feed
 
 
 class Net(nn.Module):
@@ -78,41 +75,6 @@ def test_variances_are_measured_under_the_weights_that_are_given() -> None:
     assert all(torch.equal(state[n], t) for n, t in model.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [
-        (x := data()[0]),
-        [x, torch.zeros(4)],
-        (x, None),
-        {"x": x},
-        {"x": x, "shift": 1.0},
-    ],
-    ids=["tensor", "list", "tuple", "mapping", "mapping with more"],
-)
-def test_batches_of_every_kind_are_arguments(batch: Any) -> None:
-    model = Net().eval()
-    shift = batch.get("shift", 0.0) if isinstance(batch, dict) else 0.0
-    torch.testing.assert_close(feed(model, batch), model(x, shift))
-
-
-def test_inputs_makes_arguments_of_other_batches() -> None:
-    model = Net().eval()
-    torch.testing.assert_close(feed(model, "any", lambda batch: (x, 2.0)), model(x, 2.0))
-
-
-@pytest.mark.parametrize(
-    ("batch", "inputs", "message"),
-    [
-        (3, None, "data: expected batches that are tensors"),
-        ([], None, "found list; give inputs=, which makes arguments of them"),
-        (x, lambda batch: batch, "inputs: expected a function that returns a tuple of arguments"),
-    ],
-)
-def test_other_batches_are_refused(batch: Any, inputs: Any, message: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=message):
-        feed(Net(), batch, inputs)
-
-
 def test_no_batches_are_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="data: expected batches, found none"):
+    with pytest.raises(InvalidArgumentError, match="data: expected batches of inputs, found none"):
         Variances(Net(), []).under(Net().state_dict().get)
