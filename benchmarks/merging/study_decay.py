@@ -19,6 +19,7 @@ from benchmarks.measuring.reporting import markdown_table
 from benchmarks.merging.fashion import Images
 from benchmarks.merging.lines import with_state
 from benchmarks.merging.networks import mlp
+from benchmarks.merging.observations import figures_of, observations
 from benchmarks.merging.plots import Map, draw_maps
 from benchmarks.merging.rows import Results, Row
 from benchmarks.merging.training import Recipe, scores, train
@@ -135,7 +136,27 @@ def section(rows: Sequence[Row]) -> str:
         "0.001): of the weights between hidden layers, of the parents. Units moved: by the "
         "alignment of two.\n\n"
         "![Accuracy and loss of merged networks, by width and decay](decay.png)\n\n"
-        f"{markdown_table(HEADER, cells)}\n"
+        f"{markdown_table(HEADER, cells)}\n\n"
+        f"{_observed(rows)}"
+    )
+
+
+def _observed(rows: Sequence[Row]) -> str:
+    """Which observations hold, over the widths that are measured whole."""
+    measured = _measured(rows)
+    widths = [w for w in WIDTHS if all((w, d) in measured for d in DECAYS)]
+    if len(widths) < 2:
+        return ""
+    names = {network(w, d): (w, d) for w, d in itertools.product(widths, DECAYS)}
+    figures = figures_of([row for row in rows if row.network in names], names)
+    cells = [
+        (o.claim, f"{o.held} of {o.cases}", o.verdict)
+        for o in observations(figures, widths, DECAYS, COUNTS)
+    ]
+    return (
+        "What the results published beside the package rebasin say of its MLPs, put to these "
+        "figures: in how many cases (widths, decays, numbers of models) it is so.\n\n"
+        f"{markdown_table(('observation', 'cases', ''), cells)}\n"
     )
 
 

@@ -38,6 +38,7 @@ from benchmarks.merging.molecules import (
     shaken,
 )
 from benchmarks.merging.networks import FAMILIES, mlp, resnet
+from benchmarks.merging.observations import observations
 from benchmarks.merging.packages import Package, UnavailableError
 from benchmarks.merging.plots import Curve, Map, Panel, draw_dots, draw_maps, draw_panels
 from benchmarks.merging.protein_mpnn import ProteinMPNN, read_checkpoints, score
@@ -451,6 +452,27 @@ def test_the_study_of_decay_has_a_row_and_a_map_for_every_network(
     assert text.count("\n| 8 ") == 2
     study_decay.draw(rows, tmp_path)
     assert (tmp_path / "decay.png").stat().st_size > 0
+
+
+def test_an_observation_is_counted_over_all_cases() -> None:
+    def figures(loss: float, width: int) -> dict[str, float]:
+        names = ("spread of outputs", "largest output", "deviation of weights")
+        same = dict.fromkeys((*names, "kurtosis of weights", "units moved"), 1.0)
+        return {**same, "loss": loss, "accuracy": width / loss}
+
+    losses = {"parents": 1.0, "naive": 3.0, "aligned": 2.0}
+    measured = {
+        (width, decay, method, count): figures(loss, width)
+        for width in (8, 16)
+        for decay in (0.0, 0.5)
+        for method, loss in losses.items()
+        for count in (2, 3, 4)
+    }
+    measured[8, 0.5, "naive", 3]["loss"] = 1.5
+    first, second, *_, last = observations(measured, (8, 16), (0.0, 0.5), (2, 3, 4))
+    assert (first.held, first.cases, first.verdict) == (11, 12, "mostly holds")
+    assert (second.held, second.cases, second.verdict) == (1, 6, "does not hold")
+    assert (last.held, last.cases) == (0, 2)
 
 
 def test_pictures_name_every_curve_once() -> None:
