@@ -41,8 +41,8 @@ class Panel:
     ticks: Sequence[int] | None = None
     percent: bool = False
     logarithmic: bool = False
-    top: float | None = None
-    """Where the vertical axis ends, if not above all curves."""
+    limits: tuple[float, float] | None = None
+    """Where the vertical axis begins and ends, if not around all curves."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _draw(place: Axes, panel: Panel, named: dict[str, Artist]) -> None:
     place.set_ylabel(panel.y, color=INK)
     if panel.logarithmic:
         place.set_yscale("log")
-    if panel.top is not None:
-        place.set_ylim(top=panel.top)
+    if panel.limits:
+        place.set_ylim(*panel.limits)
     if panel.ticks:
         place.set_xticks(panel.ticks)
     if panel.ends:

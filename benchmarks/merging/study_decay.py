@@ -165,8 +165,8 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
     widths = [w for w in WIDTHS if all((w, d) in measured for d in DECAYS)]
     shown = (
         ("accuracy", "naive", ".2f", (0.0, 1.0)),
-        ("accuracy", "aligned", ".2f", (0.0, 1.0)),
-        ("loss", "aligned", ".1f", (0.0, 10.0)),
+        ("accuracy", "aligned", ".2f", (0.8, 1.0)),
+        ("loss", "aligned", ".1f", (0.8, 5.0)),
         ("spread of outputs", "aligned", ".2f", (0.0, 1.0)),
     )
     maps = [

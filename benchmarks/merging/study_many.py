@@ -180,7 +180,7 @@ def section(rows: Sequence[Row]) -> str:
         "kcal/mol against the mean of all eight on held-out molecules, as above; compared are "
         "weights, or activations and what units take, in equal shares. Ensemble: the mean of what "
         "the parents return, and so as slow as all of them.\n\n"
-        "![Accuracy and error by the number of models](many.png)\n\n"
+        "![Accuracy and error by the number of models, the naive mean beyond the edge](many.png)\n\n"
         f"{markdown_table(header, cells)}\n"
     )
 
@@ -201,6 +201,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
                     _curve(found, f"{method}, REPAIR", method, f"REPAIR, {figure}", colour, counts)
                 )
         titles = {"error": "error (kcal/mol)", "accuracy": "accuracy"}
+        limits = {"error": (0.0, 20.0), "accuracy": (0.8, 0.9)}
         panels.append(
             Panel(
                 f"{network}: {titles[figure]}",
@@ -208,6 +209,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
                 x="models",
                 percent=figure == "accuracy",
                 ticks=counts,
+                limits=limits[figure],
             )
         )
     save_figure(draw_panels([panels], height=5.0), folder / "many.png")
