@@ -180,7 +180,7 @@ def section(rows: Sequence[Row]) -> str:
         "kcal/mol against the mean of all eight on held-out molecules, as above; compared are "
         "weights, or activations and what units take, in equal shares. Ensemble: the mean of what "
         "the parents return, and so as slow as all of them.\n\n"
-        "![Accuracy and error by the number of models, the naive mean beyond the edge](many.png)\n\n"
+        "![Accuracy and error by the number of models; the naive mean is beyond](many.png)\n\n"
         f"{markdown_table(header, cells)}\n"
     )
 
