@@ -201,7 +201,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
                     _curve(found, f"{method}, REPAIR", method, f"REPAIR, {figure}", colour, counts)
                 )
         titles = {"error": "error (kcal/mol)", "accuracy": "accuracy"}
-        limits = {"error": (0.0, 20.0), "accuracy": (0.8, 0.9)}
+        limits = {"error": (0.0, 40.0), "accuracy": (0.8, 0.9)}
         panels.append(
             Panel(
                 f"{network}: {titles[figure]}",
