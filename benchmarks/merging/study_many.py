@@ -43,7 +43,12 @@ WATCHED = 2048
 
 
 def merged_and_repaired(
-    models: Sequence[nn.Module], merged: Merged, data: Sequence[Any], inputs: Any = None
+    models: Sequence[nn.Module],
+    merged: Merged,
+    data: Sequence[Any],
+    inputs: Any = None,
+    *,
+    sequential: bool = True,
 ) -> dict[str, nn.Module]:
     """What a merge method made, and the same with the statistics of the aligned parents."""
     parents = [
@@ -52,7 +57,7 @@ def merged_and_repaired(
     ]
     model = with_state(models[0], merged.state_dict)
     repaired = fr.repair(
-        model, like=parents, data=data, inputs=inputs, sequential=True, progress=False
+        model, like=parents, data=data, inputs=inputs, sequential=sequential, progress=False
     )
     return {"merged": model, "REPAIR": repaired}
 

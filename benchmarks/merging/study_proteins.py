@@ -24,7 +24,7 @@ from fxrebasin.drawing.figures import save_figure
 from fxrebasin.objectives import InnerProducts
 
 STUDY = "proteins"
-TRAIN, TEST = ("1tii", "il2", "4at1"), ("1hpv", "2hhb", "1fx2")
+TRAIN, TEST = ("1tii", "il2"), ("1hpv", "2hhb", "1fx2")
 """Structures that activations and statistics are of, and those that are measured on."""
 COUNTS = (2, 4)
 SHARES: dict[str, Mapping[str, float]] = {
@@ -35,7 +35,6 @@ SHARES: dict[str, Mapping[str, float]] = {
 METHODS: dict[str, Any] = {
     "to_reference": fr.merge_methods.to_reference,
     "many": fr.merge_methods.many,
-    "cycle_consistent": fr.merge_methods.cycle_consistent,
 }
 
 
@@ -58,6 +57,11 @@ def compared(
         objective = fr.objectives.activations(symmetry, model_b, model_a, tuple(seen))
         found["activations"] = objective.terms
     return mixed(symmetry, found, shares)
+
+
+def tuple_of(protein: Protein) -> tuple[Any, ...]:
+    """What the network is called on."""
+    return tuple(protein)
 
 
 @cache
@@ -91,7 +95,7 @@ def run(results: Results) -> None:
         missing = results.lacks(STUDY, "ProteinMPNN", ways, count)
         for name in tqdm(missing, desc=f"merge {count} of ProteinMPNN", unit="method"):
             merged = ways[name](symmetry, states, progress=False)
-            made = merged_and_repaired(given, merged, train, lambda protein: tuple(protein))
+            made = merged_and_repaired(given, merged, train, tuple_of, sequential=False)
             _add(results, name, count, {t: score([m], test) for t, m in made.items()})
 
 
