@@ -470,7 +470,7 @@ def merge(
     if data is None and repair not in ("auto", "none"):
         refuse("repair", "'auto' or 'none' where there are no data", repair, "give data=, batches")
     if data is not None and not args and not kwargs and parents.template is not None:
-        args, kwargs = examples_of(data, torch.device("cpu"), least=1)
+        args, kwargs = examples_of(data, parents.device, least=1)
     if symmetry is None:
         if parents.template is None:
             advice = "give a module as well, or symmetry=, as fxrebasin.analyze found it"

@@ -1,4 +1,4 @@
-"""A network of :mod:`networks`, its group, and two random state dicts that it fits."""
+"""A network of :mod:`networks`, its group, and random state dicts that it fits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ State = dict[str, Tensor]
 
 
 @cache
-def random_pair(name: str) -> tuple[Symmetry, State, State]:
-    """The group, the weights of A, and those of B."""
+def random_states(name: str, count: int) -> tuple[Symmetry, tuple[State, ...]]:
+    """The group, and the weights of some models."""
     network = NETWORKS[name]
     torch.manual_seed(0)
     model = network.factory()
     symmetry = fr.analyze(model, args=network.inputs(2))
-    a, b = (dict(randomise(copy.deepcopy(model), seed).state_dict()) for seed in (1, 2))
+    seeds = range(1, count + 1)
+    return symmetry, tuple(
+        dict(randomise(copy.deepcopy(model), seed).state_dict()) for seed in seeds
+    )
+
+
+def random_pair(name: str) -> tuple[Symmetry, State, State]:
+    """The group, the weights of A, and those of B."""
+    symmetry, (a, b) = random_states(name, 2)
     return symmetry, a, b

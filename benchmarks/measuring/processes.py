@@ -4,6 +4,7 @@ one another; and what limits and measures the process at hand.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import resource
 import signal
@@ -182,6 +183,7 @@ def peak_memory() -> float:
 
 def extra_memory(run: Callable[[], object]) -> float:
     """By how many MiB the memory of this process grows at most while something runs (Linux)."""
+    gc.collect()  # else garbage that goes meanwhile hides what is new
     Path("/proc/self/clear_refs").write_text(PEAK_IS_FORGOTTEN)
     before = _memory("VmRSS")
     run()

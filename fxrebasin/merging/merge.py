@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from ..arguments import check_shares
 from ..errors import VerificationError
-from ..models.copying import set_modes
+from ..models.copying import deep_copy
 from ..models.randomness import keeping_random_state
 from ..models.running import run
 from ..objectives import Objective
@@ -97,30 +96,30 @@ def merge_models(given: Merging) -> MergedModule:
     options = {"weights": weights, "seed": given.seed, "progress": given.progress}
     examples = None
     if given.choose is not None and given.data is not None:
-        examples = examples_of(given.data, _device_of(given.parents))
+        examples = examples_of(given.data, given.parents.device)
     ways = ways_to_align(
         *(given.parents, given.symmetry, given.method, given.objective, examples, options),
         several=given.choose is not None,
     )
     repairs = _repairs(given)
     hidden = None if given.progress else True
-    bar = tqdm(total=len(ways) * len(repairs), desc="merge", disable=hidden, leave=False)
     best: _Candidate | None = None
     tried: list[Trial] = []
     error = 0.0
-    for alignment, align in ways.items():
-        with clock.timing("align"):
-            merged = align()
-        parents = _aligned_parents(given, merged, needed=given.data is not None)
-        with clock.timing("verify"):
-            error = max(error, _verify(given, merged))
-        for name in repairs:
-            candidate = _make(given, alignment, name, merged, parents, clock)
-            tried.append(candidate.trial)
-            if best is None or _is_better(candidate.trial, best.trial, given.choose or min):
-                best = candidate
-            bar.update()
-    bar.close()
+    total = len(ways) * len(repairs)
+    with tqdm(total=total, desc="merge", disable=hidden, leave=False) as bar:
+        for alignment, align in ways.items():
+            with clock.timing("align"):
+                merged = align()
+            parents = _aligned_parents(given, merged, needed=given.data is not None)
+            with clock.timing("verify"):
+                error = max(error, _verify(given, merged))
+            for name in repairs:
+                candidate = _make(given, alignment, name, merged, parents, clock)
+                tried.append(candidate.trial)
+                if best is None or _is_better(candidate.trial, best.trial, given.choose or min):
+                    best = candidate
+                bar.update()
     assert best is not None
     report = MergeReport(
         merged=best.merged,
@@ -136,11 +135,6 @@ def merge_models(given: Merging) -> MergedModule:
         notes=tuple(_notes(given, best)),
     )
     return attach(report, best.module)
-
-
-def _device_of(parents: Parents) -> torch.device:
-    assert parents.template is not None
-    return next((p.device for p in parents.template.parameters()), torch.device("cpu"))
 
 
 def _repairs(given: Merging) -> tuple[str, ...]:
@@ -226,9 +220,7 @@ def _metrics(given: Merging, module: nn.Module) -> dict[str, float]:
     if given.evaluate is None:
         return {}
     with keeping_random_state(module, always=True):
-        metrics = metrics_of(given.evaluate(module))
-    set_modes(module, False)
-    return metrics
+        return metrics_of(given.evaluate(deep_copy(module)))
 
 
 def _is_better(one: Trial, other: Trial, choose: Choose) -> bool:

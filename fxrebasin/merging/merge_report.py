@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ..models.rebased import META, RebasedModule
 from ..repair.report import RepairReport
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
@@ -124,7 +125,7 @@ def _marked(trial: Trial, chosen: Trial) -> str:
 class _HasMergeReport(type):
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, nn.Module) and isinstance(
-            vars(instance).get("report"), MergeReport
+            getattr(instance, "report", None), MergeReport
         )
 
 
@@ -142,6 +143,9 @@ class MergedModule(nn.Module, metaclass=_HasMergeReport):
 
 def attach(report: MergeReport, module: nn.Module) -> MergedModule:
     """Have a module say, as ``module.report``, how it came about."""
-    vars(module)["report"] = report
+    if isinstance(module, RebasedModule):
+        module.meta[META] = report
+    else:
+        vars(module)["report"] = report
     assert isinstance(module, MergedModule)
     return module

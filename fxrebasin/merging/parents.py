@@ -35,6 +35,12 @@ class Parents:
     def __len__(self) -> int:
         return len(self.states)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        assert self.template is not None
+        return next((p.device for p in self.template.parameters()), torch.device("cpu"))
+
     def module(self, state: State) -> nn.Module:
         """A module of its own with these weights, in evaluation mode."""
         assert self.template is not None

@@ -144,6 +144,31 @@ def test_numbers_are_those_of_the_models() -> None:
     assert repr(report).startswith("MergeReport(2 models, weights, moved [0, ")
 
 
+def test_evaluation_may_do_with_a_model_what_it_likes() -> None:
+    def spoils(model: nn.Module) -> float:
+        value = float(loss(model))
+        model.train()
+        model(X)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        return value
+
+    models = [net(0), net(1)]
+    merged = fr.merge(models, (X,), evaluate=spoils, progress=False)
+    assert float(loss(merged)) == merged.report.chosen.metrics["loss"]
+    assert not merged.training
+
+
+def test_what_rebasin_returns_is_merged_as_well() -> None:
+    a, b = net(0), net(1)
+    aligned = fr.rebasin(b, to=a, args=(X,), progress=False)
+    merged = fr.merge([aligned, a], (X,), progress=False)
+    assert isinstance(merged, fr.MergedModule)
+    assert merged.report.symmetry.movable_units == 11
+    assert isinstance(aligned.report, fr.Report)
+
+
 def test_without_evaluation_there_is_no_barrier() -> None:
     report = fr.merge([net(0), net(1)], (X,), progress=False).report
     assert report.barrier != report.barrier

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_pairs import random_pair
+from random_pairs import random_pair, random_states
 from small_convolutional import Net, X
 from torch import Tensor, nn
 
@@ -55,15 +55,8 @@ RISING = ("many", "many as in the paper", "cycle_consistent")
 
 def random_models(name: str, count: int) -> tuple[fr.Symmetry, list[State]]:
     """The group of a network, and state dicts that have nothing to do with each other."""
-    symmetry, a, b = random_pair(name)
-    mixed = [
-        {
-            n: t.roll(k) * (1 + k / 10) if t.is_floating_point() and t.ndim else t
-            for n, t in a.items()
-        }
-        for k in range(1, count - 1)
-    ]
-    return symmetry, [a, b, *mixed][:count]
+    symmetry, states = random_states(name, count)
+    return symmetry, list(states)
 
 
 def copies(symmetry: fr.Symmetry, state: State, count: int, seed: int = 3) -> list[State]:
