@@ -50,11 +50,12 @@ def _follow(scene: Scene, event: Event, x: Value, which: int) -> None:
         given = scene.see(x, order[out.layout.ndim - x.layout.ndim :], order)
         scene.same_where_they_meet(given, results)
         return
-    op = getattr(torch.ops.aten, name)
+    reshapes = name in ("_reshape_alias", "_unsafe_view", "view")  # strides do not matter here
+    op = torch.ops.aten.reshape if reshapes else getattr(torch.ops.aten, name)
 
     def run(t: torch.Tensor) -> Any:
         args, kwargs = tree_map_only(Value, lambda _: t, (event.args, dict(event.kwargs)))
-        return op(*args, **kwargs)
+        return op(*(args[:2] if reshapes else args), **kwargs)
 
     for frame in scene.on(x):
         moved = move(Layout(x.layout.shape, (frame.places,)), run)[which].coordinates[0]

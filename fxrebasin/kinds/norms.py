@@ -74,7 +74,7 @@ def _normalise(
             normed = scene.frames.new(scene.block)
             for f in given:
                 scene.same(f.number, normed)
-            multiply(scene, h, [Seen(normed, given[0].places, given[0].on)], scaling)
+            multiply(scene, h, [Seen(normed, h.places, h.on)], scaling)
             _note_vectors(scene, weight, scaling, ledger)
         else:
             for f in given:
@@ -164,17 +164,22 @@ def total(scene: Scene, event: Event, ledger: Ledger) -> None:
         elif squared is None:
             scene.keep_ones(f.number)
         else:
-            _sum_squares(scene, f, squared.args[0])
+            _sum_squares(scene, f.number, x, squared.args[0])
 
 
-def _sum_squares(scene: Scene, f: Seen, source: Value) -> None:
+def _sum_squares(scene: Scene, frame: int, x: Value, source: Value) -> None:
+    """A frame of squares is summed over: rotations of what was squared keep the sum."""
     order = [str(d) for d in range(source.layout.ndim)]
-    squared = meeting(f, scene.see(source, order, order))
-    if covered(f, squared):
-        scene.spoken.add(f.number)
-    for g in squared:
-        scene.cap(g.number, ORTHOGONAL)
-        scene.frames.fix_scale(g.number)
+    sources = scene.see(source, order, order)
+    for f in scene.see(x, order, order):
+        if f.number == frame and covered(f, meeting(f, sources)):
+            scene.spoken.add(frame)
+            for g in meeting(f, sources):
+                scene.cap(g.number, ORTHOGONAL)
+                scene.frames.fix_scale(g.number)
+            return
+    for g in sources:
+        scene.forbid(g.number)
 
 
 def power_two(scene: Scene, squared: Event) -> None:

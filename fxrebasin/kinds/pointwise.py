@@ -38,7 +38,10 @@ def addition(scene: Scene, event: Event) -> None:
 
 def product(scene: Scene, event: Event) -> None:
     """Units that meet multiply their scales; a number that is the same for all changes nothing."""
-    x, y = (*event.args, None)[:2]
+    x, y = (*event.args, 1)[:2]
+    if scene.is_zero(x) or scene.is_zero(y):  # as is the result, which every linear map keeps
+        scene.say_nothing([x, y, *event.results])
+        return
     results, left, right = _all_seen(scene, event, x, y)
     for h in results:
         multiply(scene, h, meeting(h, left), meeting(h, right))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..layouts.events import CONSTANT, Event, Value
@@ -36,12 +36,11 @@ class Reading:
         self._facts = facts
         self._names = refinement.names
         self._places = Places(facts.units, refinement.classes, refinement.names)
-        self._events = facts.events
-        self._used = {v.number for event in facts.events for v in event.operands}
+        self._events, self._used = _find_used(facts.events)
         self._parts: dict[int, list[Part]] = {}
         for number, parameter in enumerate(facts.parameters):
             self._parts[number] = self._places.parts_of(parameter.named())
-        for event in facts.events:
+        for event in self._events:
             for value in (*event.operands, *event.results):
                 if value.number not in self._parts and value.number in self._used:
                     self._parts[value.number] = self._places.parts(value.layout)
@@ -111,3 +110,13 @@ def _is_variance(event: Event, number: int) -> bool:
         and event.args[4].number == number
     )
 
+
+def _find_used(events: Sequence[Event]) -> tuple[list[Event], set[int]]:
+    """The events that the model's outputs come from, and the numbers of the values in these."""
+    used: set[int] = set()
+    kept = []
+    for event in reversed(events):
+        if not event.results or any(v.number in used for v in event.results):
+            used |= {v.number for v in event.operands}
+            kept.append(event)
+    return kept[::-1], used

@@ -105,6 +105,11 @@ class EventLog:
         site = self._facts.units.site
         self._facts.events.append(Event(op, site, tuple(args), kwargs, operands, made, exact))
 
+    def read(self, tensors: Sequence[tuple[torch.Tensor, Layout]]) -> None:
+        """Tensors leave the model: what becomes of them is not known."""
+        values = self.operands([t for t, _ in tensors], [x for _, x in tensors])
+        self._facts.events.append(unfollowed(self._facts.units.site, values))
+
     def _made(self, tensor: torch.Tensor, layout: Layout, written: bool, part_of: int) -> Value:
         value = Value(self._facts.new_number(), replace(layout, value=None, origin=None))
         if has_storage(tensor):
