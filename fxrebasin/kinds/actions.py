@@ -14,7 +14,7 @@ from math import prod
 import torch
 
 from ..symmetry.group import Symmetry
-from ..symmetry.kinds import Factor, Kinds, Mix
+from ..symmetry.kinds import Factor, Kind, Kinds, Mix
 from ..symmetry.parts import AxisGroup, Segment
 
 State = Mapping[str, torch.Tensor]
@@ -40,22 +40,22 @@ def draw_elements(symmetry: Symmetry, kinds: Kinds, *, seed: int = 0) -> dict[st
     for block in symmetry:
         kind = kinds.of(block.name)
         shape = (block.count, block.size)
-        matrices = [_matrix(kind.kind.mix, kind.kind.ones, block.size, generator) for _ in range(block.count)]
+        matrices = [_matrix(kind.kind, block.size, generator) for _ in range(block.count)]
         scales = 0.5 * torch.randn(kind.scales, *shape, generator=generator, dtype=torch.float64)
         signs = torch.randint(0, 2, (kind.signs, *shape), generator=generator)
         found[block.name] = Element(torch.stack(matrices), scales, signs)
     return found
 
 
-def _matrix(mix: Mix, ones: bool, n: int, generator: torch.Generator) -> torch.Tensor:
-    if mix is Mix.NOT:
+def _matrix(kind: Kind, n: int, generator: torch.Generator) -> torch.Tensor:
+    if kind.mix is Mix.NOT:
         return torch.eye(n, dtype=torch.float64)[torch.randperm(n, generator=generator)]
-    inside = n - 1 if ones else n
+    inside = n - 1 if kind.ones else n
     matrix = _rotation(inside, generator)
-    if mix is Mix.INVERTIBLE:
+    if kind.mix is Mix.INVERTIBLE:
         stretch = 0.6 + torch.rand(inside, generator=generator, dtype=torch.float64)
         matrix = matrix @ (stretch[:, None] * _rotation(inside, generator))
-    if not ones:
+    if not kind.ones:
         return matrix
     basis = _complement_of_ones(n)
     return basis @ matrix @ basis.T + 1 / n

@@ -121,9 +121,7 @@ def _sum_over(scene: Scene, one: list[Seen], other: list[Seen], *, other_is_zero
                 scene.keep_ones(f.number)
 
 
-def _meet_one_by_one(
-    scene: Scene, one: list[Seen], other: list[Seen], results: list[Seen]
-) -> None:
+def _meet_one_by_one(scene: Scene, one: list[Seen], other: list[Seen], results: list[Seen]) -> None:
     for h in results:
         multiply(scene, h, meeting(h, one), meeting(h, other))
 

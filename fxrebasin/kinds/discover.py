@@ -9,14 +9,16 @@ such a solution can make one is absorbed, if its block can then be mixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..layouts.facts import Facts
+from ..layouts.unread import Reading
 from ..refinement.build import Refinement
+from ..symmetry.group import Symmetry
 from ..symmetry.kinds import Absorption, BlockKind, Kinds, Mix
 from .elements import solve
 from .gauges import find_absorptions
-from .reading import Reading
+from .reading import Log
 
 
 def discover(facts: Facts, refinement: Refinement) -> Kinds:
@@ -36,13 +38,13 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
         rotated once their weights are absorbed is shown by Ashkboos et al., "SliceGPT" (2024),
         section 3. Here they are found op by op, on any graph.
     """
-    reading = Reading(facts, refinement)
-    plain = solve(reading.statements(()), refinement, facts)
+    log = Log(facts, refinement)
+    plain = solve(log.statements(()), refinement, facts)
     numbers = {p.name: number for number, p in enumerate(facts.parameters)}
     absorptions = find_absorptions(plain, facts)
     while absorptions:
         vectors = [a.vector for a in absorptions]
-        statements = reading.statements({numbers[name] for name in vectors})
+        statements = log.statements({numbers[name] for name in vectors})
         found = solve(statements, refinement, facts, absorbed=vectors)
         kept = [a for a in absorptions if found.kinds.blocks[a.block].kind.mix is not Mix.NOT]
         if len(kept) == len(absorptions):
@@ -59,3 +61,40 @@ def _absorbing(found: Kinds, before: Kinds, absorptions: Sequence[Absorption]) -
             kind = replace(kind, absorbed=vectors, before=before.blocks[name].kind)
         blocks[name] = kind
     return replace(found, blocks=blocks, absorptions=tuple(absorptions))
+
+
+@dataclass(frozen=True, eq=False)
+class FindKinds:
+    """Finds the kinds of a symmetry when they are asked for; until then, nothing is computed."""
+
+    facts: Facts
+    refinement: Refinement
+
+    def __call__(self) -> Kinds:
+        return discover(self.facts, self.refinement)
+
+    def __deepcopy__(self, memo: object) -> FindKinds:
+        return self
+
+    def __reduce__(self) -> tuple[type[Found], tuple[Kinds]]:
+        """What was met in a run need not be written to a file: its conclusions are."""
+        return Found, (self(),)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Kinds that were found already."""
+
+    kinds: Kinds
+
+    def __call__(self) -> Kinds:
+        return self.kinds
+
+
+def with_kinds(symmetry: Symmetry, facts: Facts, refinement: Refinement) -> Symmetry:
+    """A symmetry that can be asked for its kinds; its evidence is that of an analysis."""
+    evidence = symmetry.evidence
+    if evidence is None:
+        return symmetry
+    kept = replace(facts, reading=Reading())  # layouts of constants, which are not asked for
+    return replace(symmetry, evidence=replace(evidence, find_kinds=FindKinds(kept, refinement)))

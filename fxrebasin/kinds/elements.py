@@ -133,8 +133,8 @@ class _Solver:
         ends = []
         for unit in (first, second):
             position = int(held.segment.positions[(*unit, copy)])
-            along = dict(zip(axes, np.unravel_index(position, [shape[a] for a in axes]), strict=True))
-            ends.append(along)
+            where = np.unravel_index(position, [shape[a] for a in axes])
+            ends.append(dict(zip(axes, where, strict=True)))
         found: list[int] = []
         for frame in self._statements.of_value.get(number, {}).get(held.block, ()):
             if frame.on <= set(axes):
@@ -167,9 +167,7 @@ class _Solver:
             free.signs = _independent_signs(null_space_of_signs(on_signs, roots), {*stored})
         return free
 
-    def factor(
-        self, block: str, free: _Free, frames: Sequence[int], *, is_one: bool
-    ) -> Factor:
+    def factor(self, block: str, free: _Free, frames: Sequence[int], *, is_one: bool) -> Factor:
         """How what is free acts on the copies with these frames; not at all on a vector of ones."""
         if free.kind.mix is not Mix.NOT:
             parity = tuple(0 if is_one else self._frames.find(f)[1] for f in frames)

@@ -121,7 +121,7 @@ class Frames:
         return self._caps[self.find(frame)[0]]
 
     def by_roots(self) -> Mapping[str, tuple[list[dict[int, Fraction]], list[set[int]]]]:
-        """Per block, the equations on scales and on signs, in terms of frames that stand for others.
+        """Per block, the equations on scales and on signs, of frames that stand for others.
 
         The scale of a dual frame is the inverse; its sign is the same.
         """

@@ -70,14 +70,17 @@ def _apart(vectors: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float
         powers = np.array([vectors[name] for name in names], dtype=float)
         inverse = np.linalg.pinv(powers)
         reached = powers @ inverse
-        failed = [k for k in range(len(names)) if not np.allclose(reached[k], np.eye(len(names))[k])]
+        is_reached = np.isclose(reached, np.eye(len(names))).all(axis=1)
+        failed = np.flatnonzero(~is_reached).tolist()
         if not failed:
             return {name: inverse[:, k].round(12) for k, name in enumerate(names)}
         del names[failed[-1]]
     return {}
 
 
-def _readers(found: Solved, block: str, weights: NDArray[np.float64]) -> dict[Place, tuple[float, ...]]:
+def _readers(
+    found: Solved, block: str, weights: NDArray[np.float64]
+) -> dict[Place, tuple[float, ...]]:
     """To which powers of the vector tensors are multiplied when it is made one."""
     readers = {}
     for place, factor in found.kinds.factors.items():

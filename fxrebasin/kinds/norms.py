@@ -90,7 +90,8 @@ def _note_vectors(scene: Scene, value: object, frames: list[Seen], ledger: Ledge
 
 
 def product_with_vectors(scene: Scene, event: Event, ledger: Ledger) -> None:
-    """Units that meet multiply their scales. Note which operands of a product could be absorbed; those that are say nothing."""
+    """Units that meet multiply their scales, but for vectors that are absorbed; what could be, is
+    noted."""
     operands = [v for v in event.args if isinstance(v, Value)]
     absorbed = [v for v in operands if v.number in ledger.absorbed]
     for vector in absorbed:

@@ -29,7 +29,7 @@ class Statements:
     """The blocks that lie on a value in a way that no matrix acts along."""
 
 
-class Reading:
+class Log:
     """The events of a run, and the frames on their values."""
 
     def __init__(self, facts: Facts, refinement: Refinement) -> None:
@@ -77,7 +77,8 @@ class Reading:
         on[CONSTANT] = self._on_constants(event, made)
         for block in dict.fromkeys(name for found in on.values() for name in found):
             frames = {number: found[block] for number, found in on.items() if block in found}
-            scene = Scene(made.frames, block, event.op or "what is not followed", event.node, frames)
+            op = event.op.removeprefix("aten::") or "what is not followed"
+            scene = Scene(made.frames, block, op, event.node, frames)
             state(scene, event, made.ledger)
             made.said |= scene.spoken
         if squares(event):

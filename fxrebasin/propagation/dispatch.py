@@ -21,10 +21,10 @@ from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
+from ..rules.acts import name_of
 from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
-from ..rules.acts import name_of
 from ..rules.table import CHECKS, CONSTANTS
 from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out

@@ -68,7 +68,7 @@ FAMILIES: dict[Act, str] = {
     Act.SUM: "mean sum",
     Act.UNION: "cat constant_pad_nd stack",
 }
-"""From family to ops of ATen; an op that works in place is in the family of the one that does not."""
+"""From family to ops of ATen; one that works in place is in the family of that which does not."""
 
 ACTS: dict[str, Act] = {
     f"aten::{name}": act for act, names in FAMILIES.items() for name in names.split()

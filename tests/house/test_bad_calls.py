@@ -168,7 +168,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "train_bezier": (
             fr.train_bezier,
             {
-                "a": net(), "b": net(1), "data": [X], "steps": 1, **QUIET,
+                "a": net(),
+                "b": net(1),
+                "data": [X],
+                "steps": 1,
+                **QUIET,
                 "loss": lambda model, batch: sum(x.square().sum() for x in model.parameters()),
             },
             "a b loss data steps optimizer start seed progress",
@@ -176,8 +180,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
         "loss_plane": (
             fr.loss_plane,
-            {"a": net(), "b": net(1), "c": net(2), "steps": 2, "evaluate": lambda m: 0.0}
-            | QUIET,
+            {"a": net(), "b": net(1), "c": net(2), "steps": 2, "evaluate": lambda m: 0.0} | QUIET,
             "a b c evaluate steps margin loader batches at_point progress",
         ),
         "diagnose": (
