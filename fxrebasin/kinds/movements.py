@@ -34,6 +34,8 @@ def movement(scene: Scene, event: Event) -> None:
     for k, out in enumerate(event.results):
         if len(scene.on(x)) == 1 == len(scene.on(out)):
             scene.same(scene.on(x)[0].number, scene.on(out)[0].number)
+        elif 0 in out.layout.shape:
+            scene.say_nothing([x])
         elif scene.on(x):
             _follow(scene, event, x, k)
 
