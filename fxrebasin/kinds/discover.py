@@ -41,7 +41,7 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
     log = Log(facts, refinement)
     plain = solve(log.statements(()), refinement, facts)
     numbers = {p.name: number for number, p in enumerate(facts.parameters)}
-    absorptions = find_absorptions(plain, facts)
+    absorptions = find_absorptions(plain, facts, refinement.symmetry)
     while absorptions:
         vectors = [a.vector for a in absorptions]
         statements = log.statements({numbers[name] for name in vectors})
@@ -49,7 +49,9 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
         kept = [a for a in absorptions if found.kinds.blocks[a.block].kind.mix is not Mix.NOT]
         if len(kept) == len(absorptions):
             return _absorbing(found.kinds, plain.kinds, absorptions)
-        absorptions = find_absorptions(plain, facts, only={a.vector for a in kept})
+        absorptions = find_absorptions(
+            plain, facts, refinement.symmetry, only={a.vector for a in kept}
+        )
     return plain.kinds
 
 

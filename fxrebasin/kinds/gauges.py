@@ -15,21 +15,24 @@ from numpy.typing import NDArray
 from ..layouts.events import Event, Value
 from ..layouts.facts import Facts
 from ..rules.acts import ACTS, Act
+from ..symmetry.group import Symmetry
 from ..symmetry.kinds import Absorption, Place
+from ..symmetry.parts import ParameterSymmetry
 from .elements import Solved
 
 
 def find_absorptions(
-    found: Solved, facts: Facts, *, only: Collection[str] | None = None
+    found: Solved, facts: Facts, symmetry: Symmetry, *, only: Collection[str] | None = None
 ) -> list[Absorption]:
     """The vectors that scalings can make one, all at the same time.
 
     Args:
         found: what is free while nothing is absorbed.
         facts: what running the model has found.
+        symmetry: the blocks, and where they lie.
         only: the names of vectors, if not all are to be looked at.
     """
-    allowed = _multiply_only(facts)
+    allowed = _multiply_only(facts) & {p.name for p in symmetry.parameters if _is_one_block(p)}
     result: list[Absorption] = []
     for block, vectors in found.vectors.items():
         wanted = {
@@ -40,6 +43,17 @@ def find_absorptions(
         for name, weights in _apart(wanted).items():
             result.append(Absorption(block, name, _readers(found, block, weights)))
     return result
+
+
+def _is_one_block(parameter: ParameterSymmetry) -> bool:
+    """Is a tensor a vector of the units of one block, each once?"""
+    segments = [s for group in parameter.groups for s in group.segments]
+    return (
+        len(parameter.shape) == 1
+        and len(segments) == 1
+        and len(segments[0].blocks) == 1
+        and segments[0].positions.shape[-1] == 1
+    )
 
 
 def _multiply_only(facts: Facts) -> set[str]:
