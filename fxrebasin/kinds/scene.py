@@ -78,9 +78,9 @@ class Scene:
     def _seen(self, frame: Frame, letters: Letters, order: Letters, groups: int) -> Seen:
         places, apart = frame.places, [*" ".join(letters).split()]
         if len(apart) > len(letters):
-            sizes = zip(places.shape, letters, strict=True)
+            axes_given = zip(places.shape, letters, strict=True)
             places = places.reshape(
-                [k for n, name in sizes for k in _split_size(n, " " in name, groups)]
+                [k for n, name in axes_given for k in _split_size(n, " " in name, groups)]
             )
         letters = apart
         axes = [letters.index(letter) for letter in order if letter in letters]

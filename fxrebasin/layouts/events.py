@@ -41,7 +41,7 @@ class Event:
     operands: tuple[Value, ...]
     results: tuple[Value, ...]
     exact: bool = True
-    """Are its results floating point numbers? Rounding to integers is not linear."""
+    """Is its first result of floating point numbers? Rounding to integers is not linear."""
 
 
 def unfollowed(node: str, values: tuple[Value, ...]) -> Event:

@@ -111,8 +111,8 @@ class LayoutMode(TorchDispatchMode):
             layouts = with_origin(func, rule, given, layouts)
         self._follow_empty(call, operands, results, layouts)
         self._note_reading(func, given, layouts)
-        made = list(zip(results, layouts, strict=True))
-        self.log.record(self._name_for_log(func), given, values, made, written)
+        pairs = list(zip(results, layouts, strict=True))
+        self.log.record(self._name_for_log(func), given, values, pairs, written)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:

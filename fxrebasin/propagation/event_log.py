@@ -101,7 +101,7 @@ class EventLog:
             return
         left = iter(operands)
         args, kwargs = tree_map_only(Layout, lambda _: next(left), arguments)
-        exact = all(t.is_floating_point() for t, _ in results)
+        exact = all(t.is_floating_point() for t, _ in results[:1])
         site = self._facts.units.site
         self._facts.events.append(Event(op, site, tuple(args), kwargs, operands, made, exact))
 

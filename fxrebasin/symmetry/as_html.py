@@ -129,7 +129,7 @@ def _blocks(symmetry: Group) -> str:
             f"{block.count:,}",
             f"<code>{escape(block.parent)}</code>" if block.parent else "",
             f"{block.log_order:,.1f}",
-            escape(symmetry.kinds.of(block.name).describe(block.size)),
+            escape(symmetry.kinds.describe(block.name, block.size)),
             _folded(axes, "axes"),
         )
 

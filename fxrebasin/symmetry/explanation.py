@@ -59,13 +59,11 @@ class Explanation:
         lines = [f"{_spelled(self.axis)}, {self.size} entries"]
         for block in self.blocks:
             nested = f", {block.size} under each unit of {block.parent}" if block.parent else ""
-            kind = self.kinds.get(block.name, BlockKind())
-            lines.append(
-                f"  moves with block {block.name} ({block.units} units{nested}), of the kind "
-                f"{kind.describe(block.size)}"
-            )
-            lines += [f"    {cap}" for cap in kind.caps]
-            if kind.absorbed:
+            kind = self.kinds.get(block.name)
+            of_kind = f", of the kind {kind.describe(block.size)}" if kind else ""
+            lines.append(f"  moves with block {block.name} ({block.units} units{nested}){of_kind}")
+            lines += [f"    {cap}" for cap in (kind.caps if kind else ())]
+            if kind and kind.absorbed:
                 lines.append(f"    where {', '.join(kind.absorbed)} can be absorbed")
         for axis, steps in list(self.moves_with.items())[:SHOWN]:
             through = " -> ".join(dict.fromkeys(step.node for step in steps))
@@ -113,7 +111,7 @@ def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> 
         pin.units if pin else 0,
         path,
         tuple(sorted(evidence.buffers.get(path[-1].node, ()))) if path else (),
-        {block.name: symmetry.kinds.of(block.name) for block in blocks},
+        {b.name: found for b in blocks if (found := symmetry.kinds.blocks.get(b.name))},
     )
 
 

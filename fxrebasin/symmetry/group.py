@@ -207,7 +207,7 @@ class Symmetry:
         for block in self:
             nested = f"in {block.parent}" if block.parent else ""
             times = f"{block.size} x {block.count}" if block.count > 1 else str(block.size)
-            kind = self.kinds.of(block.name).describe(block.size)
+            kind = self.kinds.describe(block.name, block.size)
             order = f"{block.log_order:,.1f}"
             rows.append((block.name, times, order, str(len(block.axes)), kind, nested))
         return rows

@@ -193,6 +193,10 @@ class Kinds:
     variances: Mapping[str, float] = field(default_factory=dict)
     """Running variances: what batch norm adds to them, so that their sum is what scales."""
 
+    def describe(self, block: str, size: int) -> str:
+        """One line about the kind of a block of ``size`` units; empty where that is not known."""
+        return self.blocks[block].describe(size) if block in self.blocks else ""
+
     def of(self, block: str) -> BlockKind:
         """What is known of a block; that it can be permuted if nothing else is."""
         return self.blocks.get(block, BlockKind())
