@@ -49,21 +49,55 @@ def error_under_elements(
         compute norms in float32 whatever their weights are differ by as much as that rounds.
     """
     with keeping_random_state(model):
-        inputs = in_double((tuple(args), dict(kwargs or {})))
-        copied = to_double(deep_copy(model))
-        moving = [p.name for p in symmetry.parameters if p.groups]
-        disturb(copied, seed, moving)
-        before = run(_fresh(copied), *inputs)
-        state = {name: t.detach().clone() for name, t in stored_tensors(copied).items()}
+        inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
+        before = run(copy_sharing_parameters(copied), *inputs)
         kinds = symmetry.kinds
         state = absorb(symmetry, kinds, state)
-        moved = act(symmetry, kinds, draw_elements(symmetry, kinds, seed=seed), state)
-        with torch.no_grad():
-            for name, tensor in stored_tensors(copied).items():
-                tensor.copy_(moved[name])
-        return largest_error(before, run(_fresh(copied), *inputs))
+        _fill(copied, act(symmetry, kinds, draw_elements(symmetry, kinds, seed=seed), state))
+        return largest_error(before, run(copied, *inputs))
 
 
-def _fresh(model: nn.Module) -> nn.Module:
-    """A copy to run, for what forward writes to buffers."""
-    return copy_sharing_parameters(model)
+def error_under_rounding(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry,
+    seed: int = 0,
+) -> float:
+    """By how much the same weights, changed by a few times the precision of float64, change it.
+
+    Where that is much, nothing is learned from :func:`error_under_elements`. Arguments are the
+    same.
+    """
+    with keeping_random_state(model):
+        inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
+        before = run(copy_sharing_parameters(copied), *inputs)
+        generator = torch.Generator().manual_seed(seed)
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+                state[name] = tensor * (1 + 1e-15 * noise)
+        _fill(copied, state)
+        return largest_error(before, run(copied, *inputs))
+
+
+def _prepare(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    symmetry: Symmetry,
+    seed: int,
+) -> tuple[tuple[Any, Any], nn.Module, dict[str, torch.Tensor]]:
+    """Inputs and a copy of the model in float64, with other weights, and these."""
+    args, kwargs = in_double((tuple(args), dict(kwargs or {})))
+    copied = to_double(deep_copy(model))
+    disturb(copied, seed, [p.name for p in symmetry.parameters if p.groups])
+    state = {name: t.detach().clone() for name, t in stored_tensors(copied).items()}
+    return (args, kwargs), copied, state
+
+
+def _fill(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in stored_tensors(model).items():
+            tensor.copy_(state[name])

@@ -135,6 +135,20 @@ class BlockKind:
     before: Kind | None = None
     """The kind while nothing is absorbed, where that makes a difference."""
 
+    def dimension(self, size: int) -> int:
+        """In how many independent directions elements can move, under one parent; the weights of
+        norms that are absorbed are directions as well.
+
+        >>> BlockKind(LINEAR).dimension(3), BlockKind(ORTHOGONAL).dimension(3)
+        (9, 3)
+        """
+        inside = size - 1 if self.kind.ones else size
+        if self.kind.mix is Mix.ORTHOGONAL:
+            mixing = inside * (inside - 1) // 2
+        else:
+            mixing = size * inside if self.kind.mix is Mix.INVERTIBLE else 0
+        return mixing + size * (self.scales + len(self.absorbed))
+
     def describe(self, size: int) -> str:
         """One line about a block of ``size`` units.
 
