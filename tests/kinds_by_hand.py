@@ -128,18 +128,19 @@ class Heads(nn.Module):
     def __init__(self, width: int = 12, heads: int = 3, *, packed: bool = True) -> None:
         super().__init__()
         self.heads, self.packed = heads, packed
-        names = ("qkv",) if packed else ("q", "k", "v")
-        for name in names:
-            self.add_module(name, nn.Linear(width, width * 3 // len(names), bias=packed))
+        count = 1 if packed else 3
+        self.enter = nn.ModuleList(
+            nn.Linear(width, width * 3 // count, bias=packed) for _ in range(count)
+        )
         self.out = nn.Linear(width, width)
-        self.norms: nn.ModuleList = nn.ModuleList()
+        self.norms = nn.ModuleList()
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         if self.packed:
-            q, k, v = self.qkv(x).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = self.enter[0](x).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         else:
-            three = (layer(x) for layer in (self.q, self.k, self.v))
+            three = (layer(x) for layer in self.enter)
             q, k, v = (y.view(b, t, self.heads, -1).transpose(1, 2) for y in three)
         if len(self.norms):
             q, k = self.norms[0](q), self.norms[1](k)
@@ -240,7 +241,7 @@ class Encoder(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, cell: type[nn.RNNBase]) -> None:
+    def __init__(self, cell: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.cell, self.head = cell(5, 7, batch_first=True), nn.Linear(7, 3)
 
