@@ -11,9 +11,13 @@ import fxrebasin as fr
 from benchmarks.fuzz.networks import PROFILES, build, draw, example_inputs
 from fxrebasin.kinds.checking import error_under_elements, error_under_rounding
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning"),
+]
 
 
+@pytest.mark.filterwarnings("ignore::fxrebasin.errors.RefutedWarning")
 @pytest.mark.filterwarnings("ignore::fxrebasin.errors.UntouchedWarning")
 @pytest.mark.parametrize("seed", range(48))
 def test_elements_keep_what_random_networks_compute(seed: int) -> None:
