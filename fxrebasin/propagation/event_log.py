@@ -1,8 +1,9 @@
 """Which value each tensor holds, and the log of what ops have made of them.
 
 A value is what lies at one place of a storage until something else is written there. A write
-through one view changes what others show: what they show then is a value of which nothing is
-known, unless they are parts of a tensor that was split, of which the written one is another.
+through one view changes what others show. What they show then is a value of which nothing is known,
+and with it nothing of what it may be made of, all that the storage has held; unless they are parts
+of a tensor that was split, of which the written one is another.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SPLITS = frozenset(
 
 @dataclass(frozen=True)
 class _Held:
-    number: int
+    value: Value
     part_of: int = 0
     """Which splitting made it, if one did."""
 
@@ -40,11 +41,14 @@ class EventLog:
     def __init__(self, facts: Facts, stored: Sequence[Stored]) -> None:
         self._facts = facts
         self._held: dict[int, dict[Place, _Held]] = {}
+        self._hidden: dict[int, list[Value]] = {}
+        """Per storage, what it has held at places that a write through another has changed."""
         self._splits = 0
         for number, one in enumerate(stored):
             if has_storage(one.tensor):
                 held = self._held.setdefault(storage_of(one.tensor), {})
-                held[place_of(one.tensor)] = _Held(number)
+                value = Value(number, facts.parameters[number].layout())
+                held[place_of(one.tensor)] = _Held(value)
 
     def operands(
         self, tensors: Sequence[torch.Tensor], layouts: Sequence[Layout]
@@ -57,18 +61,22 @@ class EventLog:
             plain = replace(layout, value=None, origin=None)
             return Value(CONSTANT, plain, _is_zero(tensor))
         if not has_storage(tensor):
-            return self._unknown(layout)
+            return self._unknown(layout, [])
         held = self._held.setdefault(storage_of(tensor), {})
         found = held.get(place_of(tensor))
         if found is not None:
-            return Value(found.number, layout)
-        value = self._unknown(layout) if held else Value(self._facts.new_number(), layout)
-        held[place_of(tensor)] = _Held(value.number)
+            return Value(found.value.number, layout)
+        if held:
+            hidden = self._hidden.get(storage_of(tensor), [])
+            value = self._unknown(layout, [*hidden, *(h.value for h in held.values())])
+        else:
+            value = Value(self._facts.new_number(), layout)
+        held[place_of(tensor)] = _Held(value)
         return value
 
-    def _unknown(self, layout: Layout) -> Value:
+    def _unknown(self, layout: Layout, made_of: Sequence[Value]) -> Value:
         value = Value(self._facts.new_number(), layout)
-        self._facts.events.append(unfollowed(self._facts.units.site, (value,)))
+        self._facts.events.append(unfollowed(self._facts.units.site, (value, *made_of)))
         return value
 
     def record(
@@ -119,9 +127,11 @@ class EventLog:
                 before = held.get(place)
                 part_of = before.part_of if before else 0
                 kept = {p: h for p, h in held.items() if part_of and h.part_of == part_of}
+                hidden = [h.value for p, h in held.items() if p not in kept and p != place]
+                self._hidden.setdefault(storage_of(tensor), []).extend(hidden)
                 held.clear()
                 held.update(kept)
-            held[place] = _Held(value.number, part_of)
+            held[place] = _Held(value, part_of)
         return value
 
 

@@ -91,6 +91,27 @@ def test_what_is_written_through_a_view_permutes_only() -> None:
     assert error_under_elements(model, (x,), symmetry=symmetry) < PRECISE
 
 
+def test_what_is_written_to_a_part_of_a_tensor_reaches_the_whole() -> None:
+    """What the tensor held before is in it still, though no op was seen to put it there."""
+
+    class Overwritten(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = nn.Linear(3, 8), nn.Linear(8, 2)
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.enter(x).clone()
+            h[:, 2:5] = 0
+            return self.leave(self.norm(h))
+
+    x = torch.randn(2, 3)
+    model = Overwritten()
+    symmetry = fr.analyze(model, (x,))
+    assert {kind.kind.name for kind in symmetry.kinds.blocks.values()} == {"S"}
+    assert error_under_elements(model, (x,), symmetry=symmetry) < PRECISE
+
+
 def test_json_keeps_kinds_and_older_text_has_none() -> None:
     case = CASES["GPT"]
     symmetry = fr.analyze(case.make(), case.inputs())
