@@ -108,7 +108,9 @@ def test_what_is_written_to_a_part_of_a_tensor_reaches_the_whole() -> None:
     x = torch.randn(2, 3)
     model = Overwritten()
     symmetry = fr.analyze(model, (x,))
-    assert {kind.kind.name for kind in symmetry.kinds.blocks.values()} == {"S"}
+    kinds = {block.size: symmetry.kinds.of(block.name) for block in symmetry}
+    assert {size: kind.kind.name for size, kind in kinds.items()} == {5: "monomial", 3: "S"}
+    assert kinds[5].scales == 1  # of the weights of the norm and of what reads them
     assert error_under_elements(model, (x,), symmetry=symmetry) < PRECISE
 
 
