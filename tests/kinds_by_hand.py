@@ -307,6 +307,9 @@ CASES: dict[str, Case] = {
         real(4, 6),
         ("positive monomial", "positive monomial"),
     ),
+    "slopes of one's own": Case(
+        lambda: mlp(nn.PReLU(10), widths=(6, 10, 3)), real(4, 6), ("positive monomial",)
+    ),
     "tanh": Case(lambda: mlp(nn.Tanh(), widths=(6, 10, 3)), real(4, 6), ("signed S(10)",)),
     "gelu": Case(lambda: mlp(nn.GELU(), widths=(6, 10, 3)), real(4, 6), ("S(10)",)),
     "linear": Case(lambda: mlp(widths=(6, 10, 3)), real(4, 6), ("GL(10)",)),

@@ -96,6 +96,11 @@ def positive(scene: Scene, event: Event) -> None:
             scene.same(f.number, h.number)
             scene.cap(f.number, POSITIVE)
             scene.frames.fix_sign(f.number)
+    slopes = event.args[1] if len(event.args) > 1 else None
+    for frame in scene.on(slopes):
+        scene.frames.fix_scale(frame.number)
+        scene.frames.fix_sign(frame.number)
+        scene.spoken.add(frame.number)
 
 
 def odd(scene: Scene, event: Event) -> None:
