@@ -48,6 +48,7 @@ from .rules.call import Call, Rule
 from .rules.registry import register_rule, unregister_rule
 from .symmetry.explanation import Explanation
 from .symmetry.group import Symmetry
+from .symmetry.kinds import BlockKind, Kind, Kinds
 from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
 from .tracing.front_ends import FrontEnd
@@ -68,6 +69,9 @@ __all__ = [
     "Block",
     "Segment",
     "Explanation",
+    "Kinds",
+    "BlockKind",
+    "Kind",
     "Constraint",
     "FrontEnd",
     # align

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
+from .events import Event
 from .layout import Parameter
 from .units import Units
 from .unread import Reading
@@ -36,6 +37,16 @@ class Facts:
     """What ops have read of their operands, and what they have left out."""
     values_read: dict[str, None] = field(default_factory=dict)
     """The nodes at which control flow read a value that depends on inputs or parameters."""
+
+    events: list[Event] = field(default_factory=list)
+    """What ops have done, in the order in which they ran."""
+    values_made: int = 0
+    """How many values there are besides those of the parameters."""
+
+    def new_number(self) -> int:
+        """A number for a value that an op has made; the first are those of the parameters."""
+        self.values_made += 1
+        return len(self.parameters) + self.values_made - 1
 
     def untouched(self) -> tuple[str, ...]:
         """The parameters that nothing that was run has met."""

@@ -12,6 +12,7 @@ from torch.fx.passes.infra.pass_base import PassResult
 
 from ..arguments import check_whole
 from ..errors import RefutedWarning
+from ..kinds.discover import with_kinds
 from ..refinement.build import build_symmetry, pin_blocks
 from ..symmetry.contract import check
 from ..symmetry.group import Symmetry
@@ -66,7 +67,7 @@ class Falsify(Pass):
             assert state.refinement is not None
             pin_blocks(facts.units, state.refinement, names)
             state.refinement = build_symmetry(facts)
-            return state.refinement.symmetry
+            return with_kinds(state.refinement.symmetry, facts, state.refinement)
 
         found = falsify(
             claimed,

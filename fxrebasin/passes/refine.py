@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..kinds.discover import with_kinds
 from ..refinement.build import build_symmetry
 from ..symmetry.contract import check
 from .base import Pass
@@ -41,7 +42,8 @@ class Refine(Pass):
         state.refinement = build_symmetry(state.facts)
         found = state.refinement.symmetry
         notes = (*state.origin.notes, *found.notes)
-        state.symmetry = replace(found, front_end=state.origin.front_end, notes=notes)
+        found = replace(found, front_end=state.origin.front_end, notes=notes)
+        state.symmetry = with_kinds(found, state.facts, state.refinement)
         return PassResult(graph_module, False)
 
     def ensures(self, graph_module: nn.Module) -> None:

@@ -21,12 +21,14 @@ from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
+from ..rules.acts import name_of
 from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
 from ..rules.table import CHECKS, CONSTANTS
 from .choosing import find_unfed, only_chooses
 from .effects import reads_values, tensors_written, tensors_written_silently, without_out
+from .event_log import EventLog
 from .origins import with_origin
 from .stored import Stored
 from .tensors import Tensors
@@ -58,6 +60,7 @@ class LayoutMode(TorchDispatchMode):
         self.rules = rules or RuleBook()
         self.tensors = Tensors(facts, stored, state)
         self.writes = Writes(self.tensors, stored)
+        self.log = EventLog(facts, stored)
         self.watcher: Watcher | None = None
         self.touched: dict[str, Parameter] = {}
         """The parameters that were met since this was last emptied."""
@@ -91,7 +94,9 @@ class LayoutMode(TorchDispatchMode):
             self.watcher.before(str(func))
         self._note_effects(func)
         self._note_buffers(operands)
-        given = self._as_layouts((args, without_out(func, kwargs)))
+        arguments = (args, without_out(func, kwargs))
+        given = self._as_layouts(arguments)
+        values = self.log.operands(_tensors_in(arguments), _layouts_in(given))
         before = {id(tensor): self.tensors.whole_of(tensor) for tensor in written}
         out = func(*args, **kwargs)
         results = _tensors_in(out)
@@ -106,6 +111,8 @@ class LayoutMode(TorchDispatchMode):
             layouts = with_origin(func, rule, given, layouts)
         self._follow_empty(call, operands, results, layouts)
         self._note_reading(func, given, layouts)
+        pairs = list(zip(results, layouts, strict=True))
+        self.log.record(self._name_for_log(func), given, values, pairs, written)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:
@@ -153,6 +160,8 @@ class LayoutMode(TorchDispatchMode):
         layouts = self._apply(call, rule, *given)
         met = (*_layouts_in(given), *parameters.values())
         self.facts.reading.read.append((met, tuple(layouts)))
+        values = self.log.operands([*operands, *owned.values()], met)
+        self.log.record("", given, values, list(zip(results, layouts, strict=True)))
         for tensor, layout in zip(results, layouts, strict=True):
             self.tensors.put(tensor, layout)
         if self.watcher is not None:
@@ -207,6 +216,13 @@ class LayoutMode(TorchDispatchMode):
         else:
             reading.read.append((operands, tuple(results)))
             reading.unfed += find_unfed(func, given[0])
+
+    def _name_for_log(self, func: Any) -> str:
+        """What an op is known by when it is asked what it does; a rule of the user's own, or of
+        what computes with no entries, says nothing of that."""
+        rule = self.rules.of_op(func)
+        known = rule is not None and self.rules.is_built_in(rule)
+        return name_of(func) if known else ""
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:

@@ -148,8 +148,10 @@ def _run(
             written = _find_written(mode, inputs, given)
             kept = _find_kept(mode, module) if isinstance(module, EagerModule) else []
             require_tensors([*outputs, *written], names, value)
-            for tensor in [*outputs, *written, *kept]:
+            leaving = [*outputs, *written, *kept]
+            for tensor in leaving:
                 record.named_operand(tensor)
+            mode.log.read([(t, x) for t in leaving if (x := mode.tensors.get(t)) is not None])
             if outputs and all(t.numel() == 0 for t in outputs):
                 raise InvalidInputError(
                     "the model's outputs have no entries on the example inputs, so that every "

@@ -39,6 +39,9 @@ class Refinement:
     symmetry: Symmetry
     units_of_block: Mapping[str, Ids]
     """Per block, the units whose places it decides."""
+    classes: Classes
+    names: Mapping[RawBlock, str]
+    """What the blocks of these classes are called."""
 
 
 def build_symmetry(found: Facts) -> Refinement:
@@ -60,7 +63,7 @@ def build_symmetry(found: Facts) -> Refinement:
         names = _names_of_blocks(axes)
         symmetry = _symmetry(raw, classes, axes, names, found)
         if not refute(units, classes, parameters, symmetry, names):
-            return Refinement(symmetry, _units_of_blocks(classes, names))
+            return Refinement(symmetry, _units_of_blocks(classes, names), classes, names)
 
 
 def pin_blocks(units: Units, refinement: Refinement, names: Sequence[str]) -> None:

@@ -129,10 +129,11 @@ def _blocks(symmetry: Group) -> str:
             f"{block.count:,}",
             f"<code>{escape(block.parent)}</code>" if block.parent else "",
             f"{block.log_order:,.1f}",
+            escape(symmetry.kinds.describe(block.name, block.size)),
             _folded(axes, "axes"),
         )
 
-    head = ("block", "#size", "#times", "nested in", "#log order", "moves")
+    head = ("block", "#size", "#times", "nested in", "#log order", "kind", "moves")
     return _table(head, [row(block) for block in symmetry.blocks.values()])
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import FileFormatError
 from ..layouts.causes import PinKind
+from .kinds import Kinds
+from .kinds_as_json import kinds_content, read_kinds
 from .parts import AxisGroup, Block, Group, ParameterSymmetry, Pinned, Segment
 
 FORMAT = "fxrebasin.symmetry/3"
@@ -45,6 +47,7 @@ class Content(NamedTuple):
     untouched: tuple[str, ...] = ()
     tested_at: str = ""
     units_not_understood: int = 0
+    known_kinds: Kinds | None = None
 
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
@@ -71,6 +74,7 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 
 def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
+    kinds = {} if apart or not symmetry.kinds.blocks else {"kinds": kinds_content(symmetry.kinds)}
     return {
         "format": FORMAT,
         "log_order": symmetry.log_order,
@@ -84,6 +88,7 @@ def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
         "untouched": symmetry.untouched,
         "tested_at": symmetry.tested_at,
         "units_not_understood": symmetry.units_not_understood,
+        **kinds,
     }
 
 
@@ -119,6 +124,7 @@ def loads(text: str, positions: Positions | None = None) -> Content:
         tuple(content.get("untouched", ())),
         content.get("tested_at", ""),
         content.get("units_not_understood", 0),
+        read_kinds(content["kinds"]) if "kinds" in content else None,
     )
     if rest is not None and rest.left:
         raise FileFormatError(f"expected positions for every segment, found {rest.left} too many")

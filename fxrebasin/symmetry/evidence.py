@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import networkx as nx
+
+from .kinds import Kinds
 
 Axis = tuple[str, int]
 
@@ -21,3 +23,5 @@ class Evidence:
     sources: Mapping[str, str]
     buffers: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Per node, the buffers met there that stay, and would move if the user said so."""
+    find_kinds: Callable[[], Kinds] | None = None
+    """Finds the kinds of all blocks, when somebody asks for them."""

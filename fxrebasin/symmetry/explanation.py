@@ -7,14 +7,15 @@ other axes that its blocks move, or to the place where its units were pinned.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import networkx as nx
 
 from ..errors import InvalidArgumentError
 from .evidence import Axis, Evidence
+from .kinds import BlockKind
 from .parts import Block, Group, ParameterSymmetry, Pinned
 
 SHOWN = 12
@@ -51,12 +52,19 @@ class Explanation:
     """The constraints that lead from this axis to the place where units were pinned."""
     pinned_by: tuple[str, ...] = ()
     """The buffers that units meet at that place, which would move if ``movable`` named them."""
+    kinds: Mapping[str, BlockKind] = field(default_factory=dict)
+    """Per block, which group acts on its units, and the ops that keep it from being larger."""
 
     def __str__(self) -> str:
         lines = [f"{_spelled(self.axis)}, {self.size} entries"]
         for block in self.blocks:
             nested = f", {block.size} under each unit of {block.parent}" if block.parent else ""
-            lines.append(f"  moves with block {block.name} ({block.units} units{nested})")
+            kind = self.kinds.get(block.name)
+            of_kind = f", of the kind {kind.describe(block.size)}" if kind else ""
+            lines.append(f"  moves with block {block.name} ({block.units} units{nested}){of_kind}")
+            lines += [f"    {cap}" for cap in (kind.caps if kind else ())]
+            if kind and kind.absorbed:
+                lines.append(f"    where {', '.join(kind.absorbed)} can be absorbed")
         for axis, steps in list(self.moves_with.items())[:SHOWN]:
             through = " -> ".join(dict.fromkeys(step.node for step in steps))
             lines.append(
@@ -103,6 +111,7 @@ def explain(symmetry: Group, evidence: Evidence | None, name: str, dim: int) -> 
         pin.units if pin else 0,
         path,
         tuple(sorted(evidence.buffers.get(path[-1].node, ()))) if path else (),
+        {b.name: found for b in blocks if (found := symmetry.kinds.blocks.get(b.name))},
     )
 
 

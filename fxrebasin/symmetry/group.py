@@ -26,7 +26,10 @@ from .contract import check
 from .evidence import Evidence
 from .explanation import Explanation, explain
 from .flows import flows
+from .kinds import Kinds
 from .parts import Block, ParameterSymmetry, Pinned, cost_of_op
+
+_COLUMNS = ("block", "size", "log_order", "axes", "kind", "nested")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Symmetry:
     """How many units of parameters are pinned because an op that met them has no rule."""
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     """What :meth:`explain` answers from; not kept in JSON."""
+    known_kinds: Kinds | None = field(default=None, repr=False, compare=False)
+    """The kinds of blocks, where they were read from JSON; ask for :attr:`kinds`."""
 
     @property
     def log_order(self) -> float:
@@ -84,6 +89,29 @@ class Symmetry:
         units = self.units_not_understood + self.movable_units
         return self.units_not_understood / units if units else 0.0
 
+    @cached_property
+    def kinds(self) -> Kinds:
+        """The kind of every block: which group of matrices acts on its units.
+
+        Permutations always do; with ReLU between, units can be scaled by positive numbers, with
+        tanh they can change signs, and where all is linear, any matrix can mix them. They are
+        found when they are first asked for, which takes about a tenth of the analysis.
+
+        >>> import torch, fxrebasin as fr
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+        >>> symmetry = fr.analyze(net, (torch.zeros(1, 4),))
+        >>> found = symmetry.kinds.of("0.weight[0]")
+        >>> found.describe(8), [str(cap) for cap in found.caps]
+        ('signed S(8)', ['tanh allows signed S (at _1)'])
+
+        A symmetry that was read from text which does not say has the kind S everywhere.
+        """
+        if self.known_kinds is not None:
+            return self.known_kinds
+        if self.evidence is None or self.evidence.find_kinds is None:
+            return Kinds({})
+        return self.evidence.find_kinds()
+
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks.values())
 
@@ -110,7 +138,7 @@ class Symmetry:
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
         >>> print(fr.analyze(net, (torch.zeros(1, 4),)).explain("1.weight", 1))
         1.weight[1], 8 entries
-          moves with block 0.weight[0] (8 units)
+          moves with block 0.weight[0] (8 units), of the kind GL(8)
             and so does 0.weight[0], through _1 -> _0
             and so does 0.bias[0], through _1 -> _0
 
@@ -179,16 +207,16 @@ class Symmetry:
         for block in self:
             nested = f"in {block.parent}" if block.parent else ""
             times = f"{block.size} x {block.count}" if block.count > 1 else str(block.size)
-            rows.append(
-                (block.name, times, f"{block.log_order:,.1f}", str(len(block.axes)), nested)
-            )
+            kind = self.kinds.describe(block.name, block.size)
+            order = f"{block.log_order:,.1f}"
+            rows.append((block.name, times, order, str(len(block.axes)), kind, nested))
         return rows
 
     def __str__(self) -> str:
-        header = ("block", "size", "log_order", "axes", "nested")
+        header = _COLUMNS
         rows = self._rows()
-        shown = rows if len(rows) <= 60 else [*rows[:40], ("...",) * 5, *rows[-10:]]
-        widths = [max(len(r[k]) for r in [header, *shown]) for k in range(5)]
+        shown = rows if len(rows) <= 60 else [*rows[:40], ("...",) * len(header), *rows[-10:]]
+        widths = [max(len(r[k]) for r in [header, *shown]) for k in range(len(header))]
         lines = [
             "  ".join(
                 cell.rjust(w) if 0 < k < 4 else cell.ljust(w)
@@ -224,7 +252,7 @@ class Symmetry:
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row in self._rows()
         )
-        head = "".join(f"<th>{h}</th>" for h in ("block", "size", "log_order", "axes", "nested"))
+        head = "".join(f"<th>{h}</th>" for h in _COLUMNS)
         return f"<p>{self!r}</p><table><tr>{head}</tr>{cells}</table>"
 
     def to_json(self, *, indent: int | None = None) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layouts.causes import PinKind
+from .kinds import Kinds
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Group(Protocol):
     def untouched(self) -> tuple[str, ...]: ...
     @property
     def tested_at(self) -> str: ...
+    @property
+    def kinds(self) -> Kinds: ...
     @property
     def block_count(self) -> int: ...
     @property

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"signature", "assignment", "drawing", "models"},
     {"rules", "symmetry", "tracing"},
     {"propagation", "refinement", "matching", "verification"},
+    {"kinds"},
     {"objectives", "testing", "compaction", "repair"},
     {"passes", "merging"},
     {"api", "one_model"},

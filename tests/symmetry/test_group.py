@@ -173,7 +173,7 @@ def test_samples_are_uniform() -> None:
 def test_the_table_of_a_nested_group() -> None:
     lines = str(by_hand()).splitlines()
     assert lines[0] == repr(by_hand())
-    assert lines[1].split() == ["block", "size", "log_order", "axes", "nested"]
+    assert lines[1].split() == ["block", "size", "log_order", "axes", "kind", "nested"]
     assert lines[2].split() == ["w[0]", "3", "1.8", "2"]
     assert lines[3].split() == ["w[0]#2", "2", "x", "3", "2.1", "1", "in", "w[0]"]
 

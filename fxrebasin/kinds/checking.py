@@ -1,0 +1,103 @@
+"""Is what was found true? Random elements of the whole group, held against the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.copying import copy_sharing_parameters, deep_copy
+from ..models.precision import in_double, largest_error, to_double
+from ..models.randomness import keeping_random_state
+from ..models.running import run
+from ..models.validation import stored_tensors
+from ..symmetry.group import Symmetry
+from ..verification.random_weights import disturb
+from .actions import absorb, act, draw_elements
+
+
+def error_under_elements(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry,
+    seed: int = 0,
+) -> float:
+    """By how much random elements of the whole group change what a model computes.
+
+    The weights are disturbed first, norms are absorbed where a kind says so, and then every block
+    is acted upon at once: by rotations, scales, signs, whatever its kind allows. All is done to a
+    copy, in float64.
+
+    >>> import fxrebasin as fr
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> x = torch.zeros(1, 4)
+    >>> error_under_elements(net, (x,), symmetry=fr.analyze(net, (x,))) < 1e-12
+    True
+
+    Args:
+        model: the one that the symmetry was found for; not changed.
+        args, kwargs: example inputs.
+        symmetry: as :func:`fxrebasin.analyze` returns it.
+        seed: of the weights and of the elements.
+
+    Returns:
+        The largest difference of an output, relative to the largest entry of it. Models that
+        compute norms in float32 whatever their weights are differ by as much as that rounds.
+    """
+    with keeping_random_state(model):
+        inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
+        before = run(copy_sharing_parameters(copied), *inputs)
+        kinds = symmetry.kinds
+        state = absorb(symmetry, kinds, state)
+        _fill(copied, act(symmetry, kinds, draw_elements(symmetry, kinds, seed=seed), state))
+        return largest_error(before, run(copied, *inputs))
+
+
+def error_under_rounding(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry,
+    seed: int = 0,
+) -> float:
+    """By how much the same weights, changed by a few times the precision of float64, change it.
+
+    Where that is much, nothing is learned from :func:`error_under_elements`. Arguments are the
+    same.
+    """
+    with keeping_random_state(model):
+        inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
+        before = run(copy_sharing_parameters(copied), *inputs)
+        generator = torch.Generator().manual_seed(seed)
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+                state[name] = tensor * (1 + 1e-15 * noise)
+        _fill(copied, state)
+        return largest_error(before, run(copied, *inputs))
+
+
+def _prepare(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    symmetry: Symmetry,
+    seed: int,
+) -> tuple[tuple[Any, Any], nn.Module, dict[str, torch.Tensor]]:
+    """Inputs and a copy of the model in float64, with other weights, and these."""
+    args, kwargs = in_double((tuple(args), dict(kwargs or {})))
+    copied = to_double(deep_copy(model))
+    disturb(copied, seed, [p.name for p in symmetry.parameters if p.groups])
+    state = {name: t.detach().clone() for name, t in stored_tensors(copied).items()}
+    return (args, kwargs), copied, state
+
+
+def _fill(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in stored_tensors(model).items():
+            tensor.copy_(state[name])
