@@ -128,8 +128,8 @@ def main() -> None:
     print(table)
     if args.table:
         intro = (
-            "A batch of one image. Call: of the inner backend alone. Added: by ours around an inner "
-            f"backend that computes nothing; less than {GOAL:.0%} of a call is aimed at. Gathering: "
+            "A batch of one image. Call: of the inner backend alone. Added: by ours around one "
+            f"that computes nothing; less than {GOAL:.0%} of a call is aimed at. Gathering: "
             "a call after all weights were written to."
         )
         note = "`python -m benchmarks.overhead` measures this table."
