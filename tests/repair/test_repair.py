@@ -674,9 +674,9 @@ def test_data_that_do_not_fit_are_refused() -> None:
     ("options", "message"),
     [
         ({"method": "mean"}, "method: expected 'repair' or 'rescale' or 'reshift', found 'mean'"),
-        ({"weights": [1.0]}, "weights: expected 2 numbers, none of them negative, found a list"),
-        ({"weights": [1.0, -1.0]}, r"weights\[1\]: expected a number that is not negative"),
-        ({"weights": [0, 0]}, "one of them has to be more than 0"),
+        ({"weights": [1.0]}, "weights: expected a list of 2 finite numbers from 0 upwards"),
+        ({"weights": [1.0, -1.0]}, r"weights\[1\]: expected a finite number from 0 upwards"),
+        ({"weights": [0, 0]}, "weights: expected at least one above 0"),
         ({"like": []}, "like: expected a list of models, found a list of 0"),
         ({"sequential": 1}, "sequential: expected True or False, found 1"),
         ({"batches": 0}, "batches: expected a whole number, at least 1, found 0"),
