@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
-from ..models.rebased import META, RebasedModule
+from ..models.reported import Reported, put_report
 from ..repair.report import RepairReport
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
@@ -122,18 +121,13 @@ def _marked(trial: Trial, chosen: Trial) -> str:
     return f"{trial.name} *" if trial is chosen else trial.name
 
 
-class _HasMergeReport(type):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, nn.Module) and isinstance(
-            getattr(instance, "report", None), MergeReport
-        )
-
-
-class MergedModule(nn.Module, metaclass=_HasMergeReport):
+class MergedModule(nn.Module, metaclass=Reported):
     """A module of the user's own class that says how it was merged.
 
     A type for annotations and ``isinstance``; nothing is derived from it.
     """
+
+    reports = MergeReport
 
     @property
     def report(self) -> MergeReport:
@@ -143,9 +137,6 @@ class MergedModule(nn.Module, metaclass=_HasMergeReport):
 
 def attach(report: MergeReport, module: nn.Module) -> MergedModule:
     """Have a module say, as ``module.report``, how it came about."""
-    if isinstance(module, RebasedModule):
-        module.meta[META] = report
-    else:
-        vars(module)["report"] = report
+    put_report(report, module)
     assert isinstance(module, MergedModule)
     return module

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from ..matching.alignment import Alignment
-from ..models.rebased import META, RebasedModule
+from ..models.reported import Reported, put_report
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 from ..verification.verify import Verification
@@ -55,20 +54,15 @@ class Report:
         return "\n".join([*lines, times])
 
 
-class _HasReport(type):
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, nn.Module) and isinstance(
-            getattr(instance, "report", None), Report
-        )
-
-
-class Aligned(nn.Module, metaclass=_HasReport):
+class Aligned(nn.Module, metaclass=Reported):
     """Any module that says how it came about.
 
     A type for annotations and ``isinstance``; nothing is derived from it. What has a report is a
     :class:`fxrebasin.RebasedModule`, or, where a model cannot be had as a graph, a module of the
     user's own class with one attribute more.
     """
+
+    reports = Report
 
     @property
     def report(self) -> Report:
@@ -78,10 +72,6 @@ class Aligned(nn.Module, metaclass=_HasReport):
 
 def attach(report: Report, module: nn.Module) -> Aligned:
     """Have a module say how it came about, in the place of what the passes knew of it."""
-    if isinstance(module, RebasedModule):
-        module.meta[META] = report
-    else:
-        vars(module).pop(META, None)
-        vars(module)["report"] = report
+    put_report(report, module)
     assert isinstance(module, Aligned)
     return module
