@@ -330,6 +330,34 @@ def test_a_reference_of_another_shape() -> None:
         compiled(IMAGES(2))
 
 
+class Uncaptured(nn.Module):
+    """Dynamo runs it as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+
+    @torch._dynamo.disable
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layers(x)
+        return found
+
+
+def test_what_dynamo_cannot_capture_is_an_error_or_runs_eagerly() -> None:
+    """An error where a whole graph is asked for; else it runs eagerly, and the report is empty."""
+    torch._dynamo.reset()
+    reference, model = Uncaptured(), Uncaptured()
+    x = torch.randn(3, 4)
+    options: Any = {"to": reference, "inner": "eager"}
+    whole: Any = torch.compile(model, backend="fxrebasin", options=options, fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
+        whole(x)
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(model, backend="fxrebasin", options=options)
+    assert torch.equal(compiled(x), model(x))
+    assert fr.backend.report(compiled).parts == ()
+
+
 def test_backends_that_cannot_be() -> None:
     reference = nn.Linear(2, 2)
     with pytest.raises(fr.errors.InvalidArgumentError, match=r"either to=, .* or passes="):
