@@ -14,14 +14,18 @@ from torch import Tensor
 
 from ..matching.inner_products import Indices, InnerProducts, Sources
 from ..matching.swaps import swap_gains
+from ..matching.transforms.acting import gains_at
 from ..matching.trees import Tree, trees_of
 from ..symmetry.action import flat_indices
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 
 
-def block_gains(objective: InnerProducts, permutation: Permutation) -> dict[str, float]:
+def block_gains(objective: InnerProducts, permutation: Transform) -> dict[str, float]:
     """Per block without parent, what the objective would lose if that block, and what is nested in
     it, alone went back to where it is in B."""
+    if permutation.signs or permutation.matrices:
+        return gains_at(objective, permutation)
     indices = permutation.indices
     identity = Permutation.identity(objective.symmetry).indices
     sources = sources_of(objective, indices)

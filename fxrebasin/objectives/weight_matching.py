@@ -18,11 +18,12 @@ from ..matching.alignment import Alignment, check_alignment
 from ..matching.inner_products import InnerProducts, term
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
+from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_state_dict, check_tensor, explain_missing, is_finite
 from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Subgroup, Transform
 
 
 @neutral()
@@ -33,6 +34,7 @@ def weights(
     *,
     device: torch.device | str | None = None,
     vector_weight: float = 1.0,
+    group: Subgroup = "signed",
 ) -> InnerProducts:
     """Compare the parameters of two state dicts.
 
@@ -53,17 +55,21 @@ def weights(
         vector_weight: a factor for parameters with one axis, biases and affines. They count like
             everything else by default; where norms have large weights, they can outvote the
             matrices.
+        group: what is searched: ``"permutations"``, ``"signed"`` ones where the kind of a block has
+            signs, or ``"linear"``, rotations too. The last is for state dicts that
+            :func:`fxrebasin.canonicalise` has prepared.
 
     Raises:
         ArchitectureMismatchError: the state dicts do not fit the symmetry or each other.
         InvalidParameterError: a parameter holds nan or inf.
-        InvalidArgumentError: ``vector_weight`` is negative or not finite.
+        InvalidArgumentError: ``vector_weight`` is negative or not finite, or ``group`` is none.
     """
     check_symmetry(symmetry)
     check_state_dict(b, "b")
     check_state_dict(a, "a")
     check_device(device)
     check_real(vector_weight, "vector_weight")
+    check_group(group)
     if not 0 <= vector_weight < float("inf"):
         raise InvalidArgumentError(
             f"vector_weight must be a number from 0 upwards, got {vector_weight}"
@@ -78,7 +84,13 @@ def weights(
         if not moves.is_buffer and moves.groups:
             weight = vector_weight if len(moves.shape) == 1 else 1.0
             terms.append(term(moves, of_a, of_b, weight=weight, device=device))
-    return InnerProducts(symmetry, terms, name="weight matching")
+    return InnerProducts(
+        symmetry,
+        terms,
+        name="weight matching",
+        group=group,
+        find_factors=lambda: symmetry.kinds.factors,
+    )
 
 
 @neutral()
@@ -88,8 +100,9 @@ def weight_matching(
     *,
     to: Mapping[str, torch.Tensor],
     vector_weight: float = 1.0,
+    group: Subgroup = "signed",
     solver: Solver = coordinate_descent,
-    start: Permutation | None = None,
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
@@ -110,7 +123,7 @@ def weight_matching(
 
     Args:
         symmetry: the group, as found by :func:`fxrebasin.analyze`.
-        state_dict, to, vector_weight, device: see :func:`weights`.
+        state_dict, to, vector_weight, group, device: see :func:`weights`.
         solver: a function like :func:`fxrebasin.solvers.coordinate_descent`, its options given by
             ``functools.partial``.
         start, seed, callback, progress: what every solver takes; see
@@ -124,7 +137,9 @@ def weight_matching(
     check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
-    objective = weights(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
+    objective = weights(
+        symmetry, state_dict, to, device=device, vector_weight=vector_weight, group=group
+    )
     found = solver(objective, start=start, seed=seed, callback=callback, progress=progress)
     check_alignment(found)
     return found
