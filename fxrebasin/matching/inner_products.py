@@ -166,8 +166,8 @@ class InnerProducts:
         self._find_factors = find_factors
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, compared in enumerate(self.terms):
-            for g, group in enumerate(compared.moves.groups):
-                for segment in group.segments:
+            for g, moved in enumerate(compared.moves.groups):
+                for segment in moved.segments:
                     for block in set(segment.blocks):
                         self.occurrences[block].append(Occurrence(t, g, segment))
 

@@ -117,8 +117,8 @@ def diagnose(
         bar.update()
         moved = Permutation(permutation.symmetry, permutation.indices)
         if moved != permutation:  # what else is done to B, before it is permuted
-            before = moved.inverse().compose(permutation).apply(of_b)
-            losing = objective(permutation.symmetry, before, of_a, device=device)
+            unplaced = moved.inverse().compose(permutation).apply(of_b)
+            losing = objective(permutation.symmetry, unplaced, of_a, device=device)
         else:
             losing = compared
         matches = _matches(losing, moved, gains, bar)

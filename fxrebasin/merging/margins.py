@@ -37,12 +37,12 @@ def block_gains(objective: InnerProducts, permutation: Transform) -> dict[str, f
     return found
 
 
-def exchange_losses(objective: InnerProducts, permutation: Permutation) -> dict[str, Tensor]:
+def exchange_losses(objective: InnerProducts, permutation: Transform) -> dict[str, Tensor]:
     """Per block, what every exchange of two units loses.
 
     Args:
         objective: what is compared.
-        permutation: where the units of B are.
+        permutation: where the units of B are; it does nothing but permute.
 
     Returns:
         For each block that no other is nested in, a tensor of shape ``(count, size, size)``, of
@@ -51,6 +51,7 @@ def exchange_losses(objective: InnerProducts, permutation: Permutation) -> dict[
         have to move as well: parents, siblings that share a tensor, and nested blocks that lie on
         two axes of one.
     """
+    assert not permutation.signs and not permutation.matrices
     indices = permutation.indices
     sources = sources_of(objective, indices)
     found: dict[str, Tensor] = {}

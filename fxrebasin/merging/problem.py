@@ -54,7 +54,7 @@ class Problem:
         return len(self.models)
 
     @property
-    def unmoved(self) -> tuple[Transform, ...]:
+    def unmoved(self) -> tuple[Permutation, ...]:
         """Every model as it came."""
         return (Permutation.identity(self.symmetry),) * len(self)
 
@@ -90,7 +90,7 @@ class Problem:
 
     def align_in_turn(self, order: Sequence[int]) -> list[Transform]:
         """Align every model with the mean of those that come before it in an order."""
-        found = list(self.unmoved)
+        found: list[Transform] = list(self.unmoved)
         mean = self.mean(found, order[:1])
         for k in order[1:]:
             found[k] = self.align(self.models[k], mean)

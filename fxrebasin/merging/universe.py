@@ -139,7 +139,7 @@ def by_size(problem: Problem) -> list[int]:
 
 def _begin(problem: Problem, order: Sequence[int]) -> list[Transform]:
     """Where the search begins; what has no matrices is aligned with the first model."""
-    found = list(problem.unmoved)
+    found: list[Transform] = list(problem.unmoved)
     first = problem.models[order[0]]
     if all(tree.is_flat for tree in trees_of(problem.products(first, first))):
         return found

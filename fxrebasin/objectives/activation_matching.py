@@ -31,6 +31,7 @@ from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import rule_book
 from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.kinds import Factor, Place
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..symmetry.transform import Subgroup
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
@@ -118,7 +119,8 @@ def activations(
     )
     described = build_symmetry(found).symmetry
     common = _common_blocks(described, symmetry)
-    terms, factors = [], {}
+    terms = []
+    factors: dict[Place, Factor] = {}
     probe = Probe.draw(symmetry, group)
     probed = seen_b
     if probe.steps:

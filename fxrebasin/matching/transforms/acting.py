@@ -171,9 +171,8 @@ def acting_at(objective: InnerProducts, at: Transform) -> tuple[Acting, Elements
     Raises:
         InvalidArgumentError: they do not.
     """
-    steps: dict[str, Step] = dict.fromkeys(at.matrices, "orthogonal") | dict.fromkeys(
-        at.signs, "signed"
-    )
+    steps: dict[str, Step] = dict.fromkeys(at.matrices, "orthogonal")
+    steps.update(dict.fromkeys(at.signs, "signed"))
     needed: Subgroup = "linear" if at.matrices else "signed"
     if SUBGROUPS.index(objective.widest) < SUBGROUPS.index(needed):
         raise InvalidArgumentError(
@@ -185,8 +184,6 @@ def acting_at(objective: InnerProducts, at: Transform) -> tuple[Acting, Elements
 
 def only_permuting(at: Elements, names: Collection[str]) -> Elements:
     """The same, with nothing but their permutations for some blocks."""
-    signs, matrices = (
-        {name: part for name, part in parts.items() if name not in names}
-        for parts in (at.signs, at.matrices)
-    )
+    signs = {name: part for name, part in at.signs.items() if name not in names}
+    matrices = {name: part for name, part in at.matrices.items() if name not in names}
     return at._replace(signs=signs, matrices=matrices)

@@ -68,13 +68,7 @@ class TransformDescent:
         """Go on from a random element; what is frozen stays."""
         drawn = Transform.random(self.symmetry, generator, group=self.objective.group)
         stay = {name for k in self.frozen for name in self.trees[k].names}
-        parts = zip(_compact(self.acting, drawn), self.at, strict=True)
-        mixed = (
-            {n: x for n, x in new.items() if n not in stay}
-            | {n: x for n, x in now.items() if n in stay}
-            for new, now in parts
-        )
-        self.return_to(Elements(*mixed))
+        self.return_to(_with(self.at, stay, _compact(self.acting, drawn)))
 
     def _evaluate(self, terms: Collection[int]) -> None:
         for t in terms:
@@ -193,6 +187,16 @@ class TransformDescent:
 def _only(move: Move | None) -> Iterator[Move]:
     if move is not None:
         yield move
+
+
+def _with(one: Elements, names: Collection[str], other: Elements) -> Elements:
+    """Some blocks as in the first element, all others as in the second."""
+    mixed = (
+        {n: x for n, x in theirs.items() if n not in names}
+        | {n: x for n, x in ours.items() if n in names}
+        for ours, theirs in zip(one, other, strict=True)
+    )
+    return Elements(*mixed)  # type: ignore[arg-type]  # part by part, their types are the same
 
 
 def _compact(acting: Acting, at: Transform) -> Elements:
