@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 
 from ..symmetry.group import Symmetry
-from ..symmetry.kinds import Mix
+from ..symmetry.kinds import LINEAR, Mix
+from ..symmetry.linear_action import LinearAction, inverse_transposes
 from .geometric_mean import least_norm_matrices
 from .held import Held, places
 from .scales import balanced_terms, least_norm_scales, scales_of_variances
@@ -45,7 +46,7 @@ def held_by_block(
     """Where the blocks lie that can be balanced: those of any matrices, and perhaps of scales.
 
     Matrices that keep the vector of ones are left alone: their group moves that vector's dual
-    without end, and no norm is least.
+    without end, and no norm is least. So are blocks with others inside them, which are not mixed.
 
     Args:
         symmetry: the blocks and their kinds.
@@ -56,7 +57,7 @@ def held_by_block(
     found: dict[str, list[Held]] = {}
     for _, held in places(symmetry):
         kind = symmetry.kinds.of(held.block.name)
-        is_linear = kind.kind.mix is Mix.INVERTIBLE and not kind.kind.ones
+        is_linear = kind.kind == LINEAR and not symmetry.children(held.block.name)
         is_wanted = only is None or held.block.name in only
         is_there = held.parameter.name in names
         if is_wanted and is_there and (is_linear or (scales and kind.scales)):
@@ -88,13 +89,14 @@ def balance(
             if is_linear:
                 matrix = least_norm_matrices(*_gram_matrices(held[name], current))
                 matrices[name] = matrix @ matrices[name] if name in matrices else matrix
-                moved = float((matrix - torch.eye(matrix.shape[-1])).abs().max())
-                _multiply(held[name], current, matrix)
+                identity = torch.eye(matrix.shape[-1])
+                moved = float((matrix - identity).abs().max())
+                _act(symmetry, held[name], current, matrices={name: matrix})
             else:
                 logs = _least_scales(symmetry, held[name], current)
                 log_scales[name] = logs + log_scales.get(name, 0)
                 moved = float(logs.abs().max())
-                _scale(symmetry, held[name], current, logs)
+                _act(symmetry, held[name], current, log_scales={name: logs})
             if moved > SETTLED:
                 waiting |= dict.fromkeys(neighbours[name])
     return Balanced(current, matrices, log_scales)
@@ -131,19 +133,6 @@ def _gram_matrices(
                 if parity:
                     sums[parity] += (x @ x.mH).real.cpu()
     return sums[1], sums[-1]
-
-
-def _multiply(held: list[Held], tensors: dict[str, torch.Tensor], matrix: torch.Tensor) -> None:
-    dual = torch.linalg.inv(matrix).mT
-    for one in held:
-        tensor = tensors[one.parameter.name]
-        acting = [{1: matrix, -1: dual, 0: None}[parity] for parity in one.factor.parity]
-        units = one.take(tensor)
-        parts = []
-        for copy, by in enumerate(acting):
-            x = units[:, :, :, copy]
-            parts.append(x if by is None else torch.einsum("qij,qjrk->qirk", by.to(x), x))
-        tensors[one.parameter.name] = one.put(tensor, torch.stack(parts, dim=3))
 
 
 def _least_scales(
@@ -183,17 +172,17 @@ def _squares(x: torch.Tensor) -> torch.Tensor:
     return x.abs().square().sum(2)
 
 
-def _scale(
+def _act(
     symmetry: Symmetry,
     held: list[Held],
     tensors: dict[str, torch.Tensor],
-    logs: torch.Tensor,
+    *,
+    matrices: Mapping[str, torch.Tensor] | None = None,
+    log_scales: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    for one in held:
-        name = one.parameter.name
-        added = symmetry.kinds.variances.get(name, 0.0)
-        powers = torch.tensor(one.factor.scales, dtype=torch.float64)
-        by = torch.einsum("ck,kqn->qnc", powers, logs).exp()
-        tensor = tensors[name]
-        units = (one.take(tensor) + added) * by[:, :, None, :, None].to(tensor.device) - added
-        tensors[name] = one.put(tensor, units)
+    """Let an element of one block act on the tensors that it lies on."""
+    matrices, kinds = matrices or {}, symmetry.kinds
+    inverses = inverse_transposes(kinds, matrices)
+    action = LinearAction(symmetry.blocks, kinds, {}, log_scales or {}, matrices, inverses)
+    for name, parameter in {one.parameter.name: one.parameter for one in held}.items():
+        tensors[name] = action.act(parameter, tensors[name]).contiguous()

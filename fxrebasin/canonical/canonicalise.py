@@ -6,6 +6,7 @@ What is left of the group is compact: permutations, signs and rotations, which k
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from typing import TypeVar, overload
 
@@ -13,14 +14,17 @@ import torch
 from torch import nn
 
 from ..arguments import check_flag
+from ..models.copying import deep_copy, forget_caches
 from ..models.surroundings import neutral
 from ..models.validation import check_model, check_state_dict, stored_tensors
+from ..symmetry.applying import move_tensors_, moved_tensors
 from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.parts import ParameterSymmetry
 from .absorb import Absorbing
 from .balance import balance, held_by_block
 from .centre import Centring
 from .held import widen
-from .tensors import by_first_names, module_with, replaced
+from .tensors import by_first_names
 
 M = TypeVar("M", bound=nn.Module)
 Tensors = Mapping[str, torch.Tensor]
@@ -88,7 +92,7 @@ def canonicalise(
         return module_with(symmetry, weights, canonical_tensors(symmetry, tensors, scales=scales))
     check_state_dict(weights, "weights")
     tensors = by_first_names(symmetry, weights, "weights")
-    return replaced(symmetry, weights, canonical_tensors(symmetry, tensors, scales=scales))
+    return state_with(symmetry, weights, canonical_tensors(symmetry, tensors, scales=scales))
 
 
 def absorb(symmetry: Symmetry, state: Tensors) -> dict[str, torch.Tensor]:
@@ -97,7 +101,7 @@ def absorb(symmetry: Symmetry, state: Tensors) -> dict[str, torch.Tensor]:
     The first step of :func:`canonicalise`; arguments, result and errors are those of that.
     """
     tensors = by_first_names(symmetry, state, "state")
-    return replaced(symmetry, state, absorbed_tensors(symmetry, tensors))
+    return state_with(symmetry, state, absorbed_tensors(symmetry, tensors))
 
 
 def absorbed_tensors(
@@ -137,3 +141,42 @@ def canonical_tensors(
     names = {one.parameter.name for places in held.values() for one in places}
     wide = {n: made[n] if n in made else widen(tensors[n]) for n in sorted(names)}
     return {**made, **balance(symmetry, held, wide).tensors}
+
+
+def state_with(symmetry: Symmetry, state: Tensors, made: Tensors) -> dict[str, torch.Tensor]:
+    """A state dict of the same type, with other tensors in it, rounded to the dtypes that it has.
+
+    Args:
+        symmetry: which tensors go by several names.
+        state: any; not changed.
+        made: by the first names of parameters, in any dtype and on any device.
+    """
+    result = copy.copy(state) if isinstance(state, dict) else dict(state)
+
+    def replace(parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
+        if parameter.name not in made:
+            return tensor
+        return torch.empty_like(tensor.detach()).copy_(made[parameter.name])
+
+    result.update(moved_tensors(symmetry, state, replace))
+    return result
+
+
+def module_with(symmetry: Symmetry, model: M, made: Tensors) -> M:
+    """A copy of a module, of its own class, with other tensors; the same is true of it.
+
+    Raises:
+        InvalidArgumentError: two tensors share memory and would have to be different.
+    """
+    copied = deep_copy(model)
+
+    def replace(parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
+        return made.get(parameter.name, tensor).to(tensor)
+
+    def replace_(parameter: ParameterSymmetry, tensor: torch.Tensor) -> None:
+        if parameter.name in made:
+            tensor.copy_(made[parameter.name])
+
+    if move_tensors_(symmetry, stored_tensors(copied), replace, replace_):
+        forget_caches(copied)
+    return copied

@@ -20,10 +20,10 @@ ROUNDS = 3
 def least_norm_matrices(covariant: torch.Tensor, dual: torch.Tensor) -> torch.Tensor:
     """Matrices M that make both Gram matrices of a block the same.
 
-    >>> covariant, dual = torch.diag(torch.tensor([4.0, 1.0])), torch.diag(torch.tensor([1.0, 1.0]))
-    >>> m = least_norm_matrices(covariant[None].double(), dual[None].double())[0]
-    >>> (m @ covariant.double() @ m).diag(), (m.inverse() @ dual.double() @ m.inverse()).diag()
-    (tensor([2., 1.], dtype=torch.float64), tensor([2., 1.], dtype=torch.float64))
+    >>> written, read = torch.diag(torch.tensor([16.0, 1.0])), torch.eye(2)
+    >>> least_norm_matrices(written[None].double(), read[None].double())
+    tensor([[[0.5000, 0.0000],
+             [0.0000, 1.0000]]], dtype=torch.float64)
 
     Args:
         covariant: float64 of shape ``(count, n, n)``: the sum of ``x x^T`` over the weights that M

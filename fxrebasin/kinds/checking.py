@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..canonical.canonicalise import absorb
 from ..models.copying import copy_sharing_parameters, deep_copy
 from ..models.precision import in_double, largest_error, to_double
 from ..models.randomness import keeping_random_state
@@ -16,7 +17,6 @@ from ..models.validation import stored_tensors
 from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
 from ..verification.random_weights import disturb
-from .actions import absorb
 
 
 def error_under_elements(
@@ -52,7 +52,7 @@ def error_under_elements(
     with keeping_random_state(model):
         inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
         before = run(copy_sharing_parameters(copied), *inputs)
-        state = absorb(symmetry, symmetry.kinds, state)
+        state = absorb(symmetry, state)
         generator = torch.Generator().manual_seed(seed)
         _fill(copied, Transform.random(symmetry, generator, scales=True).apply(state))
         return largest_error(before, run(copied, *inputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from fxrebasin.canonical.balance import held_by_block
 from fxrebasin.canonical.canonicalise import absorb
 from fxrebasin.canonical.held import places
 from fxrebasin.errors import ArchitectureMismatchError, InvalidParameterError
-from fxrebasin.kinds.actions import act, draw_elements
 from fxrebasin.models.precision import in_double, largest_error, to_double
 from fxrebasin.models.running import run
 from fxrebasin.verification.random_weights import disturb
@@ -78,11 +76,8 @@ def test_what_is_computed_stays_and_one_orbit_has_one_form(name: str, scales: bo
     for absorption in symmetry.kinds.absorptions:
         assert (made[absorption.vector] == 1).all()
     absorbed = absorb(symmetry, state)
-    kinds = symmetry.kinds
-    elements = draw_elements(symmetry, kinds, seed=1)
-    if not scales:
-        elements = {b: replace(e, log_scales=0 * e.log_scales) for b, e in elements.items()}
-    other = act(symmetry, kinds, elements, absorbed)
+    generator = torch.Generator().manual_seed(1)
+    other = fr.Transform.random(symmetry, generator, scales=scales).apply(absorbed)
     again = fr.canonicalise(symmetry, other, scales=scales)
     assert error(model, again, inputs) < 1e-10
     if name not in NOT_ATTAINED:
