@@ -62,7 +62,7 @@ def tree(
         S. Srinivasa, ICLR 2023); pairs are aligned by its algorithm 1.
     """
     problem = pose(symmetry, models, weights, objective, solver, seed, device, progress)
-    found = list(problem.unmoved)
+    found: list[Transform] = list(problem.unmoved)
     history = [problem.value(found)]
     nodes = [[k] for k in range(len(models))]
     while len(nodes) > 1:

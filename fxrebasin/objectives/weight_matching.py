@@ -34,9 +34,11 @@ def weights(
     *,
     device: torch.device | str | None = None,
     vector_weight: float = 1.0,
-    group: Subgroup = "signed",
 ) -> InnerProducts:
     """Compare the parameters of two state dicts.
+
+    What is returned is searched over permutations with signs, where units have them; ``.over(group)``
+    of it over another part of the group.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
@@ -55,21 +57,17 @@ def weights(
         vector_weight: a factor for parameters with one axis, biases and affines. They count like
             everything else by default; where norms have large weights, they can outvote the
             matrices.
-        group: what is searched: ``"permutations"``, ``"signed"`` ones where the kind of a block has
-            signs, or ``"linear"``, rotations too. The last is for state dicts that
-            :func:`fxrebasin.canonicalise` has prepared.
 
     Raises:
         ArchitectureMismatchError: the state dicts do not fit the symmetry or each other.
         InvalidParameterError: a parameter holds nan or inf.
-        InvalidArgumentError: ``vector_weight`` is negative or not finite, or ``group`` is none.
+        InvalidArgumentError: ``vector_weight`` is negative or not finite.
     """
     check_symmetry(symmetry)
     check_state_dict(b, "b")
     check_state_dict(a, "a")
     check_device(device)
     check_real(vector_weight, "vector_weight")
-    check_group(group)
     if not 0 <= vector_weight < float("inf"):
         raise InvalidArgumentError(
             f"vector_weight must be a number from 0 upwards, got {vector_weight}"
@@ -88,7 +86,7 @@ def weights(
         symmetry,
         terms,
         name="weight matching",
-        group=group,
+        group="signed",
         find_factors=lambda: symmetry.kinds.factors,
     )
 
@@ -123,7 +121,8 @@ def weight_matching(
 
     Args:
         symmetry: the group, as found by :func:`fxrebasin.analyze`.
-        state_dict, to, vector_weight, group, device: see :func:`weights`.
+        state_dict, to, vector_weight, device: see :func:`weights`.
+        group: what is searched, as in :func:`fxrebasin.match`.
         solver: a function like :func:`fxrebasin.solvers.coordinate_descent`, its options given by
             ``functools.partial``.
         start, seed, callback, progress: what every solver takes; see
@@ -134,12 +133,12 @@ def weight_matching(
             and the solver.
     """
     check_symmetry(symmetry)
+    check_group(group)
     check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
-    objective = weights(
-        symmetry, state_dict, to, device=device, vector_weight=vector_weight, group=group
-    )
+    objective = weights(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
+    objective = objective.over(group)
     found = solver(objective, start=start, seed=seed, callback=callback, progress=progress)
     check_alignment(found)
     return found

@@ -103,7 +103,7 @@ def test_the_objective_is_what_is_said_and_never_falls(name: str) -> None:
 def test_over_permutations_alone_it_finds_as_much_as_the_solver_of_these(name: str) -> None:
     a, b = made(name, 1), made(name, 2)
     symmetry = fr.analyze(b, (inputs(name),))
-    objective = weights(symmetry, b.state_dict(), a.state_dict(), group="permutations")
+    objective = weights(symmetry, b.state_dict(), a.state_dict()).over("permutations")
     fast = fr.solvers.coordinate_descent(objective, progress=False)
     descent = TransformDescent(objective, {})
     descent.rebuild(range(len(descent.trees)))
