@@ -37,8 +37,8 @@ def weights(
 ) -> InnerProducts:
     """Compare the parameters of two state dicts.
 
-    What is returned is searched over permutations with signs, where units have them; ``.over(group)``
-    of it over another part of the group.
+    What is returned is searched over permutations, and signs where units have them; its
+    ``over(group)`` over another part of the group.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")

@@ -442,8 +442,8 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a number for a start": (
         lambda: fr.weight_matching(symmetry(), **STATES, start=3),  # type: ignore[arg-type]
-        "start: expected a Permutation, a Transform or None, found 3; give the .permutation of what a solver "
-        "returned",
+        "start: expected a Permutation, a Transform or None, found 3; give the .permutation of "
+        "what a solver returned",
     ),
     "a seed below nothing": (
         lambda: fr.weight_matching(symmetry(), **STATES, seed=-1),
