@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fxrebasin.propagation.recording import TORCH, source_line
+from fxrebasin.propagation.recording import source_line
+from fxrebasin.tracing.symbolic import TORCH
 
 _INSIDE = f'  File "{TORCH / "_ops.py"}", line 9, in __call__\n    return self._op()'
 
