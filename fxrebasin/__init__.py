@@ -8,6 +8,7 @@ Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, merge, rebasin
+from .canonical.canonicalise import canonicalise
 from .compaction.compact import Compaction
 from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
@@ -51,6 +52,7 @@ from .symmetry.group import Symmetry
 from .symmetry.kinds import BlockKind, Kind, Kinds
 from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
+from .symmetry.transform import Transform
 from .tracing.front_ends import FrontEnd
 from .verification.verify import Verification, verify
 
@@ -80,6 +82,7 @@ __all__ = [
     "weight_matching",
     "activation_matching",
     "Permutation",
+    "Transform",
     "Aligned",
     "Alignment",
     "Round",
@@ -88,6 +91,7 @@ __all__ = [
     "Budget",
     "Step",
     "Callback",
+    "canonicalise",
     # what is compared, and how the group is searched
     "objectives",
     "solvers",
