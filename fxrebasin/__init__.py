@@ -13,6 +13,10 @@ from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
+from .learning.choice import AlignmentTrial, ChoiceReport, Chosen
+from .learning.choose import choose_alignment
+from .learning.refine import refine
+from .learning.report import LearningStep, Refined, RefineReport
 from .matching import schedules, solvers
 from .matching.alignment import Alignment, Round
 from .matching.inner_products import InnerProducts
@@ -108,6 +112,15 @@ __all__ = [
     "ParameterChange",
     "BlockMatch",
     "recompute_batch_norm",
+    # learn from data what is aligned
+    "choose_alignment",
+    "Chosen",
+    "ChoiceReport",
+    "AlignmentTrial",
+    "refine",
+    "Refined",
+    "RefineReport",
+    "LearningStep",
     # merge
     "merge",
     "merge_methods",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -106,8 +107,6 @@ def perceptron(activation: Callable[[], nn.Module], width: int) -> nn.Module:
     """Three hidden layers on flattened images."""
     sizes = (784, width, width, width)
     hidden = [
-        layer
-        for n, m in zip(sizes, sizes[1:], strict=False)
-        for layer in (nn.Linear(n, m), activation())
+        layer for n, m in itertools.pairwise(sizes) for layer in (nn.Linear(n, m), activation())
     ]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, 10))

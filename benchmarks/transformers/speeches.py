@@ -42,9 +42,7 @@ def _read() -> list[str]:
     """All speeches, in the order of years."""
     try:
         with tarfile.open(SPEECHES.fetch()) as archive:
-            members = [
-                m for m in archive if m.name.startswith(FOLDER) and m.name.endswith(".txt")
-            ]
+            members = [m for m in archive if m.name.startswith(FOLDER) and m.name.endswith(".txt")]
             files = {m.name: archive.extractfile(m) for m in members}
             found = {name: file.read() for name, file in files.items() if file is not None}
     except (OSError, tarfile.TarError) as error:

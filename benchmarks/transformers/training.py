@@ -25,28 +25,38 @@ class Setting:
     """How many of the training images, or windows of text, are trained on."""
     tested: int
     """On how many unseen ones figures are measured."""
+    watched: int
+    """On how many training images, or windows, activations are compared."""
     batch: int
     """Of what is learned after alignment."""
-    pairs: tuple[tuple[int, int], ...] = ((0, 1), (2, 3), (0, 2))
 
     def network(self, seed: int) -> nn.Module:
         """The network of a seed, trained now or before."""
         return trained(self.recipe, self.load().train.first(self.windows), seed=seed)
 
 
+PAIRS = ((0, 1), (2, 3), (0, 2))
+"""Seeds of the networks that are aligned; of four networks, two are in two pairs."""
+
+
 def _perceptrons(activation: type[nn.Module], width: int) -> Setting:
-    name = f"MLP, {activation.__name__.lower()}, {width} wide"
-    build = partial(perceptron, activation, width)
-    return Setting(name, Recipe(name, build, epochs=5), load_fashion, 60_000, 10_000, 128)
+    recipe = Recipe(
+        f"transformers: {activation.__name__} {width}",
+        partial(perceptron, activation, width),
+        epochs=5,
+    )
+    name = f"MLP of {activation.__name__}, {width} wide"
+    return Setting(name, recipe, load_fashion, 60_000, tested=10_000, watched=1_000, batch=128)
 
 
-SETTINGS = (
+TRANSFORMERS = (
     Setting(
         "ViT, Fashion-MNIST",
         Recipe("transformers: ViT", ViT, epochs=4, learning_rate=2e-3, batch=128),
         load_fashion,
         windows=60_000,
-        tested=10_000,
+        tested=2_000,
+        watched=500,
         batch=128,
     ),
     Setting(
@@ -54,7 +64,16 @@ SETTINGS = (
         Recipe("transformers: GPT", GPT, epochs=1, learning_rate=3e-3, batch=32),
         load_speeches,
         windows=70_400,
-        tested=500,
+        tested=320,
+        watched=64,
         batch=32,
     ),
 )
+"""What can be rotated."""
+
+PERCEPTRONS = (
+    _perceptrons(nn.Tanh, 32),
+    _perceptrons(nn.Tanh, 256),
+    _perceptrons(nn.ReLU, 256),
+)
+"""What can change signs, and what can only be permuted and scaled."""

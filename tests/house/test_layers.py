@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"objectives", "testing", "compaction", "repair"},
     {"passes", "merging"},
     {"api", "one_model"},
+    {"learning"},
     {"compile"},
     {""},
     {"cli"},
