@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.transformers.networks import Attention, Layer
+from benchmarks.transformers.networks import Attention, Transformer, layers_of
 
 
 def circuits_of(attention: Attention) -> tuple[Tensor, Tensor]:
@@ -46,10 +46,15 @@ class CircuitAttention(nn.Module):
         return torch.einsum("nhti,hoi->nto", mixed, self.ov) + self.bias
 
 
-def with_circuits(model: nn.Module) -> nn.Module:
+def with_circuits(model: Transformer) -> Transformer:
     """A copy of a network that computes the same with products."""
     made = copy.deepcopy(model)
-    for layer in made.modules():
-        if isinstance(layer, Layer):
-            layer.attention = CircuitAttention(layer.attention)
+    for layer in layers_of(made):
+        assert isinstance(layer.attention, Attention)
+        layer.attention = CircuitAttention(layer.attention)
     return made.eval()
+
+
+def circuits_in(model: Transformer) -> list[CircuitAttention]:
+    """Those of all layers."""
+    return [m for m in model.modules() if isinstance(m, CircuitAttention)]

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from benchmarks.transformers.glmc import glmc
+from benchmarks.transformers.networks import Transformer
 from benchmarks.transformers.training import Setting
+from fxrebasin.symmetry.transform import Subgroup
 
 Batch = tuple[Tensor, Tensor]
 STEPS = (25, 50, 100, 200)
@@ -66,7 +68,7 @@ def as_trained(pair: Pair) -> Models:
     return pair.a, pair.b
 
 
-def aligned(pair: Pair, *, by: str, group: str) -> Models:
+def aligned(pair: Pair, *, by: str, group: Subgroup) -> Models:
     """What the library does, by weights or by activations."""
     of = pair.canonical if group == "linear" else pair
     if (by, group) == ("activations", "linear"):
@@ -74,17 +76,27 @@ def aligned(pair: Pair, *, by: str, group: str) -> Models:
     return of.a, _matching(of, pair.symmetry, by, group).permutation.apply_to(of.b)
 
 
-def _matching(pair: Pair, symmetry: fr.Symmetry, by: str, group: str) -> fr.Alignment:
-    options = {"group": group, "seed": pair.seed, "progress": False}
+def _matching(pair: Pair, symmetry: fr.Symmetry, by: str, group: Subgroup) -> fr.Alignment:
     if by == "weights":
-        states = pair.b.state_dict(), pair.a.state_dict()
-        return fr.weight_matching(symmetry, states[0], to=states[1], **options)
-    args = (pair.watched,)
-    return fr.activation_matching(pair.b, to=pair.a, args=args, symmetry=symmetry, **options)
+        state, to = pair.b.state_dict(), pair.a.state_dict()
+        return fr.weight_matching(
+            symmetry, state, to=to, group=group, seed=pair.seed, progress=False
+        )
+    return fr.activation_matching(
+        pair.b,
+        to=pair.a,
+        args=(pair.watched,),
+        symmetry=symmetry,
+        group=group,
+        seed=pair.seed,
+        progress=False,
+    )
 
 
 def by_glmc(pair: Pair) -> Models:
-    return glmc(pair.canonical.a, pair.canonical.b)
+    a, b = pair.canonical.a, pair.canonical.b
+    assert isinstance(a, Transformer) and isinstance(b, Transformer)
+    return glmc(a, b)
 
 
 def refined(pair: Pair, *, steps: int, from_identity: bool = False) -> Models:

@@ -32,7 +32,7 @@ class Layer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, *, causal: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads, causal=causal)
+        self.attention: nn.Module = Attention(width, heads, causal=causal)
         self.norm2 = nn.LayerNorm(width)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
@@ -101,6 +101,13 @@ class GPT(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         x = self.embedding(ids) + self.positions.weight[: ids.shape[1]]
         return self.head(self.norm(self.layers(x)))
+
+
+Transformer = ViT | GPT
+
+
+def layers_of(model: Transformer) -> list[Layer]:
+    return [layer for layer in model.modules() if isinstance(layer, Layer)]
 
 
 def perceptron(activation: Callable[[], nn.Module], width: int) -> nn.Module:

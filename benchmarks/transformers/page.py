@@ -48,7 +48,7 @@ EXPLANATION = (
     "Networks of one recipe and different seeds, trained here: a ViT of 3 layers, 96 wide, on "
     "Fashion-MNIST, a GPT of 3 layers, 128 wide, on the characters of speeches on the state of the "
     "union, and perceptrons of three hidden layers on Fashion-MNIST. "
-    f"There are {len(PAIRS)} pairs of each, of four networks. B is aligned with A, and loss and "
+    f"There are {len(PAIRS)} pairs of each, of three networks. B is aligned with A, and loss and "
     "accuracy are measured at 9 points of the straight line, on unseen images and text. "
     "Barrier: by how much the loss exceeds the line between the losses of the ends, at most; one "
     "figure per pair. All else are means. Rotations: norms are absorbed, streams centred, heads "

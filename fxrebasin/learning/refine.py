@@ -18,10 +18,10 @@ from ..models.reported import put_report
 from ..models.surroundings import neutral
 from ..models.validation import check_model, check_same_architecture, stored_tensors
 from ..symmetry.group import Symmetry, check_symmetry
-from ..verification.verify import verify
 from .learner import Learner, Schedule
 from .report import LearningCallback, Refined, RefineReport
 from .rotations import mixing_blocks
+from .verifying import verify_transform
 
 MOST_SHOWN = 6
 """Blocks that an error names."""
@@ -132,8 +132,8 @@ def refine(
     if learner.inputs is None:
         refuse("loss", "a function that calls the model that it is given", loss)
     transform = learner.transform()
+    verification = verify_transform(aligned, transform, *learner.inputs)
     refined = transform.apply_to(aligned)
-    verification = verify(aligned, refined, *learner.inputs)
     seconds = time.perf_counter() - begin
     losses = tuple(learner.losses)
     report = RefineReport(transform, losses, learner.dimension, verification, seconds)
@@ -154,11 +154,14 @@ def _reference(aligned: nn.Module, to: nn.Module | None) -> nn.Module:
 
 
 def _symmetry(aligned: nn.Module, symmetry: Symmetry | None) -> Symmetry:
-    found = getattr(getattr(aligned, "report", None), "symmetry", None)
-    if symmetry is None and found is None:
-        refuse("symmetry", "that of the model", symmetry, "give what fr.analyze returns for it")
-    check_symmetry(symmetry or found)
-    return symmetry or found
+    found = symmetry
+    if found is None:
+        found = getattr(getattr(aligned, "report", None), "symmetry", None)
+    if found is None:
+        refuse("symmetry", "that of the model", found, "give what fr.analyze returns for it")
+    check_symmetry(found)
+    assert isinstance(found, Symmetry)
+    return found
 
 
 def _check_between(given: object) -> None:

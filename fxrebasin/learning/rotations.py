@@ -25,7 +25,7 @@ class Rotation:
     free: Tensor
     """Of shape ``(count, n, n)``, where ``n`` is one less than the size if ones are kept."""
     complement: Tensor | None
-    """An orthonormal basis of the complement of ones, as columns, if these are kept."""
+    """An orthonormal basis of the complement of ones, as columns, in float64, if these are kept."""
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """Of shape ``(count, size, size)``, and their inverse transposes."""
@@ -38,12 +38,12 @@ class Rotation:
     def _whole(self, inside: Tensor) -> Tensor:
         if self.complement is None:
             return inside
-        return self.complement @ inside @ self.complement.mT + 1 / len(self.complement)
+        complement = self.complement.to(inside)
+        return complement @ inside @ complement.mT + 1 / len(complement)
 
     def in_double(self) -> Rotation:
         """The same, to be computed with all digits, and no longer learned."""
-        complement = None if self.complement is None else self.complement.double()
-        return Rotation(self.kind, self.free.detach().double(), complement)
+        return Rotation(self.kind, self.free.detach().double(), self.complement)
 
     @property
     def dimension(self) -> int:
@@ -61,7 +61,7 @@ def rotations_of(
         kind = symmetry.kinds.of(block.name).kind
         n = block.size - 1 if kind.ones else block.size
         free = torch.zeros(block.count, n, n, dtype=dtype, device=device, requires_grad=True)
-        complement = _complement_of_ones(block.size).to(free) if kind.ones else None
+        complement = _complement_of_ones(block.size) if kind.ones else None
         found[block.name] = Rotation(kind, free, complement)
     return found
 

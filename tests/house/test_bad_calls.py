@@ -36,6 +36,12 @@ def net(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
 
 
+def linear(seed: int = 0) -> nn.Sequential:
+    """One whose hidden units can be mixed."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+
+
 @cache
 def symmetry() -> fr.Symmetry:
     return fr.analyze(net(), (X,))
@@ -176,6 +182,19 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
                 "loss": lambda model, batch: sum(x.square().sum() for x in model.parameters()),
             },
             "a b loss data steps optimizer start seed progress",
+        ),
+        "refine": (
+            fr.refine,
+            {
+                "aligned": linear(),
+                "to": linear(1),
+                "data": [X],
+                "steps": 1,
+                **QUIET,
+                "loss": lambda model, batch: model(X).square().sum(),
+                "symmetry": fr.analyze(linear(), (X,)),
+            },
+            "aligned data loss to symmetry steps learning_rate between seed callback progress",
         ),
         "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
         "loss_plane": (
