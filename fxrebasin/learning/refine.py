@@ -60,8 +60,8 @@ def refine(
     ...     return torch.nn.functional.cross_entropy(model(x), y)
     >>> a, b = nets
     >>> symmetry = fr.analyze(b, args=(batches[0][0],))
-    >>> symmetry.kinds.of("0.weight:0").describe(8)
-    'GL(8)'
+    >>> [symmetry.kinds.describe(block.name, block.size) for block in symmetry]
+    ['GL(8)']
     >>> better = fr.refine(b, batches, loss, to=a, symmetry=symmetry, steps=20, progress=False)
     >>> better.report.dimension, len(better.report.losses)
     (64, 20)
