@@ -8,6 +8,7 @@ Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, merge, rebasin
+from .canonical.canonicalise import canonicalise
 from .compaction.compact import Compaction
 from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
@@ -92,6 +93,7 @@ __all__ = [
     "Budget",
     "Step",
     "Callback",
+    "canonicalise",
     # what is compared, and how the group is searched
     "objectives",
     "solvers",

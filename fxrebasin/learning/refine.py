@@ -18,10 +18,10 @@ from ..models.reported import put_report
 from ..models.surroundings import neutral
 from ..models.validation import check_model, check_same_architecture, stored_tensors
 from ..symmetry.group import Symmetry, check_symmetry
+from ..verification.verify import verify
 from .learner import Learner, Schedule
 from .report import LearningCallback, Refined, RefineReport
 from .rotations import mixing_blocks
-from .verifying import verify_transform
 
 MOST_SHOWN = 6
 """Blocks that an error names."""
@@ -132,8 +132,8 @@ def refine(
     if learner.inputs is None:
         refuse("loss", "a function that calls the model that it is given", loss)
     transform = learner.transform()
-    verification = verify_transform(aligned, transform, *learner.inputs)
     refined = transform.apply_to(aligned)
+    verification = verify(aligned, refined, *learner.inputs, remade=True)
     seconds = time.perf_counter() - begin
     losses = tuple(learner.losses)
     report = RefineReport(transform, losses, learner.dimension, verification, seconds)
