@@ -7,6 +7,7 @@ and verification all share it.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -33,7 +34,7 @@ from ..models.validation import (
 from .action import Indices, flat_indices, source_of, take, take_
 from .aliases import check_writable, sharing_memory
 from .as_json import what_lacks
-from .as_tensors import pack, unpack
+from .as_tensors import digest_of, pack, unpack
 from .contract import check
 from .group import Symmetry, check_symmetry
 from .parts import ParameterSymmetry
@@ -260,6 +261,18 @@ class Permutation:
         return Permutation(self.symmetry, shaped)
 
     @property
+    def digest(self) -> str:
+        """A SHA-256 of the symmetry's fingerprint and of where every unit goes.
+
+        >>> from fxrebasin import Block, Symmetry
+        >>> symmetry = Symmetry({"hidden": Block("hidden", 8)}, ())
+        >>> Permutation.identity(symmetry).digest[:12]
+        '4300c6a0e90d'
+        """
+        arrays = {name: np.asarray(x, dtype=np.int64) for name, x in self.indices.items()}
+        return hashlib.sha256((self.symmetry.fingerprint + digest_of(arrays)).encode()).hexdigest()
+
+    @property
     def is_identity(self) -> bool:
         return self.moved_units == 0
 
@@ -293,24 +306,31 @@ class Permutation:
             temporary.write_bytes(pack(self.symmetry, self.indices))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Permutation:
+    def load(cls, path: str | os.PathLike[str], *, symmetry: Symmetry | None = None) -> Permutation:
         """Read a permutation written by :meth:`save`.
 
         Files of older versions, which have no digest, are read if what they say does not
         contradict itself.
 
+        Args:
+            path: the file.
+            symmetry: of the model that it is for; one of another model is then refused.
+
         Raises:
             FileFormatError: the file is not such a permutation, or was changed.
+            ArchitectureMismatchError: it is of another symmetry than ``symmetry``.
             OSError: the file cannot be opened.
         """
         check_path(path)
+        if symmetry is not None:
+            check_symmetry(symmetry)
         if os.path.isdir(path):
             raise IsADirectoryError(f"expected a file to read, found a folder: {os.fspath(path)}")
         try:
             content, indices = unpack(path)
-            symmetry = Symmetry(**content._asdict())
-            check(symmetry)
-            return cls(symmetry, indices)
+            own = Symmetry(**content._asdict())
+            check(own)
+            found = cls(own, indices)
         except OSError:
             raise
         except Exception as error:
@@ -318,6 +338,13 @@ class Permutation:
                 f"{os.fspath(path)!r} is not a permutation saved by fxrebasin: "
                 f"{what_lacks(error)}; write it again with Permutation.save"
             ) from error
+        if symmetry is not None and symmetry.fingerprint != own.fingerprint:
+            raise ArchitectureMismatchError(
+                f"{os.fspath(path)!r} is a permutation of another model: it has {own!r} of the "
+                f"fingerprint {own.fingerprint[:12]}, expected {symmetry!r} of "
+                f"{symmetry.fingerprint[:12]}; give the file that was made for this one"
+            )
+        return found
 
 
 def _checked(
