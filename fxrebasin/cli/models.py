@@ -139,7 +139,7 @@ def _of_timm(name: str, example: Example) -> Subject:
     name, options = _split(name)
     if not timm.is_model(name):
         raise InvalidArgumentError(f"timm has no model {name!r}")
-    module = timm.create_model(name, pretrained=False, **options)
+    module: Any = timm.create_model(name, pretrained=False, **options)
     size = module.pretrained_cfg.get("input_size", IMAGE[1:])
     return Subject(module, (torch.randn(1, *size),), {})
 

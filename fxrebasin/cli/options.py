@@ -74,7 +74,7 @@ def command(app: typer.Typer, function: Callable[..., Answer]) -> None:
     hints = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         kind = hints[parameter.name]
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             groups[parameter.name] = kind
             parameters += _options_of(kind)
         else:

@@ -23,11 +23,10 @@ from safetensors.numpy import save
 
 from ..errors import FileFormatError
 from .action import Indices
-from .as_json import Content, dumps_apart, fingerprint_of, loads
+from .as_json import Content, dumps_apart, loads
 from .parts import Group
 
 FORMAT = "fxrebasin.permutation/2"
-FINGERPRINT = "symmetry fingerprint"
 _INDICES, _TEXT, _POSITIONS = "indices.", "symmetry", "symmetry.positions"
 
 Tensors = Mapping[str, NDArray[np.generic]]
@@ -43,8 +42,7 @@ def pack(symmetry: Group, indices: Mapping[str, Indices]) -> bytes:
         _POSITIONS: positions,
         **{f"{_INDICES}{name}": np.ascontiguousarray(x) for name, x in indices.items()},
     }
-    about = {"format": FORMAT, "digest": digest_of(tensors), FINGERPRINT: fingerprint_of(symmetry)}
-    return save(tensors, about)
+    return save(tensors, {"format": FORMAT, "digest": digest_of(tensors)})
 
 
 def unpack(path: str | os.PathLike[str]) -> tuple[Content, dict[str, Indices]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors import safe_open
 
 import fxrebasin as fr
@@ -191,3 +194,22 @@ def test_types_of_weights_are_kept_or_chosen(folder: Path) -> None:
     options = ("--dtype", "float32")
     assert ran("merge", "a16.pt", "b16.pt", "-o", "chosen.pt", *MODEL, *options).code == 0
     assert fr.load("chosen.pt")["0.weight"].dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_merge_two_resnets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.resnet18().state_dict(), f"{name}.pth")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = re.findall(r"```\n(fxrebasin merge a\.pth.*?)```", readme, re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert len(commands) == 2
+    for program, *arguments in commands:
+        assert program == "fxrebasin"
+        assert ran(*arguments).code == 0
+    torchvision.models.resnet18().load_state_dict(torch.load("merged.pth", weights_only=True))
+    assert Path("path.png").read_bytes().startswith(b"\x89PNG")

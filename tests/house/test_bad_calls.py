@@ -301,7 +301,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         ),
         "compose": (p.compose, {"first": p}, "first"),
         "flat": (p.flat, {"name": "0.weight[0]"}, "name"),
-        "Permutation.load": (fr.Permutation.load, {"path": folder / "none"}, "path"),
+        "Permutation.load": (fr.Permutation.load, {"path": folder / "none"}, "path symmetry"),
         "explain": (s.explain, {"name": "0.weight", "dim": 0}, "name dim"),
         "children": (s.children, {"name": "0.weight[0]"}, "name"),
         "to_json": (s.to_json, {}, "indent"),
