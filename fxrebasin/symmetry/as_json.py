@@ -52,21 +52,24 @@ class Content(NamedTuple):
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
     """A group as text."""
-    content = _content(symmetry, apart=False)
+    content = _content(symmetry, apart=False, kinds=True)
     content["digest"] = digest_of(content)
     return json.dumps(content, indent=indent, separators=(",", ":") if indent is None else None)
 
 
-def dumps_apart(symmetry: Group) -> tuple[str, Positions]:
-    """A group as text without the positions of its segments, and these, one after another."""
-    content = _content(symmetry, apart=True)
+def dumps_apart(symmetry: Group, *, kinds: bool = False) -> tuple[str, Positions]:
+    """A group as text without the positions of its segments, and these, one after another.
+
+    The kinds of its blocks, which take time to be found, are left out where nobody needs them.
+    """
+    content = _content(symmetry, apart=True, kinds=kinds)
     content["digest"] = digest_of(content)
     return json.dumps(content, separators=(",", ":")), _positions_of(symmetry)
 
 
 def fingerprint_of(symmetry: Group) -> str:
     """A SHA-256 of which units there are and how they move: not of notes, or of why some stay."""
-    content = _content(symmetry, apart=True)
+    content = _content(symmetry, apart=True, kinds=False)
     moves = {key: content[key] for key in ("blocks", "parameters", "outputs")}
     positions = np.ascontiguousarray(_positions_of(symmetry), dtype="<i8")
     return hashlib.sha256(digest_of(moves).encode() + positions.tobytes()).hexdigest()
@@ -85,8 +88,8 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
-    kinds = {} if apart or not symmetry.kinds.blocks else {"kinds": kinds_content(symmetry.kinds)}
+def _content(symmetry: Group, *, apart: bool, kinds: bool) -> dict[str, Any]:
+    found = symmetry.kinds if kinds else Kinds({})
     return {
         "format": FORMAT,
         "log_order": symmetry.log_order,
@@ -100,7 +103,7 @@ def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
         "untouched": symmetry.untouched,
         "tested_at": symmetry.tested_at,
         "units_not_understood": symmetry.units_not_understood,
-        **kinds,
+        **({"kinds": kinds_content(found)} if found.blocks else {}),
     }
 
 
