@@ -8,6 +8,7 @@ Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, merge, rebasin
+from .canonical.canonicalise import canonicalise
 from .checkpoints.form import Form
 from .checkpoints.loading import StateDict, load
 from .checkpoints.opening import open_checkpoint
@@ -93,6 +94,7 @@ __all__ = [
     "Budget",
     "Step",
     "Callback",
+    "canonicalise",
     # what is compared, and how the group is searched
     "objectives",
     "solvers",

@@ -232,6 +232,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"model": net(2), "like": [net(), net(1)], "args": (X,)},
             "model like args kwargs weights inplace",
         ),
+        "canonicalise": (
+            fr.canonicalise,
+            {"symmetry": s, "weights": STATES["to"]},
+            "symmetry weights scales",
+        ),
         "compact": (
             fr.compact,
             {"model": net(), "args": (X,)},

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"arguments", "files", "layouts"},
     {"signature", "assignment", "drawing", "models"},
     {"checkpoints", "rules", "symmetry", "tracing"},
-    {"propagation", "refinement", "matching", "verification"},
+    {"propagation", "refinement", "matching", "verification", "canonical"},
     {"kinds"},
     {"objectives", "testing", "compaction", "repair"},
     {"passes", "merging"},
