@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"arguments", "files", "layouts"},
     {"signature", "assignment", "drawing", "models"},
-    {"rules", "symmetry", "tracing"},
+    {"checkpoints", "rules", "symmetry", "tracing"},
     {"propagation", "refinement", "matching", "verification", "canonical"},
     {"kinds"},
     {"objectives", "testing", "compaction", "repair"},
