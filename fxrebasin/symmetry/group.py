@@ -20,7 +20,7 @@ from ..arguments import check_kind, check_path, check_text, check_whole
 from ..errors import FileFormatError
 from ..files import replacing
 from .as_graph import block_graph
-from .as_json import UNREADABLE, dumps, loads, what_lacks
+from .as_json import UNREADABLE, dumps, fingerprint_of, loads, what_lacks
 from .as_spec import permutation_spec
 from .contract import check
 from .evidence import Evidence
@@ -124,6 +124,16 @@ class Symmetry:
         if self.known_kinds is not None:
             return any(kind.kind == SIGNED for kind in self.known_kinds.blocks.values())
         return self.evidence is not None and self.evidence.has_odd_ops
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the blocks and of how they move parameters: equal for models of one
+        architecture, whatever their weights.
+
+        >>> Symmetry({"hidden": Block("hidden", 8)}, ()).fingerprint[:12]
+        '98fb639e1510'
+        """
+        return fingerprint_of(self)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks.values())
