@@ -17,6 +17,8 @@ from torch import nn
 import fxrebasin as fr
 from fxrebasin.errors import FxrebasinError, InvalidArgumentError
 from fxrebasin.passes import (
+    Absorb,
+    Canonicalise,
     Compact,
     Falsify,
     Order,
@@ -354,6 +356,8 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "args kwargs constraints free_outputs examples movable",
         ),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
+        "Absorb": (Absorb, {"args": (X,)}, "args kwargs to"),
+        "Canonicalise": (Canonicalise, {"args": (X,)}, "args kwargs to scales"),
         "Solve": (
             Solve,
             {"to": net()},
@@ -366,7 +370,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             f"run {type(step).__name__}": (step, {}, "graph_module")
             for step in (
                 *(Trace(), Propagate(), Refine(), Falsify(), Rewrite(), Verify()),
-                *(Compact(), Order()),
+                *(Compact(), Order(), Absorb(), Canonicalise()),
             )
         },
     }
