@@ -239,7 +239,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "verify": (
             fr.verify,
             {"original": net(), "rewritten": net(), "args": (X,)},
-            "original rewritten args kwargs",
+            "original rewritten args kwargs remade",
         ),
         "backend": (
             fr.backend,
