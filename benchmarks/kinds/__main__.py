@@ -120,7 +120,7 @@ def main() -> int:
         for key in (progress := tqdm(wanted, unit="model")):
             if key not in done:
                 progress.set_description(key[1])
-                row = Row(*key, now, options.threads)
+                row = Row(key[0], key[1], now, options.threads)
                 done[key] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
                 print(json.dumps(asdict(done[key])), file=file, flush=True)
     rows = [done[key] for key in wanted]

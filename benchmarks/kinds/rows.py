@@ -75,9 +75,7 @@ def counted(symmetry: fr.Symmetry) -> dict[str, int]:
     found: Counter[str] = Counter()
     for block in sorted(symmetry, key=lambda b: -symmetry.kinds.of(b.name).dimension(b.size)):
         kind = symmetry.kinds.of(block.name)
-        text = kind.describe(block.size)
-        if kind.kind.mix is Mix.NOT:
-            text = text.removesuffix(f"({block.size})")
+        text = kind.describe(block.size) if kind.kind.mix is not Mix.NOT else kind.kind.name
         found[text] += block.count
     return dict(found)
 

@@ -7,8 +7,12 @@ permutations alone, as far as anybody has said: GELU, sigmoid, softmax, sorting 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from ..arguments import refuse
 
 
 class Act(Enum):
@@ -84,3 +88,34 @@ def name_of(op: Any) -> str:
     """
     name: str = op.overloadpacket._qualified_op_name
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+PERMUTES = "permutations"
+CLAIMS = (PERMUTES, "signed", "positive", "monomial", "linear")
+"""What the rule of a user's own may say that its target commutes with."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimedRule:
+    """A rule, and what else than permutations its target is said to commute with."""
+
+    rule: Callable[..., Any]
+    acts: str = PERMUTES
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.rule(*args, **kwargs)
+
+
+def claim_of(rule: object) -> str:
+    """What a rule says of its target beside permutations."""
+    return rule.acts if isinstance(rule, ClaimedRule) else PERMUTES
+
+
+def check_claim(given: object, name: str = "acts") -> None:
+    """Refuse what is no claim.
+
+    Raises:
+        InvalidArgumentError: naming those there are.
+    """
+    if not isinstance(given, str) or given not in CLAIMS:
+        refuse(name, f"one of {', '.join(map(repr, CLAIMS))}", given)
