@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from ..canonical.canonicalise import absorb
 from ..errors import VerificationError
 from ..models.copying import copy_sharing_parameters, deep_copy
 from ..models.precision import TOLERANCE, coarsest_dtype, in_double, largest_error, to_double
@@ -19,7 +20,6 @@ from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
 from ..verification.random_weights import disturb
 from ..verification.rounding import BEYOND_NOISE, rounding_noise
-from .actions import absorb
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class _Trial:
         with coarsest_dtype(torch.float64) as coarsest:
             self._before = run(copy_sharing_parameters(self._model), *self._inputs)
         self._tolerance = TOLERANCE[coarsest.dtype]
-        self._state = absorb(symmetry, symmetry.kinds, state)
+        self._state = absorb(symmetry, state)
         generator = torch.Generator().manual_seed(seed)
         self.drawn = Transform.random(symmetry, generator, scales=True)
 

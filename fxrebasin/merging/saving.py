@@ -7,12 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..arguments import check_path, refuse
-from ..files import replacing
+from ..checkpoints.saving import save_tensors
 from .path import Point
 from .tensors import tensors_of
 
@@ -55,27 +53,3 @@ class Saving:
         lowest = math.inf if self.best is None else self.best.metrics["loss"]
         if self.keep is not None and (loss < lowest or (self.best is None and loss == lowest)):
             self.best = Point(t, dict(metrics), self._last)
-
-
-def save_tensors(
-    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], about: Mapping[str, str]
-) -> None:
-    """Write tensors as safetensors; the file appears complete or not at all.
-
-    Tied tensors are written under each of their names.
-
-    Raises:
-        OSError: the folder is missing or cannot be written.
-    """
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach()
-        storage = tensor.untyped_storage()
-        alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
-        seen.add(storage.data_ptr())
-        if not (alone and tensor.is_contiguous()):
-            tensor = tensor.clone(memory_format=torch.contiguous_format)
-        apart[name] = tensor
-    with replacing(path) as draft:
-        save_file(apart, draft, metadata={"format": "pt", **about})

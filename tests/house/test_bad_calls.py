@@ -211,6 +211,12 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
+        "save": (
+            fr.save,
+            {"state_dict": STATES["to"], "path": folder / "a.safetensors"},
+            "state_dict path form about",
+        ),
         "repair": (
             fr.repair,
             {"model": net(2), "like": [net(), net(1)], "data": [torch.randn(8, 3)], **QUIET},
@@ -225,6 +231,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             fr.calibrate_biases,
             {"model": net(2), "like": [net(), net(1)], "args": (X,)},
             "model like args kwargs weights inplace",
+        ),
+        "canonicalise": (
+            fr.canonicalise,
+            {"symmetry": s, "weights": STATES["to"]},
+            "symmetry weights scales",
         ),
         "compact": (
             fr.compact,
@@ -311,7 +322,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         ),
         "compose": (p.compose, {"first": p}, "first"),
         "flat": (p.flat, {"name": "0.weight[0]"}, "name"),
-        "load": (fr.Permutation.load, {"path": folder / "none"}, "path"),
+        "Permutation.load": (fr.Permutation.load, {"path": folder / "none"}, "path symmetry"),
         "explain": (s.explain, {"name": "0.weight", "dim": 0}, "name dim"),
         "children": (s.children, {"name": "0.weight[0]"}, "name"),
         "to_json": (s.to_json, {}, "indent"),
