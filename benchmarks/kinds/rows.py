@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import torch
+from fxrebasin.kinds.actions import absorb
 from torch import nn
 
 import fxrebasin as fr
@@ -16,7 +17,6 @@ from benchmarks.coverage.sections import SECTIONS
 from benchmarks.measuring.double_precision import run_in_double_precision
 from benchmarks.measuring.processes import Lost, run_apart
 from benchmarks.measuring.random_weights import randomise_deep
-from fxrebasin.kinds.actions import absorb
 from fxrebasin.models.outputs import output_tensors
 from fxrebasin.models.precision import largest_error
 from fxrebasin.models.validation import stored_tensors

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..arguments import refuse
-
 
 class Act(Enum):
     """Families of ops that act alike."""
@@ -109,13 +107,3 @@ class ClaimedRule:
 def claim_of(rule: object) -> str:
     """What a rule says of its target beside permutations."""
     return rule.acts if isinstance(rule, ClaimedRule) else PERMUTES
-
-
-def check_claim(given: object, name: str = "acts") -> None:
-    """Refuse what is no claim.
-
-    Raises:
-        InvalidArgumentError: naming those there are.
-    """
-    if not isinstance(given, str) or given not in CLAIMS:
-        refuse(name, f"one of {', '.join(map(repr, CLAIMS))}", given)

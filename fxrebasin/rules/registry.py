@@ -18,7 +18,7 @@ from torch._library.custom_ops import CustomOpDef
 from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
-from .acts import PERMUTES, ClaimedRule, check_claim
+from .acts import CLAIMS, PERMUTES, ClaimedRule
 from .call import Rule, of_module_signature, of_signature, tensor_arguments
 from .pointwise import each, keep_each, merge
 from .table import COLLECTIVES, OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
@@ -92,6 +92,16 @@ def register_rule(target: Target, rule: str | Rule | None = None, *, acts: str =
 
 def _claiming(rule: Rule, acts: str) -> Rule:
     return rule if acts == PERMUTES else ClaimedRule(rule, acts)
+
+
+def check_claim(given: object, name: str = "acts") -> None:
+    """Refuse what is no claim.
+
+    Raises:
+        InvalidArgumentError: naming those there are.
+    """
+    if not isinstance(given, str) or given not in CLAIMS:
+        refuse(name, f"one of {', '.join(map(repr, CLAIMS))}", given)
 
 
 def unregister_rule(target: Target) -> None:

@@ -31,9 +31,9 @@ from torch._library.custom_ops import CustomOpDef
 
 from ..errors import InvalidArgumentError, VerificationError
 from ..models.precision import relative_error
-from ..rules.acts import PERMUTES, check_claim, claim_of
+from ..rules.acts import PERMUTES, claim_of
 from ..rules.call import Rule
-from ..rules.registry import as_rule, key_of, rule_book
+from ..rules.registry import as_rule, check_claim, key_of, rule_book
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 from .allowed import Allowed, allowed_groups, indexed_by
