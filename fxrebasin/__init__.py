@@ -18,6 +18,8 @@ from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
+from .learning.refine import refine
+from .learning.report import LearningStep, Refined, RefineReport
 from .matching import schedules, solvers
 from .matching.alignment import Alignment, Round
 from .matching.inner_products import InnerProducts
@@ -115,6 +117,11 @@ __all__ = [
     "ParameterChange",
     "BlockMatch",
     "recompute_batch_norm",
+    # learn from data what is aligned
+    "refine",
+    "Refined",
+    "RefineReport",
+    "LearningStep",
     # files of state dicts
     "load",
     "save",

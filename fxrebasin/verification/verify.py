@@ -104,7 +104,7 @@ def verify(
     dtype = dtype_of(original)
     stored = _stored(original) if remade else None
     is_exported = isinstance(rewritten, fx.GraphModule) and takes_nested_inputs(rewritten.graph)
-    if dtype != torch.float64 and not is_exported and _fits_in_memory(original):
+    if dtype != torch.float64 and not is_exported and fits_in_memory(original):
         try:
             wide = _in_double(original, rewritten, args, kwargs)
             return _compare(*wide, torch.float64, move_outputs, stored)
@@ -236,7 +236,7 @@ def _in_double(
     return to_double(deep_copy(original)), to_double(deep_copy(rewritten)), *wide
 
 
-def _fits_in_memory(model: nn.Module) -> bool:
+def fits_in_memory(model: nn.Module) -> bool:
     """Is there room for both modules in float64, and as much again for activations?"""
     tensors = [*model.parameters(), *model.buffers()]
     needed = 4 * 8 * sum(t.numel() for t in tensors)

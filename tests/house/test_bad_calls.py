@@ -17,6 +17,8 @@ from torch import nn
 import fxrebasin as fr
 from fxrebasin.errors import FxrebasinError, InvalidArgumentError
 from fxrebasin.passes import (
+    Absorb,
+    Canonicalise,
     Compact,
     Falsify,
     Order,
@@ -34,6 +36,12 @@ X = torch.zeros(2, 3)
 def net(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+
+
+def linear(seed: int = 0) -> nn.Sequential:
+    """One whose hidden units can be mixed."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
 
 
 @cache
@@ -176,6 +184,19 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
                 "loss": lambda model, batch: sum(x.square().sum() for x in model.parameters()),
             },
             "a b loss data steps optimizer start seed progress",
+        ),
+        "refine": (
+            fr.refine,
+            {
+                "aligned": linear(),
+                "to": linear(1),
+                "data": [X],
+                "steps": 1,
+                **QUIET,
+                "loss": lambda model, batch: model(X).square().sum(),
+                "symmetry": fr.analyze(linear(), (X,)),
+            },
+            "aligned data loss to symmetry steps learning_rate between seed callback progress",
         ),
         "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
         "loss_plane": (
@@ -335,6 +356,8 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "args kwargs constraints free_outputs examples movable",
         ),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
+        "Absorb": (Absorb, {"args": (X,)}, "args kwargs to"),
+        "Canonicalise": (Canonicalise, {"args": (X,)}, "args kwargs to scales"),
         "Solve": (
             Solve,
             {"to": net()},
@@ -347,7 +370,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             f"run {type(step).__name__}": (step, {}, "graph_module")
             for step in (
                 *(Trace(), Propagate(), Refine(), Falsify(), Rewrite(), Verify()),
-                *(Compact(), Order()),
+                *(Compact(), Order(), Absorb(), Canonicalise()),
             )
         },
     }
