@@ -1,10 +1,10 @@
 """How large are the groups that act on the blocks of models as they are used?
 
-Every model is given random weights and analysed; the norms that a kind asks for are absorbed, and a
-random element of the whole group acts on it: rotations, invertible matrices, signs, scales. It must
-compute what it computed, in float64. As a control, one tensor of a few that are drawn at random is
-left as it was. Each model runs in a process of its own; rows that passed are kept, and a second run
-continues where the first one stopped.
+Every model is given random weights and analysed; its weights are made canonical, norms absorbed,
+and a random element of the whole group acts on them: rotations, invertible matrices, signs, scales.
+It must compute what it computed, in float64. As a control, one tensor of a few that are drawn at
+random is left as it was. Each model runs in a process of its own; rows that passed are kept, and a
+second run continues where the first one stopped.
 
     python -m benchmarks.kinds --models vit_b_16 gpt2
     python -m benchmarks.kinds --fresh --table benchmarks/kinds/kinds.md
@@ -52,9 +52,9 @@ TITLES = {
     "transformers": "transformers: tiny configurations",
 }
 MODELS = {
-    "classification": CLASSIFIERS.split(),
-    "timm": OF_TIMM.split(),
     "transformers": SECTIONS["transformers"].names(),
+    "timm": OF_TIMM.split(),
+    "classification": CLASSIFIERS.split(),
 }
 
 HEADER = (

@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import torch
-from fxrebasin.kinds.actions import absorb
 from torch import nn
 
 import fxrebasin as fr
@@ -44,7 +43,7 @@ class Row:
     """In how many independent directions elements move."""
     error: float = float("nan")
     control: float = float("nan")
-    """The median change of the output where one moved tensor is left as it was."""
+    """The median change of the output where one tensor is left as the canonical weights have it."""
     seconds: float = float("nan")
     """For finding the kinds, after the analysis."""
     analysis: float = float("nan")
@@ -116,18 +115,18 @@ def _moved(
     model.double()
     expected = output_tensors(run_in_double_precision(model, args, kwargs))
     tensors = stored_tensors(model)
-    absorbed = absorb(symmetry, symmetry.kinds, {k: t.clone() for k, t in tensors.items()})
+    canonical = fr.canonicalise(symmetry, {k: t.clone() for k, t in tensors.items()})
     generator = torch.Generator().manual_seed(0)
-    moved = fr.Transform.random(symmetry, generator, scales=True).apply(absorbed)
+    moved = fr.Transform.random(symmetry, generator, scales=True).apply(canonical)
 
     def change(left: str = "") -> float:
         for name, tensor in tensors.items():
-            tensor.copy_(absorbed[name] if name == left else moved[name])
+            tensor.copy_(canonical[name] if name == left else moved[name])
         model.train().eval()  # some keep what they compute from their weights until then
         found = output_tensors(run_in_double_precision(model, args, kwargs))
         return largest_error(expected, found)
 
-    changed = [k for k in tensors if not torch.equal(absorbed[k], moved[k])]
+    changed = [k for k in tensors if not torch.equal(canonical[k], moved[k])]
     drawn = random.Random(0).sample(changed, min(CONTROLS, len(changed)))
     return change(), statistics.median(map(change, drawn)) if drawn else 0.0
 
