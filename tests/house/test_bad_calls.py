@@ -122,8 +122,8 @@ def arrays() -> Any:
     return {k: v.numpy() for k, v in net().state_dict().items()}
 
 
-def register_for_a_moment(target: Any, rule: Any) -> None:
-    fr.register_rule(target, rule)
+def register_for_a_moment(target: Any, rule: Any, acts: Any = "linear") -> None:
+    fr.register_rule(target, rule, acts=acts)
     fr.unregister_rule(target)
 
 
@@ -271,7 +271,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "verify": (
             fr.verify,
             {"original": net(), "rewritten": net(), "args": (X,)},
-            "original rewritten args kwargs",
+            "original rewritten args kwargs remade",
         ),
         "backend": (
             fr.backend,
@@ -286,7 +286,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "register_rule": (
             register_for_a_moment,
             {"target": torch.ops.aten.relu, "rule": "n -> n"},
-            "target rule",
+            "target rule acts",
         ),
         "assign": (
             fr.assignment.assign,
