@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnsupportedSymmetryError
 from ..symmetry.action import source_of, take
 from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 
 FACTOR = re.compile(
     r"^(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<factor>[AB])"
@@ -30,7 +31,7 @@ def is_adapter(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def moved_factors(
-    permutation: Permutation,
+    permutation: Transform,
     adapter: Mapping[str, Tensor],
     base: Mapping[str, Tensor],
     fan_in_fan_out: bool | None,
@@ -97,28 +98,48 @@ def _is_transposed(
 
 
 def _moved(
-    permutation: Permutation,
+    permutation: Transform,
     parameter: ParameterSymmetry | None,
     factor: Tensor,
     own: int,
     of_weight: int,
 ) -> Tensor:
-    """A factor along its axis ``own`` as the weight is moved along its axis ``of_weight``."""
+    """A factor along its axis ``own`` as the weight is moved along its axis ``of_weight``.
+
+    Raises:
+        ArchitectureMismatchError: it is of another size there.
+        UnsupportedSymmetryError: the weight moves in a way that factors cannot.
+    """
+    if parameter is None or not parameter.groups:
+        return factor.detach()
+    blocks = {b for group in parameter.groups for s in group.segments for b in s.blocks}
+    if any(len(group.axes) > 1 for group in parameter.groups) or blocks & {*permutation.matrices}:
+        raise UnsupportedSymmetryError(
+            f"units of {parameter.name!r} are mixed, or its axes move together, and factors of low "
+            "rank cannot; merge the adapter into its base and give all weights"
+        )
+    size = parameter.shape[of_weight]
+    if factor.shape[own] != size:
+        raise ArchitectureMismatchError(
+            f"fine_tuned: expected a factor of size {size} along dim {own} for "
+            f"{parameter.name!r}, found the shape {tuple(factor.shape)}"
+        )
     result = factor.detach()
-    for group in () if parameter is None else parameter.groups:
-        assert parameter is not None
-        if len(group.axes) > 1:
-            raise UnsupportedSymmetryError(
-                f"the axes {group.axes} of {parameter.name!r} move together, and factors of low "
-                "rank cannot; merge the adapter into its base and give all weights"
-            )
-        size = parameter.shape[of_weight]
+    for group in parameter.groups:
         if group.axes == (of_weight,):
-            if factor.shape[own] != size:
-                raise ArchitectureMismatchError(
-                    f"fine_tuned: expected a factor of size {size} along dim {own} for "
-                    f"{parameter.name!r}, found the shape {tuple(factor.shape)}"
-                )
-            source = source_of(permutation.symmetry.blocks, permutation.indices, parameter, group)
+            indices = permutation.indices
+            source = source_of(permutation.symmetry.blocks, indices, parameter, group)
             result = take(result, (own,), source)
+    if blocks & {*permutation.signs, *permutation.log_scales}:
+        factors = _factors_along(permutation, parameter, of_weight).to(result)
+        result = result * factors.reshape([-1 if d == own else 1 for d in range(result.dim())])
     return result
+
+
+def _factors_along(permutation: Transform, parameter: ParameterSymmetry, axis: int) -> Tensor:
+    """What the entries of a weight are multiplied by along an axis: a matrix of ones becomes the
+    product of what its rows and its columns are multiplied by."""
+    ones = torch.ones(parameter.shape, dtype=torch.float64)
+    products = permutation.move(parameter, ones).reshape(*parameter.shape[:2], -1)[:, :, 0]
+    rows, columns = products[:, 0], products[0] / products[0, 0]
+    return rows if axis == 0 else columns

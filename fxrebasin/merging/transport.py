@@ -15,11 +15,12 @@ from ..arguments import check_flag, check_function, check_kind, check_real
 from ..errors import ArchitectureMismatchError
 from ..matching.alignment import check_alignment, check_products
 from ..matching.solvers import Solver, coordinate_descent
+from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_same_tensors, check_state_dict, check_tensor
 from ..objectives import Objective, weights
 from ..symmetry.group import Symmetry, check_symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Subgroup, Transform
 from .adapters import is_adapter, moved_factors
 from .tensors import computing, varies
 
@@ -34,11 +35,12 @@ def transport(
     *,
     base: Mapping[str, Tensor],
     to: Mapping[str, Tensor],
-    permutation: Permutation | None = None,
+    permutation: Transform | None = None,
     scale: float = 1.0,
     fan_in_fan_out: bool | None = None,
     objective: Objective = weights,
     solver: Solver = coordinate_descent,
+    group: Subgroup = "signed",
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Tensor]:
@@ -66,11 +68,12 @@ def transport(
             factors of low rank are moved, each along its axis, and ``to`` is not added.
         base: the weights that fine-tuning began with.
         to: the new base, of the same architecture.
-        permutation: of ``base`` into the frame of ``to``, where it is known.
+        permutation: of ``base`` into the frame of ``to``, where it is known; signs and scales may
+            change as well, and, but for adapters, units be mixed.
         scale: how much of the difference is added. Not for adapters, which have their own.
         fan_in_fan_out: of adapters: do they belong to layers that store weights as ``(in, out)``,
             like ``Conv1D`` of transformers? None finds out from shapes.
-        objective, solver, seed: as in :func:`fxrebasin.match`, where there is no permutation.
+        objective, solver, group, seed: as in :func:`fxrebasin.match`.
         progress: show a progress bar.
 
     Returns:
@@ -96,24 +99,27 @@ def transport(
             check_tensor(tensor, f"{name}[{key!r}]")
     check_real(scale, "scale")
     if permutation is not None:
-        check_kind(permutation, Permutation, "permutation", "a Permutation of base, or None")
+        check_kind(permutation, Transform, "permutation", "a Permutation of base, or None")
     if fan_in_fan_out is not None:
         check_flag(fan_in_fan_out, "fan_in_fan_out")
+    check_group(group)
     check_flag(progress, "progress")
     check_function(objective, "objective", "fr.objectives.weights")
     check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_same_tensors(base, to, named=("base", "to"))
-    found = permutation
-    if found is None:
+    found: Transform
+    if permutation is None:
         compared = objective(symmetry, base, to)
         check_products(compared)
-        alignment = solver(compared, seed=seed, progress=progress)
+        alignment = solver(compared.over(group), seed=seed, progress=progress)
         check_alignment(alignment)
         found = alignment.permutation
-    elif found.symmetry.fingerprint != symmetry.fingerprint:
+    elif permutation.symmetry.fingerprint == symmetry.fingerprint:
+        found = permutation
+    else:
         raise ArchitectureMismatchError(
-            f"permutation: expected one of {symmetry!r}, found one of {found.symmetry!r}; give one "
-            "that was found with this symmetry"
+            f"permutation: expected one of {symmetry!r}, found one of {permutation.symmetry!r}; "
+            "give one that was found with this symmetry"
         )
     if is_adapter(fine_tuned):
         return _like(fine_tuned, moved_factors(found, fine_tuned, base, fan_in_fan_out))

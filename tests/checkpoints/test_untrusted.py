@@ -44,9 +44,9 @@ def endless(path: Path) -> None:
     torch.save(content, path)
 
 
-SAFETENSORS: dict[str, Callable[[Path], None]] = {
-    "empty": lambda path: path.write_bytes(b"") and None,
-    "short": lambda path: path.write_bytes(b"abc") and None,
+SAFETENSORS: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "short": lambda path: path.write_bytes(b"abc"),
     "a header longer than the file": lambda path: raw(path, {}, length=10**6),
     "a header of exabytes": lambda path: raw(path, {}, length=2**63),
     "no JSON": lambda path: raw(path, b"{{{{"),
@@ -76,12 +76,12 @@ SAFETENSORS: dict[str, Callable[[Path], None]] = {
     ),
 }
 
-PICKLES: dict[str, Callable[[Path], None]] = {
+PICKLES: dict[str, Callable[[Path], object]] = {
     "code": lambda path: pickled(path, {"weight": torch.ones(2), "more": Evil()}),
     "code inside": lambda path: pickled(path, {"state_dict": {"weight": Evil()}}),
     "a mapping in itself": endless,
-    "text": lambda path: path.write_text("not a checkpoint") and None,
-    "empty": lambda path: path.write_bytes(b"") and None,
+    "text": lambda path: path.write_text("not a checkpoint"),
+    "empty": lambda path: path.write_bytes(b""),
 }
 
 
@@ -89,19 +89,21 @@ def index(path: Path, places: object) -> None:
     path.write_text(json.dumps({"weight_map": places}))
 
 
-INDICES: dict[str, Callable[[Path], None]] = {
+def shard_that_runs_code(path: Path) -> None:
+    pickled(path.parent / "model-1.bin", {"one": Evil()})
+    index(path, {"one": "model-1.bin"})
+
+
+INDICES: dict[str, Callable[[Path], object]] = {
     "a shard that is missing": lambda path: index(path, {"one": "model-2.safetensors"}),
     "a way up": lambda path: index(path, {"one": "../secret.safetensors"}),
     "a way from the root": lambda path: index(path, {"one": "/etc/passwd"}),
     "the folder itself": lambda path: index(path, {"one": "."}),
     "the folder around it": lambda path: index(path, {"one": ".."}),
     "itself": lambda path: index(path, {"one": path.name}),
-    "no text": lambda path: path.write_bytes(b"\xff\xfe") and None,
-    "nested JSON": lambda path: path.write_text("[" * 100_000) and None,
-    "a shard that runs code": lambda path: (
-        pickled(path.parent / "model-1.bin", {"one": Evil()}),
-        index(path, {"one": "model-1.bin"}),
-    )[1],
+    "no text": lambda path: path.write_bytes(b"\xff\xfe"),
+    "nested JSON": lambda path: path.write_text("[" * 100_000),
+    "a shard that runs code": shard_that_runs_code,
 }
 
 FILES = {

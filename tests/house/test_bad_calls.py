@@ -236,8 +236,8 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             fr.transport,
             {"symmetry": s, "fine_tuned": STATES["to"], "base": STATES["state_dict"]}
             | {"to": STATES["to"], **QUIET},
-            "symmetry fine_tuned base to permutation scale fan_in_fan_out objective solver seed "
-            "progress",
+            "symmetry fine_tuned base to permutation scale fan_in_fan_out objective solver group "
+            "seed progress",
         ),
         "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
         "save": (

@@ -21,7 +21,7 @@ from fxrebasin.errors import (
 from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry
 
 State = dict[str, Tensor]
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 
 
 class Net(nn.Module):
@@ -143,6 +143,23 @@ def test_adapters_of_layers_that_store_weights_transposed() -> None:
         torch.testing.assert_close((carried[b] @ carried[a]).T, expected)
     alone = fr.transport(found, square, base=base, to=base, permutation=moving, fan_in_fan_out=True)
     assert all(torch.equal(alone[n], carried[n]) for n in alone)
+
+
+def test_factors_change_their_signs_and_scales() -> None:
+    net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = fr.analyze(net, (torch.zeros(2, 3),))
+    base = {n: t.clone() for n, t in net.state_dict().items()}
+    drawn = torch.Generator().manual_seed(0)
+    moving = fr.Transform.random(found, drawn, scales=True)
+    assert moving.signs and moving.log_scales and not moving.matrices
+    adapter = adapter_of({n: base[n] for n in ("0.weight", "2.weight", "4.weight")})
+    carried = fr.transport(found, adapter, base=base, to=base, permutation=moving)
+    for module in "024":
+        stem = f"base_model.model.{module}"
+        a, b = f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
+        full = {**base, f"{module}.weight": adapter[b] @ adapter[a]}
+        expected = moving.apply(full)[f"{module}.weight"]
+        torch.testing.assert_close(carried[b] @ carried[a], expected)
 
 
 def test_embeddings_have_factors_the_other_way_round() -> None:
