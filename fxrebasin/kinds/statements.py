@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..layouts.events import Event
 from ..rules.acts import ACTS, Act
 from . import contractions, movements, norms, pointwise
+from .claims import as_claimed
 from .norms import Ledger
 from .scene import Scene
 
@@ -49,7 +50,9 @@ def squares(event: Event) -> bool:
 def state(scene: Scene, event: Event, ledger: Ledger) -> None:
     """Say of the frames of one block what an op says; of what it leaves out, permutations hold."""
     act = ACTS.get(event.op) if event.exact else None
-    if squares(event):
+    if event.claim:
+        as_claimed(scene, event)
+    elif squares(event):
         ledger.squares[event.results[0].number] = event
         scene.say_nothing([*event.operands, *event.results])
     elif act in PLAIN:
