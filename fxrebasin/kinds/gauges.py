@@ -21,6 +21,9 @@ from ..symmetry.kinds import Absorption, Place
 from ..symmetry.parts import ParameterSymmetry
 from .elements import Solved
 
+PLACES = {Act.GROUP_NORM: 1, Act.LAYER_NORM: 2, Act.RMS_NORM: 2}
+"""Which argument of a norm is its weight."""
+
 DIVIDING = 100.0
 """By how much rather tensors are multiplied by the weights of a norm than divided by them."""
 
@@ -73,9 +76,8 @@ def _multiply_only(facts: Facts) -> set[str]:
 
 def _is_weight(event: Event, value: Value) -> bool:
     act = ACTS.get(event.op)
-    if act in (Act.LAYER_NORM, Act.RMS_NORM):
-        places = [k for k, a in enumerate(event.args) if a is value]
-        return places == [2]
+    if act in PLACES:
+        return [k for k, a in enumerate(event.args) if a is value] == [PLACES[act]]
     return act is Act.PRODUCT and sum(v.number == value.number for v in event.operands) == 1
 
 
