@@ -232,6 +232,13 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "transport": (
+            fr.transport,
+            {"symmetry": s, "fine_tuned": STATES["to"], "base": STATES["state_dict"]}
+            | {"to": STATES["to"], **QUIET},
+            "symmetry fine_tuned base to permutation scale fan_in_fan_out objective solver group "
+            "seed progress",
+        ),
         "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
         "save": (
             fr.save,
