@@ -21,7 +21,6 @@ from benchmarks.merging import (
     proteins,
     study_ani,
     study_decay,
-    study_proteins,
     training,
     zoo,
 )
@@ -291,13 +290,8 @@ def test_the_symmetries_of_protein_mpnn_are_found_and_it_can_be_repaired() -> No
     a, b = (seeded(ProteinMPNN, seed) for seed in (0, 1))
     symmetry = fr.analyze(a, args=tuple(protein))
     assert symmetry.movable_units == 5776
-    objective = study_proteins.compared(
-        symmetry,
-        fr.Permutation.random(symmetry, generator()).apply(a.state_dict()),
-        a.state_dict(),
-        shares={"weights": 1.0},
-        seen=protein,
-    )
+    moved = fr.Permutation.random(symmetry, generator()).apply(a.state_dict())
+    objective = fr.objectives.mixture(symmetry, moved, a.state_dict(), of=[fr.objectives.weights])
     found = fr.solvers.coordinate_descent(objective, progress=False)
     assert found.objective_before < 0.9
     assert found.objective_after == pytest.approx(1.0, abs=1e-4)
