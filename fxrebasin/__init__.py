@@ -51,6 +51,7 @@ from .symmetry.group import Symmetry
 from .symmetry.kinds import BlockKind, Kind, Kinds
 from .symmetry.parts import Block, Segment
 from .symmetry.permutation import Permutation
+from .symmetry.transform import Transform
 from .tracing.front_ends import FrontEnd
 from .verification.verify import Verification, verify
 
@@ -80,6 +81,7 @@ __all__ = [
     "weight_matching",
     "activation_matching",
     "Permutation",
+    "Transform",
     "Aligned",
     "Alignment",
     "Round",

@@ -14,8 +14,9 @@ from ..models.randomness import keeping_random_state
 from ..models.running import run
 from ..models.validation import stored_tensors
 from ..symmetry.group import Symmetry
+from ..symmetry.transform import Transform
 from ..verification.random_weights import disturb
-from .actions import absorb, act, draw_elements
+from .actions import absorb
 
 
 def error_under_elements(
@@ -51,9 +52,9 @@ def error_under_elements(
     with keeping_random_state(model):
         inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
         before = run(copy_sharing_parameters(copied), *inputs)
-        kinds = symmetry.kinds
-        state = absorb(symmetry, kinds, state)
-        _fill(copied, act(symmetry, kinds, draw_elements(symmetry, kinds, seed=seed), state))
+        state = absorb(symmetry, symmetry.kinds, state)
+        generator = torch.Generator().manual_seed(seed)
+        _fill(copied, Transform.random(symmetry, generator, scales=True).apply(state))
         return largest_error(before, run(copied, *inputs))
 
 

@@ -3,5 +3,6 @@
 from .group import Symmetry
 from .parts import Block, Segment
 from .permutation import Permutation
+from .transform import Transform
 
-__all__ = ["Block", "Permutation", "Segment", "Symmetry"]
+__all__ = ["Block", "Permutation", "Segment", "Symmetry", "Transform"]

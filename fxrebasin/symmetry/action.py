@@ -102,14 +102,25 @@ def _permuted_index(
 ) -> tuple[Indices, ...]:
     """An open mesh over the dimensions of a segment, with the blocks' dimensions permuted."""
     ndim = segment.positions.ndim
-    rows: list[Indices] = []
     index: list[Indices] = []
+    numbers = unit_numbers(blocks, segment)
     for d, name in enumerate(segment.blocks):
-        block = blocks[name]
-        place = np.arange(block.size).reshape([-1 if k == d else 1 for k in range(ndim)])
-        above = segment.parents[d]
-        row = rows[above] if above >= 0 else np.zeros((1,) * ndim, dtype=np.int64)
-        rows.append(row * block.size + place)
-        index.append(place if name in still else indices[name][row, place])
+        place = np.arange(blocks[name].size).reshape([-1 if k == d else 1 for k in range(ndim)])
+        index.append(place if name in still else indices[name].reshape(-1)[numbers[d]])
     copies = np.arange(segment.positions.shape[-1]).reshape((1,) * (ndim - 1) + (-1,))
     return (*index, copies)
+
+
+def unit_numbers(blocks: Mapping[str, Block], segment: Segment) -> list[Indices]:
+    """Per dimension of a segment, the number of the unit there, counted over all parents.
+
+    Each broadcasts to the shape of the segment's positions.
+    """
+    ndim = segment.positions.ndim
+    numbers: list[Indices] = []
+    for d, name in enumerate(segment.blocks):
+        size = blocks[name].size
+        place = np.arange(size).reshape([-1 if k == d else 1 for k in range(ndim)])
+        above = segment.parents[d]
+        numbers.append(numbers[above] * size + place if above >= 0 else place)
+    return numbers

@@ -52,17 +52,20 @@ class Content(NamedTuple):
 
 def dumps(symmetry: Group, *, indent: int | None = None) -> str:
     """A group as text."""
-    content = _content(symmetry, apart=False)
+    content = _content(symmetry, apart=False, kinds=True)
     content["digest"] = digest_of(content)
     return json.dumps(content, indent=indent, separators=(",", ":") if indent is None else None)
 
 
-def dumps_apart(symmetry: Group) -> tuple[str, Positions]:
-    """A group as text without the positions of its segments, and these, one after another."""
+def dumps_apart(symmetry: Group, *, kinds: bool = False) -> tuple[str, Positions]:
+    """A group as text without the positions of its segments, and these, one after another.
+
+    The kinds of its blocks, which take time to be found, are left out where nobody needs them.
+    """
     tensors = (*symmetry.parameters, *symmetry.outputs)
     segments = [s for p in tensors for g in p.groups for s in g.segments]
     positions = [np.empty(0, dtype=np.int64), *(s.positions.ravel() for s in segments)]
-    content = _content(symmetry, apart=True)
+    content = _content(symmetry, apart=True, kinds=kinds)
     content["digest"] = digest_of(content)
     return json.dumps(content, separators=(",", ":")), np.concatenate(positions)
 
@@ -73,8 +76,8 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
-    kinds = {} if apart or not symmetry.kinds.blocks else {"kinds": kinds_content(symmetry.kinds)}
+def _content(symmetry: Group, *, apart: bool, kinds: bool) -> dict[str, Any]:
+    found = symmetry.kinds if kinds else Kinds({})
     return {
         "format": FORMAT,
         "log_order": symmetry.log_order,
@@ -88,7 +91,7 @@ def _content(symmetry: Group, *, apart: bool) -> dict[str, Any]:
         "untouched": symmetry.untouched,
         "tested_at": symmetry.tested_at,
         "units_not_understood": symmetry.units_not_understood,
-        **kinds,
+        **({"kinds": kinds_content(found)} if found.blocks else {}),
     }
 
 

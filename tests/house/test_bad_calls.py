@@ -307,6 +307,22 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"symmetry": s, "indices": p.indices},
             "symmetry indices",
         ),
+        "Transform": (
+            fr.Transform,
+            {"symmetry": s, "indices": p.indices},
+            "symmetry indices signs log_scales matrices",
+        ),
+        "a random transform": (
+            fr.Transform.random,
+            {"symmetry": s},
+            "symmetry generator group scales",
+        ),
+        "move": (
+            fr.Transform.identity(s).move,
+            {"parameter": s.parameters[0], "tensor": STATES["to"]["0.weight"]},
+            "parameter tensor",
+        ),
+        "a transform of a file": (fr.Transform.load, {"path": folder / "none"}, "path"),
         "identity": (fr.Permutation.identity, {"symmetry": s}, "symmetry"),
         "random": (fr.Permutation.random, {"symmetry": s}, "symmetry generator"),
         "apply": (p.apply, {"state_dict": STATES["to"]}, "state_dict"),

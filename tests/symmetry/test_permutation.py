@@ -442,7 +442,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("interrupted")
 
-    monkeypatch.setattr("fxrebasin.symmetry.permutation.pack", fail)
+    monkeypatch.setattr("fxrebasin.symmetry.transform.pack", fail)
     with pytest.raises(OSError, match="interrupted"):
         Permutation.identity(nested()[1]).save(tmp_path / "p")
     assert not list(tmp_path.iterdir())
