@@ -34,6 +34,7 @@ from benchmarks.merging import (
     study_collapse,
     study_decay,
     study_many,
+    study_memory,
     study_proteins,
     study_repair,
 )
@@ -46,6 +47,7 @@ STUDIES: dict[str, ModuleType] = {
     "repair": study_repair,
     "collapse": study_collapse,
     "many": study_many,
+    "memory": study_memory,
     "decay": study_decay,
     "proteins": study_proteins,
 }

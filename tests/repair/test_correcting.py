@@ -46,9 +46,8 @@ def test_where_nothing_takes_a_shift_no_other_scale_comes_nearer_to_both_goals(
     mean: float, std: float, aim: float, spread: float
 ) -> None:
     values = mean + std * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    goal = Goal(
-        *(torch.tensor([x], dtype=torch.float64) for x in (aim, spread)), torch.zeros(1) > 0
-    )
+    aims = (torch.tensor([x], dtype=torch.float64) for x in (aim, spread))
+    goal = Goal(next(aims), next(aims), torch.tensor([False]))
     scale, shift = METHODS["repair"](goal, of(values), shifts=False)
     assert scale.item() > 0 and shift.item() == 0
     if aim * mean < 0:  # a positive scale does not turn a mean around
