@@ -8,11 +8,18 @@ Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check
 
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, merge, rebasin
+from .canonical.canonicalise import canonicalise
+from .checkpoints.form import Form
+from .checkpoints.loading import StateDict, load
+from .checkpoints.opening import open_checkpoint
+from .checkpoints.saving import save
 from .compaction.compact import Compaction
 from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
+from .learning.refine import refine
+from .learning.report import LearningStep, Refined, RefineReport
 from .matching import schedules, solvers
 from .matching.alignment import Alignment, Round
 from .matching.inner_products import InnerProducts
@@ -32,7 +39,6 @@ from .merging.parents import Parent
 from .merging.path import Point
 from .merging.plane import Plane
 from .merging.protocol import MergeMethod
-from .models.checkpoints import open_checkpoint
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -90,6 +96,7 @@ __all__ = [
     "Budget",
     "Step",
     "Callback",
+    "canonicalise",
     # what is compared, and how the group is searched
     "objectives",
     "solvers",
@@ -110,6 +117,17 @@ __all__ = [
     "ParameterChange",
     "BlockMatch",
     "recompute_batch_norm",
+    # learn from data what is aligned
+    "refine",
+    "Refined",
+    "RefineReport",
+    "LearningStep",
+    # files of state dicts
+    "load",
+    "save",
+    "open_checkpoint",
+    "StateDict",
+    "Form",
     # merge
     "merge",
     "merge_methods",
@@ -120,7 +138,6 @@ __all__ = [
     "Trial",
     "Merged",
     "fisher",
-    "open_checkpoint",
     "repair",
     "repair_linear",
     "calibrate_biases",

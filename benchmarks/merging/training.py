@@ -79,7 +79,8 @@ def train(recipe: Recipe, data: Images, *, seed: int) -> nn.Module:
         for _ in range(recipe.epochs):
             for index in torch.randperm(count).split(recipe.batch):
                 optimizer.zero_grad()
-                F.cross_entropy(model(data.images[index]), data.labels[index]).backward()
+                logits, labels = model(data.images[index]), data.labels[index]
+                F.cross_entropy(logits.flatten(0, -2), labels.flatten()).backward()
                 optimizer.step()
                 schedule.step()
                 bar.update()
@@ -91,10 +92,11 @@ def train(recipe: Recipe, data: Images, *, seed: int) -> nn.Module:
 def scores(
     model: Callable[[Tensor], Tensor], data: Images, *, batch: int = 1000
 ) -> dict[str, float]:
-    """Mean cross-entropy in nats, and accuracy, of what gives logits for images."""
+    """Mean cross-entropy in nats, and accuracy, of what gives logits, the last dim the classes."""
     loss = right = 0.0
     for images, labels in zip(data.images.split(batch), data.labels.split(batch), strict=True):
         logits = model(images)
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        right += (logits.argmax(1) == labels).sum().item()
-    return {"loss": loss / len(data.labels), "accuracy": right / len(data.labels)}
+        loss += F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="sum").item()
+        right += (logits.argmax(-1) == labels).sum().item()
+    count = data.labels.numel()
+    return {"loss": loss / count, "accuracy": right / count}

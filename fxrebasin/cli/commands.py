@@ -1,4 +1,4 @@
-"""The commands of the program ``fxrebasin``, one function each.
+"""The commands of the program ``fxrebasin``, a file each.
 
 A command reads its options, calls the library, and prints; it holds no algorithm.
 """
@@ -13,6 +13,14 @@ import typer
 from rich.console import Console
 
 import fxrebasin
+
+from .align import align
+from .doctor import doctor
+from .inspect import inspect
+from .merge import merge
+from .options import command
+from .path import path
+from .verify import verify
 
 app = typer.Typer(
     help="Find the permutation symmetries of neural networks and align one with another.",
@@ -68,3 +76,7 @@ def demo(
         raise typer.BadParameter(str(error), param_hint="--output") from error
 
     run_demo(output=output, seed=seed, epochs=epochs, console=Console())
+
+
+for function in (inspect, align, merge, path, verify, doctor):
+    command(app, function)

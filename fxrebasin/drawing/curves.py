@@ -58,6 +58,8 @@ class Row:
 
     title: str
     paths: tuple[tuple[str, Curve], ...]
+    loss: str = "loss"
+    """What the loss is called."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.paths) <= len(_COLOURS):
@@ -202,7 +204,8 @@ def _dress(panel: Axes, row: Row, metric: str, curves: Sequence[NDArray[np.float
     """Axes, grid and margins; a share between 0 and 1 is shown in percent."""
     from matplotlib.ticker import PercentFormatter
 
-    panel.set_title(f"{row.title}: {metric}" if row.title else metric, loc="left", color=_INK)
+    name = row.loss if metric == "loss" else metric
+    panel.set_title(f"{row.title}: {name}" if row.title else name, loc="left", color=_INK)
     if row.legs == 1:
         panel.set_xticks((0, 0.25, 0.5, 0.75, 1), ("A", "¼", "½", "¾", "B"))
     else:

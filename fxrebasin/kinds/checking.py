@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from ..canonical.canonicalise import absorb
+from ..errors import VerificationError
 from ..models.copying import copy_sharing_parameters, deep_copy
-from ..models.precision import in_double, largest_error, to_double
+from ..models.precision import TOLERANCE, coarsest_dtype, in_double, largest_error, to_double
 from ..models.randomness import keeping_random_state
 from ..models.running import run
 from ..models.validation import stored_tensors
 from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
 from ..verification.random_weights import disturb
-from .actions import absorb
+from ..verification.rounding import BEYOND_NOISE, rounding_noise
+
+T = TypeVar("T")
 
 
 def error_under_elements(
@@ -50,12 +55,42 @@ def error_under_elements(
         compute norms in float32 whatever their weights are differ by as much as that rounds.
     """
     with keeping_random_state(model):
-        inputs, copied, state = _prepare(model, args, kwargs, symmetry, seed)
-        before = run(copy_sharing_parameters(copied), *inputs)
-        state = absorb(symmetry, symmetry.kinds, state)
-        generator = torch.Generator().manual_seed(seed)
-        _fill(copied, Transform.random(symmetry, generator, scales=True).apply(state))
-        return largest_error(before, run(copied, *inputs))
+        trial = _Trial(model, args, kwargs, symmetry, seed)
+        return trial.error(trial.drawn)
+
+
+def verify_kinds(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    symmetry: Symmetry,
+    seed: int = 0,
+) -> float:
+    """Hold the kinds of all blocks against the model, before anything relies on them.
+
+    Arguments, and what is returned, are those of :func:`error_under_elements`.
+
+    Raises:
+        VerificationError: elements change what the model computes by more than rounding explains;
+            names the blocks whose elements do so by themselves.
+    """
+    with keeping_random_state(model):
+        trial = _Trial(model, args, kwargs, symmetry, seed)
+        error = trial.error(trial.drawn)
+        if trial.allows(error):
+            return error
+        found = [
+            f"{name!r}, as {symmetry.kinds.of(name).describe(block.size)}"
+            for name, block in symmetry.blocks.items()
+            if not trial.allows(trial.error(_only(trial.drawn, name)))
+        ]
+    named = "; ".join(found) or "none by itself"
+    raise VerificationError(
+        f"random elements of the group change what {type(model).__name__} computes by {error:.1e} "
+        f"(relative, in float64). Blocks whose elements do: {named}. Please report this; "
+        "permutations, which were tested by themselves, can be used"
+    )
 
 
 def error_under_rounding(
@@ -81,6 +116,53 @@ def error_under_rounding(
                 state[name] = tensor * (1 + 1e-15 * noise)
         _fill(copied, state)
         return largest_error(before, run(copied, *inputs))
+
+
+class _Trial:
+    """A copy of a model in float64 with disturbed weights, norms absorbed, and what it returns."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None,
+        symmetry: Symmetry,
+        seed: int,
+    ) -> None:
+        self._inputs, self._model, state = _prepare(model, args, kwargs, symmetry, seed)
+        with coarsest_dtype(torch.float64) as coarsest:
+            self._before = run(copy_sharing_parameters(self._model), *self._inputs)
+        self._tolerance = TOLERANCE[coarsest.dtype]
+        self._state = absorb(symmetry, state)
+        generator = torch.Generator().manual_seed(seed)
+        self.drawn = Transform.random(symmetry, generator, scales=True)
+
+    def error(self, transform: Transform) -> float:
+        _fill(self._model, transform.apply(self._state))
+        return largest_error(self._before, run(self._model, *self._inputs))
+
+    def allows(self, error: float) -> bool:
+        return error <= self._tolerance or error <= BEYOND_NOISE * self._noise
+
+    @cached_property
+    def _noise(self) -> float:
+        _fill(self._model, self._state)
+        return rounding_noise(self._model, *self._inputs, self._before)
+
+
+def _only(transform: Transform, name: str) -> Transform:
+    """What it does to one block; all others stay."""
+    return Transform(
+        transform.symmetry,
+        {**Transform.identity(transform.symmetry).indices, name: transform.indices[name]},
+        _of_one(transform.signs, name),
+        _of_one(transform.log_scales, name),
+        _of_one(transform.matrices, name),
+    )
+
+
+def _of_one(part: Mapping[str, T], name: str) -> dict[str, T]:
+    return {name: part[name]} if name in part else {}
 
 
 def _prepare(

@@ -10,7 +10,18 @@ import numpy as np
 
 from ..layouts.facts import Facts
 from ..refinement.build import Refinement
-from ..symmetry.kinds import LINEAR, PERMUTATIONS, BlockKind, Cap, Factor, Kind, Kinds, Mix, Place
+from ..symmetry.kinds import (
+    LINEAR,
+    ORTHOGONAL_ONES,
+    PERMUTATIONS,
+    BlockKind,
+    Cap,
+    Factor,
+    Kind,
+    Kinds,
+    Mix,
+    Place,
+)
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from .null_spaces import null_space, null_space_of_signs
 from .reading import Statements
@@ -53,6 +64,7 @@ def solve(
     factors: dict[Place, Factor] = {}
     vectors: dict[str, dict[str, tuple[int, ...]]] = {}
     moved = {b for p in symmetry.outputs for g in p.groups for s in g.segments for b in s.blocks}
+    centred: list[Place] = []
     places: dict[str, list[_Held]] = {}
     for held in _held(symmetry.parameters):
         places.setdefault(held.block, []).append(held)
@@ -68,12 +80,14 @@ def solve(
             is_one = place[0] in absorbed and free.kind.mix is not Mix.NOT
             factors[place] = solver.factor(block, free, found, is_one=is_one)
         vectors[block] = solver.vectors(free, block)
+        if free.kind == ORTHOGONAL_ONES:
+            centred += [one.place for one in places[block] if solver.is_translated(one)]
     variances = {
         facts.parameters[number].name: min(added)
         for number, added in statements.ledger.variances.items()
         if number < len(facts.parameters)
     }
-    return Solved(Kinds(kinds, factors, (), variances), vectors)
+    return Solved(Kinds(kinds, factors, (), variances, tuple(centred)), vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +117,7 @@ class _Solver:
         self._parameters = facts.parameters
         self._number = {p.name: k for k, p in enumerate(facts.parameters)}
         self._equations: Equations = self._frames.by_roots()
+        self._free_of_means = statements.translations.free()
         self._of_block: dict[str, list[int]] = {}
         for frame, block in enumerate(self._frames.blocks):
             self._of_block.setdefault(block, []).append(frame)
@@ -151,6 +166,12 @@ class _Solver:
                     found.append(frame.number)
         alike = {self._frames.find(f) for f in found}
         return found[0] if len(alike) == 1 else None
+
+    def is_translated(self, held: _Held) -> bool:
+        """May any number be added to all units of a block, where it is held?"""
+        on_value = self._statements.of_value[self._number[held.place[0]]].get(held.block, ())
+        along = [f.number for f in on_value if f.on <= set(held.group.axes)]
+        return self._free_of_means.issuperset(along)
 
     def free(self, block: str, where: Mapping[Place, Sequence[int]]) -> _Free:
         """What is free of a block that has frames on stored tensors."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..layouts.events import CONSTANT, Event, Value
 from ..layouts.facts import Facts
@@ -13,6 +13,7 @@ from .norms import Ledger
 from .places import Part, Places
 from .scene import Frame, Scene
 from .statements import squares, state
+from .translations import Translations
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Statements:
     """The frames that an op has met."""
     broken: set[str]
     """The blocks that lie on a value in a way that no matrix acts along."""
+    translations: Translations = field(default_factory=Translations)
+    """Where a number added to all units of a block goes."""
 
 
 class Log:
@@ -81,6 +84,7 @@ class Log:
             scene = Scene(made.frames, block, op, event.node, frames)
             state(scene, event, made.ledger)
             made.said |= scene.spoken
+            made.translations.note(scene, event, self._used)
         if squares(event):
             made.ledger.squares[event.results[0].number] = event
 

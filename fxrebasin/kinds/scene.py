@@ -55,6 +55,8 @@ class Scene:
     """The frames of the block on every value, by the number of the value."""
     spoken: set[int] = field(default_factory=set)
     """The frames of which something was said; of the others, nothing is known but permutations."""
+    ties: list[tuple[int, int, int]] = field(default_factory=list)
+    """What was said by :meth:`same`."""
 
     def on(self, value: object) -> list[Frame]:
         """The frames of the block on a value; on anything but a value there are none."""
@@ -94,6 +96,7 @@ class Scene:
 
     def same(self, one: int, other: int, parity: int = 1) -> None:
         self.frames.tie(one, other, parity, self.op, self.node)
+        self.ties.append((one, other, parity))
         self.spoken |= {one, other}
 
     def cap(self, frame: int, kind: Kind) -> None:

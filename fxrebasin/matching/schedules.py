@@ -18,6 +18,8 @@ import numpy as np
 
 from ..arguments import refuse
 
+__all__ = ["Order", "alternating_order", "graph_order", "random_order"]
+
 Order = Callable[[int, int, np.random.Generator], Sequence[int]]
 """From the number of trees, the number of the sweep and a generator to an order of the trees."""
 

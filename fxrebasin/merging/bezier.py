@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from tqdm.auto import tqdm
 
 from ..arguments import check_flag, check_function, check_kind, check_whole, refuse
-from ..errors import InvalidArgumentError
 from ..models.copying import deep_copy, set_modes
 from ..models.randomness import OwnRandomness, keeping_random_state, seed_python
 from ..models.validation import check_model
+from .batch_losses import Loss, WithLoss, again_and_again
 from .curves import Bezier, bent
 from .measuring import check_data
 from .tensors import check_fit, computing, tensors_of, varies
 
-Loss = Callable[[nn.Module, Any], Tensor]
 MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 adam = partial(torch.optim.Adam, lr=1e-3)
@@ -113,18 +110,6 @@ def train_bezier(
         return training.state_dict()
 
 
-class _WithLoss(nn.Module):
-    """A module that returns the loss of a model, so that it can be called with other weights."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = loss
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss(self.model, batch)
-
-
 class _Training:
     """A control point on its way.
 
@@ -143,7 +128,7 @@ class _Training:
     ) -> None:
         self.model = deep_copy(model)
         set_modes(self.model, True)
-        self.with_loss = _WithLoss(self.model, loss)
+        self.with_loss = WithLoss(self.model, loss)
         self.start, self.end = start, end
         parameters = dict(self.model.named_parameters())  # tied ones once
         self.dtypes = {name: p.dtype for name, p in parameters.items() if varies(p)}
@@ -179,7 +164,7 @@ class _Training:
             stepping, torch.optim.Optimizer, "optimizer", "a function that returns an optimizer"
         )
         drawn = torch.Generator().manual_seed(seed)
-        batches = _again_and_again(data)
+        batches = again_and_again(data)
         bar = tqdm(
             range(steps), desc="train_bezier", disable=None if progress else True, leave=False
         )
@@ -195,19 +180,10 @@ class _Training:
 
     def _loss_at(self, t: float, batch: Any, step: int) -> Tensor:
         weights = {
-            f"model.{name}": bent(x, self.control[name], self.ends[1][name], t).to(dtype)
+            name: bent(x, self.control[name], self.ends[1][name], t).to(dtype)
             for (name, x), dtype in zip(self.ends[0].items(), self.dtypes.values(), strict=True)
         }
-        value = functional_call(self.with_loss, weights, (batch,))
-        expected = "a function that returns a tensor with one entry, which wants a gradient"
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            refuse("loss", expected, value)
-        if not math.isfinite(value.item()):
-            raise InvalidArgumentError(
-                f"loss: expected a finite number, found {value.item()} at step {step + 1}, "
-                f"t = {t:.3g}; give an optimizer with a lower learning rate"
-            )
-        return value.reshape(())
+        return self.with_loss.under(weights, batch, where=f"step {step + 1}, t = {t:.3g}")
 
     def state_dict(self) -> dict[str, Tensor]:
         """The control point under all names of the model's state dict, tied tensors still tied."""
@@ -226,18 +202,3 @@ class _Training:
             else:
                 found[name] = x.detach().clone()
         return {name: found[name] for name in self.start}
-
-
-def _again_and_again(data: Iterable[Any]) -> Iterator[Any]:
-    """Batch after batch, from the beginning whenever they end.
-
-    Raises:
-        InvalidArgumentError: there are none.
-    """
-    while True:
-        empty = True
-        for batch in data:
-            empty = False
-            yield batch
-        if empty:
-            raise InvalidArgumentError("data: expected batches, found none; give a list of them")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import refuse
-from ..models.checkpoints import open_checkpoint
+from ..checkpoints.opening import open_checkpoint
 from ..models.copying import deep_copy, set_modes
 from ..models.validation import check_parameters, check_same_tensors, check_state_dict
 from ..symmetry.group import Symmetry

@@ -337,6 +337,7 @@ class Path:
         compare: Path | None = None,
         labels: Sequence[str] | None = None,
         title: str | None = None,
+        loss: str = "loss",
     ) -> Figure:
         """Draw the path: one panel per metric, the loss barrier marked with an arrow.
 
@@ -351,6 +352,7 @@ class Path:
                 that only one of the two has are left out.
             labels: one name for each path; ``("before", "after")`` for two if not given.
             title: a line above the panels.
+            loss: what the loss is called, where it is another number.
 
         Returns:
             The matplotlib figure. Neither pyplot nor any global setting is touched.
@@ -367,12 +369,13 @@ class Path:
                     f"compare: expected a path of {self.points[-1]:.0f} legs, found one of "
                     f"{compare.points[-1]:.0f}; draw each alone"
                 )
+        check_text(loss, "loss", "what the loss is called")
         paths = (self,) if compare is None else (self, compare)
         if labels is None:
             labels = ("",) if compare is None else ("before", "after")
         if isinstance(labels, str) or len(labels) != len(paths):
             raise InvalidArgumentError(f"labels must name {len(paths)} paths, got {labels!r}")
-        figure = draw_rows([Row(title or "", tuple(zip(labels, paths, strict=True)))])
+        figure = draw_rows([Row(title or "", tuple(zip(labels, paths, strict=True)), loss)])
         if path is not None:
             save_figure(figure, path)
         return figure

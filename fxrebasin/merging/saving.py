@@ -7,12 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..arguments import check_path, refuse
-from ..files import replacing
+from ..checkpoints.saving import save_tensors
 from .path import Point
 from .tensors import tensors_of
 
@@ -78,27 +76,3 @@ def _metric_and_mode(keep: object) -> tuple[str, str]:
         expected = "'best', a metric with 'min' or 'max' as ('accuracy', 'max'), or None"
         refuse("keep", expected, keep, "give save_to=folder to have all points")
     return pair
-
-
-def save_tensors(
-    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], about: Mapping[str, str]
-) -> None:
-    """Write tensors as safetensors; the file appears complete or not at all.
-
-    Tied tensors are written under each of their names.
-
-    Raises:
-        OSError: the folder is missing or cannot be written.
-    """
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach()
-        storage = tensor.untyped_storage()
-        alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
-        seen.add(storage.data_ptr())
-        if not (alone and tensor.is_contiguous()):
-            tensor = tensor.clone(memory_format=torch.contiguous_format)
-        apart[name] = tensor
-    with replacing(path) as draft:
-        save_file(apart, draft, metadata={"format": "pt", **about})

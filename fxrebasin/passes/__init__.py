@@ -4,6 +4,8 @@ A pass holds no algorithm: it calls the library. What the passes find is kept in
 module that they hand on (``state.py``); their order stands in ``pipeline.py``.
 """
 
+from .absorb import Absorb
+from .canonicalise import Canonicalise
 from .compact import Compact
 from .falsify import Falsify
 from .order import Order
@@ -15,6 +17,8 @@ from .trace import Trace
 from .verify import Verify
 
 __all__ = [
+    "Absorb",
+    "Canonicalise",
     "Compact",
     "Falsify",
     "Order",

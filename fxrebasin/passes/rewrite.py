@@ -40,7 +40,7 @@ class Rewrite(Pass):
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "alignment")
         assert state.alignment is not None
-        emitted = state.alignment.permutation.apply_to(state.model)
+        emitted = state.alignment.permutation.apply_to(state.source)
         if isinstance(graph_module, fx.GraphModule):
             emitted = emit(emitted, graph_module)
         keep(emitted, replace(state, emitted=True))

@@ -10,7 +10,7 @@ from ..arguments import check_device, check_flag, check_function, check_kind, ch
 from ..matching.alignment import check_alignment, check_products
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
-from ..models.validation import check_model, check_parameters, check_same_architecture
+from ..models.validation import check_model
 from ..objectives import Objective, weights
 from ..symmetry.permutation import Permutation
 from .base import Pass
@@ -68,15 +68,17 @@ class Solve(Pass):
 
     def requires(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "symmetry")
-        if self.to is not state.reference:  # else Trace has read all its weights already
-            check_parameters(self.to, "the reference model A")
-            check_same_architecture(state.model, self.to, is_part=state.is_part)
+        state.check_reference(self.to)
+        state.compared_with(self.to)
 
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None
         compared = self.objective(
-            state.symmetry, state.model.state_dict(), self.to.state_dict(), device=self.device
+            state.symmetry,
+            state.source.state_dict(),
+            state.compared_with(self.to).state_dict(),
+            device=self.device,
         )
         check_products(compared)
         found = self.solver(

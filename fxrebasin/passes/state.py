@@ -15,13 +15,19 @@ import torch
 from torch import fx, nn
 
 from ..arguments import refuse
+from ..canonical.gauge import Gauge
 from ..compaction.compact import Compaction
 from ..errors import InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
 from ..models.inputs import needs_inputs
 from ..models.rebased import META
-from ..models.validation import check_inputs, check_model
+from ..models.validation import (
+    check_inputs,
+    check_model,
+    check_parameters,
+    check_same_architecture,
+)
 from ..refinement.build import Refinement
 from ..rules.registry import RuleBook
 from ..symmetry.group import Symmetry
@@ -55,6 +61,8 @@ class State:
     """The group as it was built last, and the units of its blocks."""
     symmetry: Symmetry | None = None
     falsification: Falsification | None = None
+    gauge: Gauge | None = None
+    """The model and its reference as they are compared, if not as they are."""
     alignment: Alignment | None = None
     compaction: Compaction | None = None
     emitted: bool = False
@@ -76,6 +84,36 @@ class State:
                 f"pass them to Trace(args, kwargs), or to {step}(args, kwargs)"
             )
         return self.inputs or ((), {})
+
+    @property
+    def source(self) -> nn.Module:
+        """The model whose weights are moved: the user's own, or one that computes the same."""
+        return self.model if self.gauge is None else self.gauge.model
+
+    def check_reference(self, to: nn.Module) -> None:
+        """Refuse a reference of another architecture.
+
+        Raises:
+            ArchitectureMismatchError, InvalidParameterError: naming what differs.
+        """
+        if to is not self.reference:  # else Trace has read all its weights already
+            check_parameters(to, "the reference model A")
+            check_same_architecture(self.model, to, is_part=self.is_part)
+
+    def compared_with(self, to: nn.Module) -> nn.Module:
+        """A reference in the form in which :attr:`source` is.
+
+        Raises:
+            PassOrderError: it is another one than that which a pass before was given.
+        """
+        if self.gauge is None:
+            return to
+        if self.gauge.reference is None or self.gauge.of_reference is not to:
+            raise PassOrderError(
+                "Solve is given another reference than Absorb or Canonicalise, which have to bring "
+                "it to the form of the model; give both the same, by to="
+            )
+        return self.gauge.reference
 
     def report(self) -> Report:
         assert self.symmetry is not None and self.alignment is not None
@@ -159,6 +197,7 @@ def state_of(module: nn.Module, *needs: str) -> State:
 MADE_BY = {
     "facts": "Propagate",
     "symmetry": "Refine",
+    "gauge": "Absorb or Canonicalise",
     "alignment": "Solve",
     "emitted": "Rewrite",
 }

@@ -62,6 +62,7 @@ class Verify(Pass):
             args,
             kwargs,
             move_outputs=move_outputs if outputs else None,
+            remade=bool(state.gauge or permutation.log_scales or permutation.matrices),
         )
         known = graph_module.meta if isinstance(graph_module, RebasedModule) else {}
         if known.get(MADE_FOR) is not None and not outputs:

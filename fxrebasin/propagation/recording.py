@@ -123,11 +123,15 @@ def label_tensors(name: str, value: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def source_line(stack_trace: str) -> str:
-    """The innermost frame of the user's in a node's stack trace, as ``file:line: code``."""
+    """The innermost frame of the user's in a node's stack trace, as ``file:line: code``.
+
+    Where Python has no text of the code, as of what was typed, the trace has none either.
+    """
     lines = stack_trace.strip().splitlines()
     for k in range(len(lines) - 1, -1, -1):
         frame = _FRAME.search(lines[k])
         if frame and not {TORCH, OURS} & set(Path(frame["file"]).parents):
+            place = f"{frame['file']}:{frame['line']}"
             code = lines[k + 1].strip() if k + 1 < len(lines) else ""
-            return f"{frame['file']}:{frame['line']}: {code}"
+            return f"{place}: {code}" if code and not _FRAME.search(code) else place
     return ""

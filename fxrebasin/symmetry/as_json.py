@@ -62,12 +62,24 @@ def dumps_apart(symmetry: Group, *, kinds: bool = False) -> tuple[str, Positions
 
     The kinds of its blocks, which take time to be found, are left out where nobody needs them.
     """
-    tensors = (*symmetry.parameters, *symmetry.outputs)
-    segments = [s for p in tensors for g in p.groups for s in g.segments]
-    positions = [np.empty(0, dtype=np.int64), *(s.positions.ravel() for s in segments)]
     content = _content(symmetry, apart=True, kinds=kinds)
     content["digest"] = digest_of(content)
-    return json.dumps(content, separators=(",", ":")), np.concatenate(positions)
+    return json.dumps(content, separators=(",", ":")), _positions_of(symmetry)
+
+
+def fingerprint_of(symmetry: Group) -> str:
+    """A SHA-256 of which units there are and how they move: not of notes, or of why some stay."""
+    content = _content(symmetry, apart=True, kinds=False)
+    moves = {key: content[key] for key in ("blocks", "parameters", "outputs")}
+    positions = np.ascontiguousarray(_positions_of(symmetry), dtype="<i8")
+    return hashlib.sha256(digest_of(moves).encode() + positions.tobytes()).hexdigest()
+
+
+def _positions_of(symmetry: Group) -> Positions:
+    """Of all segments, one after another."""
+    tensors = (*symmetry.parameters, *symmetry.outputs)
+    segments = [s for p in tensors for g in p.groups for s in g.segments]
+    return np.concatenate([np.empty(0, dtype=np.int64), *(s.positions.ravel() for s in segments)])
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

@@ -46,13 +46,24 @@ def pack(symmetry: Group, elements: Elements) -> bytes:
     tensors: dict[str, NDArray[np.generic]] = {
         _TEXT: np.frombuffer(text.encode(), dtype=np.uint8),
         _POSITIONS: positions,
+        **_arrays_of(elements),
     }
+    known = FORMAT if permutes_only else FORMAT_OF_TRANSFORMS
+    return save(tensors, {"format": known, "digest": digest_of(tensors, known)})
+
+
+def _arrays_of(elements: Elements) -> dict[str, NDArray[np.generic]]:
+    arrays = {}
     for part, found in elements._asdict().items():
         for name, x in found.items():
             array = x.numpy() if isinstance(x, torch.Tensor) else x
-            tensors[f"{part}.{name}"] = np.ascontiguousarray(array)
-    known = FORMAT if permutes_only else FORMAT_OF_TRANSFORMS
-    return save(tensors, {"format": known, "digest": digest_of(tensors, known)})
+            arrays[f"{part}.{name}"] = np.ascontiguousarray(array)
+    return arrays
+
+
+def digest_of_elements(fingerprint: str, elements: Elements) -> str:
+    """A SHA-256 of a symmetry's fingerprint and of what becomes of every unit."""
+    return digest_of(_arrays_of(elements), fingerprint)
 
 
 def unpack(path: str | os.PathLike[str]) -> tuple[Content, Elements]:

@@ -20,7 +20,7 @@ from ..arguments import check_kind, check_path, check_text, check_whole
 from ..errors import FileFormatError
 from ..files import replacing
 from .as_graph import block_graph
-from .as_json import UNREADABLE, dumps, loads, what_lacks
+from .as_json import UNREADABLE, dumps, fingerprint_of, loads, what_lacks
 from .as_spec import permutation_spec
 from .contract import check
 from .evidence import Evidence
@@ -111,6 +111,16 @@ class Symmetry:
         if self.evidence is None or self.evidence.find_kinds is None:
             return Kinds({})
         return self.evidence.find_kinds()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the blocks and of how they move parameters: equal for models of one
+        architecture, whatever their weights.
+
+        >>> Symmetry({"hidden": Block("hidden", 8)}, ()).fingerprint[:12]
+        '98fb639e1510'
+        """
+        return fingerprint_of(self)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks.values())

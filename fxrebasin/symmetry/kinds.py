@@ -206,6 +206,9 @@ class Kinds:
     absorptions: tuple[Absorption, ...] = ()
     variances: Mapping[str, float] = field(default_factory=dict)
     """Running variances: what batch norm adds to them, so that their sum is what scales."""
+    centred: tuple[Place, ...] = ()
+    """Where the mean over the units of a block may be taken away, once norms are absorbed: nothing
+    but layer norms, which take it away themselves, is given what is written there."""
 
     def describe(self, block: str, size: int) -> str:
         """One line about the kind of a block of ``size`` units; empty where that is not known."""

@@ -30,6 +30,7 @@ def kinds_content(kinds: Kinds) -> dict[str, Any]:
             for one in kinds.absorptions
         ],
         "variances": dict(kinds.variances),
+        "centred": list(kinds.centred),
     }
 
 
@@ -68,7 +69,8 @@ def read_kinds(content: dict[str, Any]) -> Kinds:
         for one in content["absorptions"]
     )
     blocks = {name: _block(found) for name, found in content["blocks"].items()}
-    return Kinds(blocks, factors, absorptions, dict(content["variances"]))
+    centred = tuple(_place(place) for place in content.get("centred", ()))
+    return Kinds(blocks, factors, absorptions, dict(content["variances"]), centred)
 
 
 def _block(found: dict[str, Any]) -> BlockKind:

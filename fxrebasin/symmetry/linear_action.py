@@ -4,7 +4,8 @@ A :class:`~fxrebasin.symmetry.kinds.Factor` says for each place of a block what 
 there: with which of its signs and powers of its scales it multiplies each copy, and whether a
 matrix acts as itself, as its inverse transpose, or, on an absorbed vector, not at all.
 
-What signs do is exact in every dtype. All else is computed in float64 and rounded once.
+What signs do is exact in every dtype. All else is computed in float64, if nothing else is said, and
+rounded once. Gradients flow through it to the matrices.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class LinearAction:
     matrices: Mapping[str, torch.Tensor]
     inverses: Mapping[str, torch.Tensor]
     """The inverse transposes of the matrices."""
+    precision: torch.dtype = torch.float64
 
     def act(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor after all that is no permutation has acted on its axes."""
@@ -45,12 +47,12 @@ class LinearAction:
             if all(by is None or (np.abs(by) == 1).all() for by in factors):
                 return _multiplied(parameter, tensor, factors)
         added = self.kinds.variances.get(parameter.name, 0.0)
-        wide = tensor.to(torch.complex128 if tensor.is_complex() else torch.float64) + added
-        wide = _multiplied(parameter, wide, factors)
+        wide = self.precision.to_complex() if tensor.is_complex() else self.precision
+        made = _multiplied(parameter, tensor.to(wide) + added, factors)
         for group, found in zip(parameter.groups, mixed, strict=True):
             for segment, d, factor in found:
-                wide = self._mix(wide, group, segment, d, factor)
-        return (wide - added).to(tensor.dtype)
+                made = self._mix(made, group, segment, d, factor)
+        return (made - added).to(tensor.dtype)
 
     def _factors(
         self, parameter: ParameterSymmetry, g: int, acting: Mapping[str, object]

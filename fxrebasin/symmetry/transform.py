@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..arguments import check_flag, check_kind, check_path, check_text, refuse
-from ..errors import FileFormatError, InvalidArgumentError
+from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from ..files import replacing
 from ..models.copying import deep_copy, forget_caches
 from ..models.surroundings import neutral
@@ -28,7 +28,7 @@ from ..models.validation import check_model, check_state_dict, check_tensor
 from .action import Indices, flat_indices, source_of, take, take_
 from .applying import check_names, move_tensors_, moved_tensors, tensors_to_move
 from .as_json import what_lacks
-from .as_tensors import pack, unpack
+from .as_tensors import digest_of_elements, pack, unpack
 from .contract import check
 from .elements import Elements, compose, invert, is_equal, moved_units, still
 from .group import Symmetry, check_symmetry
@@ -291,6 +291,17 @@ class Transform:
         return Elements(self.indices, self.signs, self.log_scales, self.matrices)
 
     @property
+    def digest(self) -> str:
+        """A SHA-256 of the symmetry's fingerprint and of what becomes of every unit.
+
+        >>> from fxrebasin import Block, Symmetry
+        >>> symmetry = Symmetry({"hidden": Block("hidden", 8)}, ())
+        >>> Transform.identity(symmetry).digest[:12]
+        '91931628fc35'
+        """
+        return digest_of_elements(self.symmetry.fingerprint, self._elements)
+
+    @property
     def is_identity(self) -> bool:
         return self.moved_units == 0
 
@@ -330,25 +341,32 @@ class Transform:
             temporary.write_bytes(pack(self.symmetry, self._elements))
 
     @classmethod
-    def load(cls: type[T], path: str | os.PathLike[str]) -> T:
+    def load(cls: type[T], path: str | os.PathLike[str], *, symmetry: Symmetry | None = None) -> T:
         """Read what :meth:`save` has written, of a transform or of a permutation.
 
         Files of older versions, which have no digest, are read if what they say does not
         contradict itself.
 
+        Args:
+            path: the file.
+            symmetry: of the model that it is for; what belongs to another model is then refused.
+
         Raises:
             FileFormatError: the file is no such thing, or was changed.
+            ArchitectureMismatchError: it is of another symmetry than ``symmetry``.
             OSError: the file cannot be opened.
         """
         check_path(path)
+        if symmetry is not None:
+            check_symmetry(symmetry)
         if os.path.isdir(path):
             raise IsADirectoryError(f"expected a file to read, found a folder: {os.fspath(path)}")
         name = cls.__name__
         try:
             content, elements = unpack(path)
-            symmetry = Symmetry(**content._asdict())
-            check(symmetry)
-            return cls._of(symmetry, elements)
+            own = Symmetry(**content._asdict())
+            check(own)
+            found = cls._of(own, elements)
         except OSError:
             raise
         except Exception as error:
@@ -356,6 +374,13 @@ class Transform:
                 f"{os.fspath(path)!r} is not a {name.lower()} saved by fxrebasin: "
                 f"{what_lacks(error)}; write it again with {name}.save"
             ) from error
+        if symmetry is not None and symmetry.fingerprint != own.fingerprint:
+            raise ArchitectureMismatchError(
+                f"{os.fspath(path)!r} is a {name.lower()} of another model: it has {own!r} of the "
+                f"fingerprint {own.fingerprint[:12]}, expected {symmetry!r} of "
+                f"{symmetry.fingerprint[:12]}; give the file that was made for this one"
+            )
+        return found
 
 
 def _is_one(vector: torch.Tensor) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..arguments import check_flag
 from ..errors import VerificationError
 from ..models.copying import deep_copy
 from ..models.inputs import takes_nested_inputs
@@ -25,6 +26,7 @@ from ..models.precision import (
     in_double,
     is_comparable,
     largest_error,
+    real_dtype,
     relative_error,
     to_double,
 )
@@ -33,7 +35,7 @@ from ..models.state import changes, state_of
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_model
 from .first_difference import explain_difference
-from .rounding import BEYOND_NOISE, rounding_noise
+from .rounding import BEYOND_NOISE, BEYOND_STORING, rounding_noise, storing_noise
 from .traits import check_traits
 
 MOST_ALLOWED = 1e-2
@@ -53,7 +55,7 @@ class Verification:
     outputs: int
     tolerance: float | None = None
     """What was allowed, if that is more than the tolerance of the dtype: for models that amplify
-    rounding."""
+    rounding, and where weights were rounded when they were stored."""
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
@@ -68,6 +70,7 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     *,
     move_outputs: MoveOutputs | None = None,
+    remade: bool = False,
 ) -> Verification:
     """Run both modules in eval mode on the same inputs and compare every output.
 
@@ -81,6 +84,8 @@ def verify(
         rewritten: a module that should compute the same.
         args, kwargs: example inputs.
         move_outputs: what the rewriting does to the outputs, where they were left free.
+        remade: were weights not only moved, but mixed or scaled, so that each was rounded when it
+            was stored? Then what such rounding does to the outputs is allowed as well.
 
     Raises:
         VerificationError: an output differs; names the first fx node whose value does. Or nothing
@@ -90,21 +95,23 @@ def verify(
     check_model(original, "original")
     check_model(rewritten, "rewritten")
     check_inputs(args, kwargs)
+    check_flag(remade, "remade")
     args, kwargs = args or (), dict(kwargs or {})
     if isinstance(rewritten, fx.GraphModule):
         inputs = {str(node.target) for node in rewritten.graph.find_nodes(op="placeholder")}
         kwargs = {k: v for k, v in kwargs.items() if v is not None or k in inputs}
     check_traits(original, rewritten, args, kwargs)
     dtype = dtype_of(original)
+    stored = _stored(original) if remade else None
     is_exported = isinstance(rewritten, fx.GraphModule) and takes_nested_inputs(rewritten.graph)
-    if dtype != torch.float64 and not is_exported and _fits_in_memory(original):
+    if dtype != torch.float64 and not is_exported and fits_in_memory(original):
         try:
             wide = _in_double(original, rewritten, args, kwargs)
-            return _compare(*wide, torch.float64, move_outputs)
+            return _compare(*wide, torch.float64, move_outputs, stored)
         except (RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, VerificationError):
                 raise
-    return _compare(original, rewritten, args, kwargs, dtype, move_outputs)
+    return _compare(original, rewritten, args, kwargs, dtype, move_outputs, stored)
 
 
 def _compare(
@@ -114,6 +121,7 @@ def _compare(
     kwargs: dict[str, Any],
     dtype: torch.dtype,
     move_outputs: MoveOutputs | None,
+    stored: Mapping[str, float] | None,
 ) -> Verification:
     untouched = original
     original = deep_copy(original)
@@ -131,6 +139,9 @@ def _compare(
     if not error <= tolerance and len(returned) == len(found.tensors) + len(found.written):
         noise = rounding_noise(untouched, args, kwargs, returned, whole_numbers=False)
         tolerance = max(tolerance, min(BEYOND_NOISE * noise, MOST_ALLOWED))
+        if stored and not error <= tolerance:
+            storing = storing_noise(untouched, args, kwargs, returned, stored=stored)
+            tolerance = max(tolerance, min(BEYOND_STORING * storing, _most_allowed(stored)))
     if not error <= tolerance:
         is_chaotic = error <= BEYOND_NOISE * noise
         raise VerificationError(
@@ -150,6 +161,21 @@ def _compare(
         _compare_again(original, rewritten, args, kwargs, tolerance, changed)
     is_wider = tolerance > TOLERANCE[dtype]
     return Verification(error, dtype, len(expected), tolerance if is_wider else None)
+
+
+def _stored(model: nn.Module) -> dict[str, float]:
+    """Per parameter, the machine epsilon of the dtype in which it is stored."""
+    return {
+        name: torch.finfo(real_dtype(p.dtype)).eps
+        for name, p in model.named_parameters()
+        if p.is_floating_point() or p.is_complex()
+    }
+
+
+def _most_allowed(stored: Mapping[str, float]) -> float:
+    """The tolerance of the coarsest dtype in which weights are stored."""
+    coarsest = max(stored.values(), default=0.0)
+    return max(t for dtype, t in TOLERANCE.items() if torch.finfo(dtype).eps <= coarsest)
 
 
 def _error(expected: list[torch.Tensor], found: Returned) -> float:
@@ -210,7 +236,7 @@ def _in_double(
     return to_double(deep_copy(original)), to_double(deep_copy(rewritten)), *wide
 
 
-def _fits_in_memory(model: nn.Module) -> bool:
+def fits_in_memory(model: nn.Module) -> bool:
     """Is there room for both modules in float64, and as much again for activations?"""
     tensors = [*model.parameters(), *model.buffers()]
     needed = 4 * 8 * sum(t.numel() for t in tensors)

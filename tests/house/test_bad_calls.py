@@ -17,6 +17,8 @@ from torch import nn
 import fxrebasin as fr
 from fxrebasin.errors import FxrebasinError, InvalidArgumentError
 from fxrebasin.passes import (
+    Absorb,
+    Canonicalise,
     Compact,
     Falsify,
     Order,
@@ -34,6 +36,12 @@ X = torch.zeros(2, 3)
 def net(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+
+
+def linear(seed: int = 0) -> nn.Sequential:
+    """One whose hidden units can be mixed."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
 
 
 @cache
@@ -177,6 +185,19 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             },
             "a b loss data steps optimizer start seed progress",
         ),
+        "refine": (
+            fr.refine,
+            {
+                "aligned": linear(),
+                "to": linear(1),
+                "data": [X],
+                "steps": 1,
+                **QUIET,
+                "loss": lambda model, batch: model(X).square().sum(),
+                "symmetry": fr.analyze(linear(), (X,)),
+            },
+            "aligned data loss to symmetry steps learning_rate between seed callback progress",
+        ),
         "Bezier": (fr.curves.Bezier, {"control": net()}, "control"),
         "loss_plane": (
             fr.loss_plane,
@@ -211,6 +232,12 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
+        "save": (
+            fr.save,
+            {"state_dict": STATES["to"], "path": folder / "a.safetensors"},
+            "state_dict path form about",
+        ),
         "repair": (
             fr.repair,
             {"model": net(2), "like": [net(), net(1)], "data": [torch.randn(8, 3)], **QUIET},
@@ -225,6 +252,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             fr.calibrate_biases,
             {"model": net(2), "like": [net(), net(1)], "args": (X,)},
             "model like args kwargs weights inplace",
+        ),
+        "canonicalise": (
+            fr.canonicalise,
+            {"symmetry": s, "weights": STATES["to"]},
+            "symmetry weights scales",
         ),
         "compact": (
             fr.compact,
@@ -335,7 +367,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         ),
         "compose": (p.compose, {"first": p}, "first"),
         "flat": (p.flat, {"name": "0.weight[0]"}, "name"),
-        "load": (fr.Permutation.load, {"path": folder / "none"}, "path"),
+        "Permutation.load": (fr.Permutation.load, {"path": folder / "none"}, "path symmetry"),
         "explain": (s.explain, {"name": "0.weight", "dim": 0}, "name dim"),
         "children": (s.children, {"name": "0.weight[0]"}, "name"),
         "to_json": (s.to_json, {}, "indent"),
@@ -348,6 +380,8 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "args kwargs constraints free_outputs examples movable",
         ),
         "Falsify": (Falsify, {"args": (X,)}, "args kwargs seed"),
+        "Absorb": (Absorb, {"args": (X,)}, "args kwargs to"),
+        "Canonicalise": (Canonicalise, {"args": (X,)}, "args kwargs to scales"),
         "Solve": (
             Solve,
             {"to": net()},
@@ -360,7 +394,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             f"run {type(step).__name__}": (step, {}, "graph_module")
             for step in (
                 *(Trace(), Propagate(), Refine(), Falsify(), Rewrite(), Verify()),
-                *(Compact(), Order()),
+                *(Compact(), Order(), Absorb(), Canonicalise()),
             )
         },
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fxrebasin.files import replacing
+from fxrebasin.files import replacing, replacing_folder
 
 
 def test_threads_that_write_to_one_path_leave_one_of_their_files(tmp_path: Path) -> None:
@@ -57,6 +57,36 @@ def test_what_is_replaced_keeps_its_rights(mode: int, tmp_path: Path) -> None:
         temporary.write_text("after")
     assert path.read_text() == "after"
     assert os.stat(path).st_mode & 0o777 == mode
+
+
+def test_a_new_file_has_the_rights_of_any_other_whatever_has_written_it(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("")
+    with replacing(tmp_path / "p") as temporary:
+        temporary.unlink()
+        temporary.write_text("of a writer that makes private files")
+        temporary.chmod(0o600)
+    assert (tmp_path / "p").stat().st_mode == other.stat().st_mode
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for text in ("one", "other"):
+        with replacing_folder(path) as temporary:
+            (temporary / text).write_text(text)
+        assert [f.name for f in path.iterdir()] == [text]
+
+    def interrupt() -> None:
+        with replacing_folder(path) as temporary:
+            (temporary / "half").write_text("half of")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert [f.name for f in path.iterdir()] == ["other"]
+    assert [f.name for f in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(NotADirectoryError, match="found a file"), replacing_folder(path / "other"):
+        pass
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

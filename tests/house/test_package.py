@@ -62,6 +62,7 @@ def test_the_wheel_names_its_version_licence_and_program(wheel: zipfile.ZipFile)
         "demo",
         "test",
         "bench",
+        "docs",
         "dev",
     }
     assert (

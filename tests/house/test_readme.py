@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from markdown_blocks import run_page
 
 README = Path(__file__).parents[2] / "README.md"
 PACKAGE = README.parent / "fxrebasin"
@@ -17,11 +18,7 @@ ROOMS = sorted(PACKAGE.glob("*/README.md"))
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 3
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), namespace)
+    run_page(README)
     assert (tmp_path / "barrier.png").stat().st_size > 10_000
     assert (tmp_path / "b-to-a.safetensors").exists()
 
@@ -29,9 +26,7 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("readme", ROOMS, ids=lambda path: path.parent.name)
 def test_the_readme_of_a_room_is_true(readme: Path) -> None:
     text = readme.read_text()
-    namespace: dict[str, object] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        exec(compile(block, str(readme), "exec"), namespace)
+    run_page(readme)
     named = re.findall(r"`((?:\w+/)*\w+\.(?:py|md))`", text)
     assert named
     for name in named:

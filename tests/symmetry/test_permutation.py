@@ -568,3 +568,22 @@ def test_a_symmetry_of_any_size_is_saved(tmp_path: Path) -> None:
     back = Permutation.load(tmp_path / "p")
     assert back == p
     assert back.symmetry == p.symmetry
+
+
+def test_the_permutation_of_another_model_is_refused(tmp_path: Path) -> None:
+    _, symmetry = nested()
+    drawn = sample(symmetry, 0)
+    drawn.save(tmp_path / "p")
+    again = fr.analyze(randomise(Nested()), args=(IMAGES.double(),))
+    assert Permutation.load(tmp_path / "p", symmetry=again) == drawn
+    other = fr.analyze(nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 2)), args=(torch.zeros(1, 2),))
+    with pytest.raises(ArchitectureMismatchError, match=r"p' is a permutation of another model"):
+        Permutation.load(tmp_path / "p", symmetry=other)
+
+
+def test_a_digest_is_of_what_goes_where() -> None:
+    _, symmetry = nested()
+    one, other = sample(symmetry, 0), sample(symmetry, 1)
+    assert one.digest == sample(symmetry, 0).digest
+    assert len({one.digest, other.digest, one.inverse().digest}) == 3
+    assert Symmetry.from_json(symmetry.to_json()).fingerprint == symmetry.fingerprint

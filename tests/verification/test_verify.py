@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from kinds_by_hand import CASES
 from torch import Tensor, nn
 
 import fxrebasin as fr
@@ -244,6 +245,32 @@ def test_half_precision_is_compared_in_float64(dtype: torch.dtype) -> None:
     assert aligned.report.verification is not None
     assert aligned.report.verification.dtype == torch.float64
     assert aligned.get_parameter("enter.weight").dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["GPT", "linear"])
+def test_weights_that_were_mixed_may_differ_by_what_storing_them_rounds(
+    name: str, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    model, inputs = CASES[name].make().to(dtype), CASES[name].inputs()
+    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+    symmetry = fr.analyze(model, inputs, check=False)
+    transform = fr.Transform.random(symmetry, torch.Generator().manual_seed(1))
+    turned = transform.apply_to(model)
+    found = fr.verify(model, turned, inputs, remade=True)
+    assert found.dtype == torch.float64
+    assert found.tolerance is not None
+    assert found.error < found.tolerance < 5 * torch.finfo(dtype).eps
+    with pytest.raises(VerificationError):
+        fr.verify(model, turned, inputs)
+    for parameter in symmetry.parameters:
+        wrong, left = copy.deepcopy(turned), model.get_parameter(parameter.name)
+        if len(parameter.shape) == 2 and parameter.groups:
+            with torch.no_grad():
+                wrong.get_parameter(parameter.name).copy_(left)
+            with pytest.raises(VerificationError):
+                fr.verify(model, wrong, inputs, remade=True)
 
 
 def test_where_there_is_no_memory_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:

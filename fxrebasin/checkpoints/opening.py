@@ -16,26 +16,33 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..arguments import check_path, check_text
 from ..errors import FileFormatError
-from .validation import PREFIXES
-
-NESTED = ("state_dict", "model_state_dict", "model")
-"""Under which keys trainers keep the state dict of the model."""
+from ..models.validation import PREFIXES
+from .form import Form, Level
+from .pickles import Read, of_pickle
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 """How the names of files end that ``torch.save`` has written."""
 
-Read = Callable[[], Tensor]
+MOST_TENSORS = 2**18
+"""In one file: the largest models have a third of that; what has more was made to fill memory."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of safetensors, and what its header says beside the tensors."""
+
+    path: Path
+    names: tuple[str, ...]
+    about: Mapping[str, str]
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -46,8 +53,14 @@ class Checkpoint(Mapping[str, Tensor]):
     writing to them does not change it.
     """
 
-    def __init__(self, path: Path, read: Mapping[str, Read]) -> None:
+    def __init__(
+        self, path: Path, read: Mapping[str, Read], form: Form, parts: tuple[Part, ...] = ()
+    ) -> None:
         self.path = path
+        self.form = form
+        """How the file stores it: in front of names, and around it."""
+        self.parts = parts
+        """The files of safetensors that it is in, with the file's own names."""
         self._read = dict(read)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -106,10 +119,22 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None) -> 
         found = _file_in(found)
     if not found.exists():
         raise FileNotFoundError(f"there is no checkpoint {os.fspath(path)!r}")
-    read = _of_index(found, key) if found.name.endswith(".index.json") else _of_file(found, key)
-    if not read:
+    opened = _of_index(found, key) if found.name.endswith(".index.json") else _of_file(found, key)
+    if not opened.read:
         raise FileFormatError(f"{str(found)!r} holds no tensors; was the model saved?")
-    return Checkpoint(Path(path), _without_prefixes(read, found))
+    names = _without_prefixes(opened.read, found)
+    read = {short: opened.read[name] for short, name in names.items()}
+    renamed = {short: name for short, name in names.items() if short != name}
+    return Checkpoint(Path(path), read, Form(renamed, opened.around), opened.parts)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a file or several hold, under their own names."""
+
+    read: Mapping[str, Read]
+    around: tuple[Level, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 def _file_in(folder: Path) -> Path:
@@ -130,9 +155,9 @@ def _file_in(folder: Path) -> Path:
     )
 
 
-def _of_file(path: Path, key: str | None) -> dict[str, Read]:
+def _of_file(path: Path, key: str | None) -> _Opened:
     if path.suffix in PICKLED:
-        return _of_pickle(path, key)
+        return _Opened(*of_pickle(path, key))
     if path.suffix != ".safetensors":
         raise FileFormatError(
             f"{str(path)!r}: expected a name that ends on .safetensors, .index.json, "
@@ -146,7 +171,7 @@ def _of_file(path: Path, key: str | None) -> dict[str, Read]:
     return _of_safetensors(path)
 
 
-def _of_safetensors(path: Path) -> dict[str, Read]:
+def _of_safetensors(path: Path) -> _Opened:
     try:
         file = safe_open(path, framework="pt", device="cpu")
     except SafetensorError as error:
@@ -161,19 +186,26 @@ def _of_safetensors(path: Path) -> dict[str, Read]:
 
         return read
 
-    return {name: reader(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    names = tuple(file.keys())
+    if len(names) > MOST_TENSORS:
+        raise FileFormatError(
+            f"{str(path)!r} names {len(names):,} tensors, expected at most {MOST_TENSORS:,}; "
+            "this is no model"
+        )
+    read = {name: reader(name) for name in names}
+    return _Opened(read, parts=(Part(path, names, file.metadata() or {}),))
 
 
-def _of_index(path: Path, key: str | None) -> dict[str, Read]:
+def _of_index(path: Path, key: str | None) -> _Opened:
     """All tensors of a checkpoint in several files, each of which is opened and looked into."""
     try:
         places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         well_formed = all(isinstance(x, str) for pair in places.items() for x in pair)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(f"{str(path)!r} is no index: it has no 'weight_map'") from error
     if not well_formed:
         raise FileFormatError(f"{str(path)!r}: the 'weight_map' is not one from names to files")
-    files: dict[str, dict[str, Read]] = {}
+    files: dict[str, _Opened] = {}
     result: dict[str, Read] = {}
     for name, file in places.items():
         if Path(file).name != file:
@@ -186,85 +218,17 @@ def _of_index(path: Path, key: str | None) -> dict[str, Read]:
                     f"{str(path)!r} says that {name!r} is in {file!r}, which is missing"
                 )
             files[file] = _of_file(path.parent / file, key)
-        if name not in files[file]:
+        if name not in files[file].read:
             raise FileFormatError(
                 f"{str(path)!r} says that {name!r} is in {file!r}, which does not have it; "
                 "download or write the checkpoint again"
             )
-        result[name] = files[file][name]
-    return result
+        result[name] = files[file].read[name]
+    return _Opened(result, parts=tuple(part for opened in files.values() for part in opened.parts))
 
 
-def _of_pickle(path: Path, key: str | None) -> dict[str, Read]:
-    state = _nested(_unpickled(path), path, key)
-    if {"state", "param_groups"} <= state.keys():
-        raise FileFormatError(
-            f"{str(path)!r} holds the state of an optimizer; expected that of a model"
-        )
-
-    def reader(value: Any) -> Read:
-        return lambda: value
-
-    odd = next((k for k in state if not isinstance(k, str)), None)
-    if odd is not None:
-        raise FileFormatError(f"{str(path)!r} is no state dict: it has the key {odd!r}")
-    return {name: reader(value) for name, value in state.items()}
-
-
-def _unpickled(path: Path) -> Any:
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
-    try:
-        try:
-            return torch.load(path, mmap=True, **options)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            return torch.load(path, **options)  # as torch before 1.6 has written it
-    except OSError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise FileFormatError(
-            f"{str(path)!r} holds more than tensors and plain containers, and reading that could "
-            "run code; load it where you trust it, and save model.state_dict() alone. "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error
-    except Exception as error:
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise FileFormatError(
-            f"{str(path)!r} is no file of torch.save: {text}; download or write it again"
-        ) from error
-
-
-def _nested(found: Any, path: Path, key: str | None) -> Mapping[Any, Any]:
-    """The state dict in what a file holds."""
-    if not isinstance(found, Mapping):
-        raise FileFormatError(
-            f"{str(path)!r} holds {type(found).__name__}, expected a state dict; save "
-            "model.state_dict()"
-        )
-    if key is not None:
-        if not isinstance(found.get(key), Mapping):
-            raise FileFormatError(
-                f"{str(path)!r} has no state dict under {key!r}; it has the keys "
-                f"{', '.join(map(repr, list(found)[:8]))}"
-            )
-        state: Mapping[Any, Any] = found[key]
-        return state
-    if any(isinstance(value, Tensor) for value in found.values()):
-        return found
-    inner = [name for name in NESTED if isinstance(found.get(name), Mapping)]
-    if len(inner) != 1:
-        has = f"several, {', '.join(map(repr, inner))}" if inner else "none"
-        raise FileFormatError(
-            f"{str(path)!r}: expected tensors by name, or one state dict under "
-            f"{', '.join(map(repr, NESTED))}, found {has} among the keys "
-            f"{', '.join(map(repr, list(found)[:8]))}; give key="
-        )
-    return _nested(found[inner[0]], path, None)
-
-
-def _without_prefixes(read: Mapping[str, Read], path: Path) -> dict[str, Read]:
-    """Names as the model inside of all wrappers has them."""
+def _without_prefixes(read: Mapping[str, Read], path: Path) -> dict[str, str]:
+    """From names as the model inside of all wrappers has them to those of the file."""
     names = {name: name for name in read}
     for prefix in PREFIXES:
         if prefix != "module.":
@@ -277,4 +241,4 @@ def _without_prefixes(read: Mapping[str, Read], path: Path) -> dict[str, Read]:
             f"{str(path)!r} has several tensors that are {twice!r} but for what wrappers put in "
             "front of their names"
         )
-    return {short: read[name] for name, short in names.items()}
+    return {short: name for name, short in names.items()}

@@ -1,0 +1,1 @@
+"""How well do transformers of different seeds merge, permuted, rotated, and learned?"""

@@ -1,0 +1,30 @@
+"""A digest of tensors, which the header of a file that this library writes holds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+HEADER = "fxrebasin.digest"
+"""The entry of the header of safetensors that it stands in."""
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A SHA-256 of the names, types, shapes and entries of tensors.
+
+    >>> one, other = torch.zeros(2), torch.zeros(2)
+    >>> digest_of({"a": one}) == digest_of({"a": other})
+    True
+    >>> digest_of({"a": one}) == digest_of({"a": other[:1]})
+    False
+    """
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        whole.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        entries = tensor.contiguous().reshape(-1).view(torch.uint8)
+        whole.update(entries.numpy().data)
+    return whole.hexdigest()

@@ -1,0 +1,1 @@
+"""Alignments that are learned from data, and alignments that are chosen by it."""
