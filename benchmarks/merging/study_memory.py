@@ -7,6 +7,7 @@ them is what a method holds. Each method runs in a process of its own.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +27,15 @@ from benchmarks.merging.rows import Results, Row
 from fxrebasin.matching.solvers import coordinate_descent
 
 STUDY = "memory"
-WIDTH, HIDDEN = 1536, 6
+WIDTH, HIDDEN = 1024, 6
 SIZES = (64, *(WIDTH,) * HIDDEN, 10)
 NETWORK = f"MLP, {HIDDEN} x {WIDTH}"
-COUNTS = (2, 6)
+COUNTS = (2, 5)
 MATRIX = 4 * WIDTH**2 / 2**20
 """MiB of a cost matrix in float32."""
 GIBIBYTES, SECONDS = 6.0, 600.0
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Has the allocator of glibc give back what is freed, if it is larger, and not keep it for later."""
 QUICK = partial(coordinate_descent, max_sweeps=1)
 """Later sweeps hold what the first one holds."""
 FEW_STEPS: dict[str, Any] = {"steps": 2, "max_sweeps": 1}
@@ -93,6 +96,7 @@ def run(results: Results) -> None:
     """Measure what is missing."""
     tasks = [Task(method, count) for method in METHODS for count in COUNTS]
     missing = [t for t in tasks if not results.has(STUDY, NETWORK, t.method, t.models)]
+    os.environ.update(RETURNED)  # read where the processes begin
     for task in tqdm(missing, desc="memory", unit="method"):
         found = run_apart(held, task, gibibytes=GIBIBYTES, seconds=SECONDS)
         if isinstance(found, Lost):
