@@ -2,6 +2,7 @@
 
 * ``coverage``: which models of torchvision, timm and transformers are understood, and how far;
 * ``fuzz``: whether the groups that are found in random networks hold;
+* ``kinds``: the groups beyond permutations, and whether their elements keep what models compute;
 * ``planted``: hidden permutations, found again;
 * ``align``: alignment beside other programs, of random networks and of planted permutations;
 * ``choices``: what the choices of weight matching are worth, on trained networks;

@@ -39,6 +39,7 @@ from .merging.parents import Parent
 from .merging.path import Point
 from .merging.plane import Plane
 from .merging.protocol import MergeMethod
+from .merging.transport import transport
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -138,6 +139,7 @@ __all__ = [
     "Trial",
     "Merged",
     "fisher",
+    "transport",
     "repair",
     "repair_linear",
     "calibrate_biases",

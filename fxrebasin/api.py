@@ -13,6 +13,7 @@ from .arguments import check_device, check_flag, check_function, check_whole, re
 from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
+from .matching.transforms.groups import check_group
 from .merging.alignments import examples_of
 from .merging.many import many
 from .merging.measuring import Evaluate, check_data
@@ -42,7 +43,7 @@ from .propagation.movable import Movable
 from .rules.call import Rule
 from .symmetry.aliases import check_apart
 from .symmetry.group import Symmetry, check_symmetry
-from .symmetry.permutation import Permutation
+from .symmetry.transform import Subgroup, Transform
 from .tracing.front_ends import FRONT_ENDS, FrontEnd
 from .tracing.lifted import Parameters
 
@@ -138,13 +139,17 @@ def match(
     to: Mapping[str, torch.Tensor],
     objective: Objective = weights,
     solver: Solver = coordinate_descent,
-    start: Permutation | None = None,
+    group: Subgroup = "signed",
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
-) -> Permutation:
+) -> Transform:
     """The permutation of one state dict that brings it closest to another; nothing is mutated.
+
+    Where units may change their signs, as with tanh or sine between layers, in recurrent networks
+    and wherever else :attr:`fxrebasin.Symmetry.kinds` says so, signs are found as well.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
@@ -160,8 +165,15 @@ def match(
             options are given by ``functools.partial``.
         solver: how it is maximised, a function like
             :func:`fxrebasin.solvers.coordinate_descent`; its options likewise.
+        group: what is searched: ``"permutations"`` alone; ``"signed"``: and signs, which keep
+            weights exact in every dtype; ``"linear"``: and rotations, of state dicts that
+            :func:`fxrebasin.canonicalise` has prepared.
         start, seed, callback, progress: of the solver; see :class:`fxrebasin.solvers.Solver`.
         device: where to compute; by default where A is.
+
+    Returns:
+        A :class:`fxrebasin.Permutation`, or, where signs change or units are mixed, a
+        :class:`fxrebasin.Transform`.
 
     Raises:
         InvalidArgumentError: a state dict is none, or an option makes no sense.
@@ -175,8 +187,10 @@ def match(
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
     check_device(device)
+    check_group(group)
     compared = objective(symmetry, state_dict, to, device=device)
     check_products(compared)
+    compared = compared.over(group)
     found = solver(compared, start=start, seed=seed, callback=callback, progress=progress)
     check_alignment(found)
     return found.permutation
@@ -194,9 +208,9 @@ def activation_matching(
     constraints: Sequence[Constraint] = (),
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     solver: Solver = coordinate_descent,
+    group: Subgroup = "signed",
     seed: int = 0,
     callback: Callback | None = None,
-    device: torch.device | str | None = None,
     progress: bool = True,
 ) -> Alignment:
     """Find the permutation of model B whose units correlate most with those of model A.
@@ -225,8 +239,9 @@ def activation_matching(
         rules, constraints, front_ends: as in :func:`fxrebasin.analyze`. A graph is needed, and
             that of ``export`` is preferred: it shows what happens inside all modules.
         solver: how the objective is maximised, as in :func:`match`.
+        group: what is searched, as in :func:`match`. Rotations are of models that
+            :func:`fxrebasin.canonicalise` has prepared.
         seed, callback, progress: of the solver; see :class:`fxrebasin.solvers.Solver`.
-        device: where to match; by default where the models are.
 
     Raises:
         ArchitectureMismatchError: A and B have different parameters, or take different paths.
@@ -254,7 +269,7 @@ def activation_matching(
         rules=rules,
         constraints=constraints,
         front_ends=front_ends,
-        device=device,
+        group=group,
     )
     found = solver(objective, seed=seed, callback=callback, progress=progress)
     check_alignment(found)
@@ -271,10 +286,10 @@ def rebasin(
     symmetry: Symmetry | None = None,
     objective: Objective = weights,
     solver: Solver = coordinate_descent,
-    start: Permutation | None = None,
+    group: Subgroup = "signed",
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
-    device: torch.device | str | None = None,
     inplace: bool = False,
     progress: bool = True,
 ) -> Aligned:
@@ -294,7 +309,7 @@ def rebasin(
         symmetry: the group of B, where :func:`analyze` has found it already, as with rules,
             constraints, movable buffers or free outputs; by default it is found as
             ``analyze(model_b, args)`` does.
-        objective, solver, start, seed, callback, device: as in :func:`match`.
+        objective, solver, group, start, seed, callback: as in :func:`match`.
         inplace: permute the tensors of ``model_b`` itself; the result shares them.
         progress: show a progress bar.
 
@@ -316,10 +331,10 @@ def rebasin(
         to=to,
         objective=objective,
         solver=solver,
+        group=group,
         start=start,
         seed=seed,
         callback=callback,
-        device=device,
         progress=progress,
     )
     with reading_once():

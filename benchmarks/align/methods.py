@@ -35,7 +35,7 @@ class Solution:
     blocks: int
     """Sets of units that were permuted, a nested one counted once per parent."""
     units: int
-    permutation: fr.Permutation | None = None
+    permutation: fr.Transform | None = None
     """What was done, where it can be told."""
 
 

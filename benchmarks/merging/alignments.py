@@ -40,12 +40,12 @@ def by_both(pair: Pair, images: Tensor, seed: int, *, rounds: int = 0) -> State:
     return _by_weights(pair, seed, start, rounds)
 
 
-def activation_permutation(pair: Pair, images: Tensor) -> fr.Permutation:
+def activation_permutation(pair: Pair, images: Tensor) -> fr.Transform:
     found = fr.activation_matching(pair.b, to=pair.a, args=(images[:WATCHED],), progress=False)
     return found.permutation
 
 
-def _by_weights(pair: Pair, seed: int, start: fr.Permutation | None, rounds: int) -> State:
+def _by_weights(pair: Pair, seed: int, start: fr.Transform | None, rounds: int) -> State:
     symmetry = start.symmetry if start else fr.analyze(pair.b, args=(pair.inputs,))
     budget = fr.Budget(rounds=rounds) if rounds else None
     found = fr.weight_matching(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..symmetry.action import source_of, take
 from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 
 Move = Callable[[Tensor], Tensor]
 PROBES = 4
@@ -54,7 +54,7 @@ class LiveWeights:
 
     def __init__(
         self,
-        permutation: Permutation,
+        permutation: Transform,
         names: Mapping[int, str],
         inputs: Sequence[Any],
         written: Collection[int],
@@ -69,8 +69,9 @@ class LiveWeights:
         read = [k for k in moving if k not in written]
         self.parameters = [k for k in read if isinstance(inputs[k], nn.Parameter)]
         buffers = [k for k in read if not isinstance(inputs[k], nn.Parameter)]
-        self.vectors = [k for k in buffers if inputs[k].ndim == 1]
-        self.others = [k for k in buffers if inputs[k].ndim != 1]
+        joint = [k for k in buffers if inputs[k].ndim == 1 and permutation.permutes_only(moving[k])]
+        self.vectors = joint
+        self.others = [k for k in buffers if k not in joint]
         self.joint = _Joint([self.move[k] for k in self.vectors], [inputs[k] for k in self.vectors])
         self.names = names
         self.cache = cache
@@ -134,19 +135,24 @@ class LiveWeights:
         return False
 
 
-def _move_of(permutation: Permutation, parameter: ParameterSymmetry) -> Move:
+def _move_of(permutation: Transform, parameter: ParameterSymmetry) -> Move:
     blocks, indices = permutation.symmetry.blocks, permutation.indices
+    if not permutation.permutes_only(parameter):
+        return lambda tensor: _like(tensor, permutation.move(parameter, tensor))
     steps = [(g.axes, source_of(blocks, indices, parameter, g)) for g in parameter.groups]
 
     def move(tensor: Tensor) -> Tensor:
         moved = tensor
         for axes, source in steps:
             moved = take(moved, axes, source)
-        if moved.stride() == tensor.stride():
-            return moved
-        return torch.empty_like(tensor).copy_(moved)  # compiled code relies on strides
+        return _like(tensor, moved)
 
     return move
+
+
+def _like(tensor: Tensor, moved: Tensor) -> Tensor:
+    """A moved tensor with the strides of the other, on which compiled code relies."""
+    return moved if moved.stride() == tensor.stride() else torch.empty_like(tensor).copy_(moved)
 
 
 def _state_of(tensor: Tensor) -> tuple[int, int] | None:

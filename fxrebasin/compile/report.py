@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..matching.alignment import Alignment
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from ..verification.verify import Verification
 
 
@@ -26,7 +26,7 @@ class GraphReport:
         return self.permutation.symmetry
 
     @property
-    def permutation(self) -> Permutation:
+    def permutation(self) -> Transform:
         return self.alignment.permutation
 
     def __str__(self) -> str:

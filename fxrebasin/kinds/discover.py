@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..layouts.facts import Facts
 from ..layouts.unread import Reading
 from ..refinement.build import Refinement
+from ..rules.acts import ACTS, Act
 from ..symmetry.group import Symmetry
 from ..symmetry.kinds import Absorption, BlockKind, Kinds, Mix
 from .elements import solve
@@ -99,4 +100,6 @@ def with_kinds(symmetry: Symmetry, facts: Facts, refinement: Refinement) -> Symm
     if evidence is None:
         return symmetry
     kept = replace(facts, reading=Reading())  # layouts of constants, which are not asked for
-    return replace(symmetry, evidence=replace(evidence, find_kinds=FindKinds(kept, refinement)))
+    has_odd_ops = any(ACTS.get(event.op) is Act.ODD for event in facts.events)
+    found = replace(evidence, find_kinds=FindKinds(kept, refinement), has_odd_ops=has_odd_ops)
+    return replace(symmetry, evidence=found)

@@ -20,6 +20,9 @@ from ..symmetry.kinds import Absorption, Place
 from ..symmetry.parts import ParameterSymmetry
 from .elements import Solved
 
+PLACES = {Act.GROUP_NORM: 1, Act.LAYER_NORM: 2, Act.RMS_NORM: 2}
+"""Which argument of a norm is its weight."""
+
 
 def find_absorptions(
     found: Solved, facts: Facts, symmetry: Symmetry, *, only: Collection[str] | None = None
@@ -68,9 +71,8 @@ def _multiply_only(facts: Facts) -> set[str]:
 
 def _is_weight(event: Event, value: Value) -> bool:
     act = ACTS.get(event.op)
-    if act in (Act.LAYER_NORM, Act.RMS_NORM):
-        places = [k for k, a in enumerate(event.args) if a is value]
-        return places == [2]
+    if act in PLACES:
+        return [k for k, a in enumerate(event.args) if a is value] == [PLACES[act]]
     return act is Act.PRODUCT and sum(v.number == value.number for v in event.operands) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..layouts.events import Event
 from ..rules.acts import ACTS, Act
 from . import contractions, movements, norms, pointwise
+from .claims import as_claimed
 from .norms import Ledger
 from .scene import Scene
 
@@ -29,6 +30,7 @@ PLAIN: dict[Act, Callable[[Scene, Event], None]] = {
 
 WITH_LEDGER: dict[Act, Callable[[Scene, Event, Ledger], None]] = {
     Act.BATCH_NORM: norms.batch_norm,
+    Act.GROUP_NORM: norms.group_norm,
     Act.LAYER_NORM: norms.layer_norm,
     Act.LENGTH: norms.length,
     Act.POSITIVE_REDUCTION: norms.largest,
@@ -49,7 +51,9 @@ def squares(event: Event) -> bool:
 def state(scene: Scene, event: Event, ledger: Ledger) -> None:
     """Say of the frames of one block what an op says; of what it leaves out, permutations hold."""
     act = ACTS.get(event.op) if event.exact else None
-    if squares(event):
+    if event.claim:
+        as_claimed(scene, event)
+    elif squares(event):
         ledger.squares[event.results[0].number] = event
         scene.say_nothing([*event.operands, *event.results])
     elif act in PLAIN:

@@ -42,6 +42,8 @@ class Event:
     results: tuple[Value, ...]
     exact: bool = True
     """Is its first result of floating point numbers? Rounding to integers is not linear."""
+    claim: str = ""
+    """What a rule of the user's own says that it commutes with, beside permutations."""
 
 
 def unfollowed(node: str, values: tuple[Value, ...]) -> Event:

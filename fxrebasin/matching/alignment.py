@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..arguments import check_flag, check_function, check_kind, check_whole
 from ..errors import InvalidArgumentError
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .inner_products import InnerProducts
 
 
@@ -27,7 +27,8 @@ class Round:
 class Alignment:
     """The result of aligning model B with model A."""
 
-    permutation: Permutation
+    permutation: Transform
+    """A :class:`fxrebasin.Permutation`, unless signs changed or units were mixed."""
     objective_before: float
     objective_after: float
     history: tuple[float, ...]
@@ -56,7 +57,7 @@ class Alignment:
         )
 
 
-def check_start(start: Permutation | None, symmetry: Symmetry) -> None:
+def check_start(start: Transform | None, symmetry: Symmetry) -> None:
     """Refuse to begin at a permutation of other blocks.
 
     Raises:
@@ -64,13 +65,32 @@ def check_start(start: Permutation | None, symmetry: Symmetry) -> None:
     """
     if start is not None:
         advice = "give the .permutation of what a solver returned"
-        check_kind(start, Permutation, "start", "a Permutation or None", advice)
+        check_kind(start, Transform, "start", "a Permutation, a Transform or None", advice)
     shapes = {block.name: (block.count, block.size) for block in symmetry}
     if start is not None and {n: x.shape for n, x in start.indices.items()} != shapes:
         raise InvalidArgumentError(
             "start: expected a permutation of the blocks of this symmetry, found one of others; "
             "give one that was found with the same symmetry"
         )
+
+
+def check_searched(start: Transform | None, blocks: Collection[str]) -> None:
+    """Refuse to begin where the search cannot come to.
+
+    Args:
+        start: where it is to begin.
+        blocks: those of which more than permutations is searched.
+
+    Raises:
+        InvalidArgumentError: signs change or units are mixed in others.
+    """
+    beyond = () if start is None else (*start.signs, *start.matrices)
+    for block in beyond:
+        if block not in blocks:
+            raise InvalidArgumentError(
+                f"start: expected a permutation of block {block!r}, of which nothing else is "
+                f"searched, found {start!r}; ask for the group that it is from, as group='linear'"
+            )
 
 
 def check_products(found: object) -> None:

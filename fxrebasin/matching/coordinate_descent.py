@@ -2,7 +2,8 @@
 
 Blocks are solved one after another, each step a linear assignment problem, until none improves
 (:mod:`fxrebasin.matching.descent`); with a budget, better optima are looked for afterwards
-(:mod:`fxrebasin.matching.search`).
+(:mod:`fxrebasin.matching.search`). Where blocks may change signs or be rotated as well, their steps
+are signed assignments and orthogonal Procrustes problems (:mod:`fxrebasin.matching.transforms`).
 
 Source: S. Ainsworth, J. Hayase and S. Srinivasa, "Git Re-Basin", ICLR 2023, algorithm 1,
 extended to nested blocks, to blocks on several axes of a tensor, and to joint moves.
@@ -13,25 +14,32 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ..arguments import check_flag, check_function, check_kind, check_whole
+from ..arguments import check_flag, check_function, check_kind, check_whole, refuse
 from ..errors import ConvergenceWarning, InvalidArgumentError
 from ..symmetry.permutation import Permutation
-from .alignment import Alignment, Round, check_search
+from ..symmetry.transform import Transform
+from .alignment import Alignment, Round, check_search, check_searched
 from .descent import Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
 from .schedules import Order, Schedule, random_order
 from .search import Budget, climb, search
 from .sorted_weights import upper_bound
+from .transforms import search as larger
+from .transforms.descent import TransformDescent
+from .transforms.groups import steps_of
 
 
 def coordinate_descent(
     objective: InnerProducts,
     *,
-    start: Permutation | None = None,
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     progress: bool = True,
@@ -60,7 +68,8 @@ def coordinate_descent(
         order: of the visits: :func:`fxrebasin.schedules.random_order`, ``graph_order``,
             ``alternating_order``, or a function like them.
         budget: spend time or rounds on better optima; by default one descent.
-        bound: also compute an upper bound of the objective; about as long as a sweep.
+        bound: also compute an upper bound of the objective; about as long as a sweep. None is known
+            where units are mixed.
 
     Memory: views of both models where their layout and dtype allow it, copies where not, and cost
     matrices that are kept as long as they are no larger than both models together. Besides, the
@@ -84,7 +93,8 @@ def coordinate_descent(
         raise InvalidArgumentError(
             "budget: a search for better optima descends, found max_sweeps=0; give at least 1"
         )
-    descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
+    flow = _flow(objective, start)
+    descent = flow.descent
     before = descent.total
     schedule = Schedule(order, np.random.default_rng(seed), max_sweeps)
     history: list[float] = []
@@ -95,8 +105,8 @@ def coordinate_descent(
         Progress(title, callback, begin=begin, before=before) as told,
         contextlib.suppress(Stopped),
     ):
-        _place(descent, start, told)
-        converged = _descend(descent, schedule, history, told)
+        flow.place(descent, start, told)
+        converged = _descend(flow, schedule, history, told)
         if max_sweeps and not converged:
             warnings.warn(
                 f"{objective.name} stopped after {max_sweeps} sweeps, while blocks were still "
@@ -106,7 +116,7 @@ def coordinate_descent(
                 stacklevel=3,
             )
         if budget is not None:
-            search(descent, schedule, budget, rounds, told.step)
+            flow.search(descent, schedule, budget, rounds, told.step)
     return Alignment(
         descent.permutation,
         before,
@@ -116,11 +126,47 @@ def coordinate_descent(
         time.perf_counter() - begin,
         descent.gains(),
         tuple(rounds),
-        upper_bound(objective) if bound else None,
+        _bound(objective) if bound else None,
     )
 
 
-def _place(descent: Descent, start: Permutation | None, told: Progress) -> None:
+def _bound(objective: InnerProducts) -> float:
+    """What no element that is searched can exceed.
+
+    Raises:
+        InvalidArgumentError: units are mixed.
+    """
+    steps = steps_of(objective.symmetry, objective.group)
+    if "orthogonal" in steps.values():
+        refuse("bound", "False, since no bound is known where units are mixed", True)
+    if not steps:
+        return upper_bound(objective)
+    sizes = [replace(term, a=term.a.abs(), b=term.b.abs()) for term in objective.terms]
+    return upper_bound(InnerProducts(objective.symmetry, sizes))
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """A descent, and what to do with it."""
+
+    descent: Any
+    place: Callable[..., None]
+    climb: Callable[..., bool]
+    search: Callable[..., None]
+
+
+def _flow(objective: InnerProducts, start: Transform | None) -> _Flow:
+    """Over permutations, or over as much more as the objective and the kinds of blocks allow."""
+    steps = steps_of(objective.symmetry, objective.group)
+    check_searched(start, steps)
+    if steps:
+        moving = TransformDescent(objective, steps)
+        return _Flow(moving, larger.place, larger.climb, larger.search)
+    descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
+    return _Flow(descent, _place, climb, search)
+
+
+def _place(descent: Descent, start: Transform | None, told: Progress) -> None:
     """Go where the descent begins: by default wherever the neighbours put each block in turn,
     unless the identity is better."""
     if start is not None:
@@ -140,10 +186,11 @@ def _place(descent: Descent, start: Permutation | None, told: Progress) -> None:
             descent.move_to(identity)
 
 
-def _descend(descent: Descent, schedule: Schedule, history: list[float], told: Progress) -> bool:
+def _descend(flow: _Flow, schedule: Schedule, history: list[float], told: Progress) -> bool:
     """The first descent; True if it converged."""
+    descent = flow.descent
     try:
-        converged = climb(descent, schedule, history, lambda: told.step(descent.total))
+        converged = flow.climb(descent, schedule, history, lambda: told.step(descent.total))
     finally:
         descent.evaluate()
     if history:

@@ -15,7 +15,8 @@ import time
 from ..arguments import check_real, check_whole
 from ..errors import InvalidArgumentError
 from ..symmetry.permutation import Permutation
-from .alignment import Alignment, check_search
+from ..symmetry.transform import Transform
+from .alignment import Alignment, check_search, check_searched
 from .descent import RELATIVE_GAIN, Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
@@ -25,7 +26,7 @@ from .relaxed import maximise_relaxed
 def frank_wolfe(
     objective: InnerProducts,
     *,
-    start: Permutation | None = None,
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     progress: bool = True,
@@ -34,6 +35,8 @@ def frank_wolfe(
     max_rounds: int = 20,
 ) -> Alignment:
     """Maximise the relaxed objective over all blocks at once, and round.
+
+    Only permutations are searched, whatever else the objective allows.
 
     A round takes ``steps`` with all blocks that are not nested and then solves the nested ones;
     rounds are repeated until one gains nothing.
@@ -57,6 +60,7 @@ def frank_wolfe(
     """
     begin = time.perf_counter()
     check_search(objective, start, seed, callback, progress)
+    check_searched(start, {})
     check_whole(steps, "steps")
     check_real(spread, "spread")
     check_whole(max_rounds, "max_rounds")

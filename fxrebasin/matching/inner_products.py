@@ -26,19 +26,23 @@ S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..arguments import check_items, check_kind, check_text
+from ..arguments import check_function, check_items, check_kind, check_text
 from ..errors import InvalidArgumentError
 from ..symmetry.action import place_units, source_of
 from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.kinds import Factor, Place
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
+from ..symmetry.transform import Subgroup
+from .transforms.groups import SUBGROUPS, check_group
 
 Indices = NDArray[np.int64]
 Sources = tuple[Indices, ...]
@@ -129,24 +133,75 @@ class InnerProducts:
         symmetry: the group over which it is maximised.
         terms: the tensors that are compared; blocks in none of them stay where they are.
         name: what it is called on progress bars.
+        group: the part of the group that is searched.
+        find_factors: how the elements of blocks act on the terms, by the terms' names and the
+            numbers of groups, segments and dimensions; asked for where more than permutations is
+            searched. Without it, nothing more can be.
+        widest: the largest group for which it knows that.
     """
 
     def __init__(
-        self, symmetry: Symmetry, terms: Iterable[Term], *, name: str = "matching"
+        self,
+        symmetry: Symmetry,
+        terms: Iterable[Term],
+        *,
+        name: str = "matching",
+        group: Subgroup = "permutations",
+        find_factors: Callable[[], Mapping[Place, Factor]] | None = None,
+        widest: Subgroup = "linear",
     ) -> None:
         check_symmetry(symmetry)
         check_kind(terms, Iterable, "terms", "terms, as fr.objectives.term makes them")
         check_text(name, "name", "a name for progress bars")
+        check_group(group)
+        check_group(widest, "widest")
+        if find_factors is not None:
+            check_function(find_factors, "find_factors", "one that returns symmetry.kinds.factors")
         self.symmetry = symmetry
         self.terms = list(terms)
         check_items(self.terms, Term, "terms", "a Term", "give what fr.objectives.term returns")
         self.name = name
+        self.widest: Subgroup = "permutations" if find_factors is None else widest
+        self.group: Subgroup = min(group, self.widest, key=SUBGROUPS.index)
+        self._find_factors = find_factors
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, compared in enumerate(self.terms):
-            for g, group in enumerate(compared.moves.groups):
-                for segment in group.segments:
+            for g, moved in enumerate(compared.moves.groups):
+                for segment in moved.segments:
                     for block in set(segment.blocks):
                         self.occurrences[block].append(Occurrence(t, g, segment))
+
+    @cached_property
+    def factors(self) -> Mapping[Place, Factor]:
+        """How the elements of blocks act on the terms."""
+        return {} if self._find_factors is None else self._find_factors()
+
+    def over(self, group: Subgroup) -> InnerProducts:
+        """The same, to be searched over another part of the group.
+
+        What knows of permutations alone is searched over these where signs would be allowed too.
+
+        Raises:
+            InvalidArgumentError: ``group`` is none, or it is ``"linear"`` and the objective does
+                not say how its terms move when units are mixed.
+        """
+        check_group(group)
+        if group == "linear" and self.widest != "linear":
+            raise InvalidArgumentError(
+                f"group: expected 'permutations' or 'signed', since {self.name} does not know how "
+                "its terms move when units are mixed, found 'linear'; use fr.objectives.weights, "
+                "or fr.objectives.activations with group='linear'"
+            )
+        if group == self.group:
+            return self
+        return InnerProducts(
+            self.symmetry,
+            self.terms,
+            name=self.name,
+            group=group,
+            find_factors=self._find_factors,
+            widest=self.widest,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -183,7 +238,7 @@ class InnerProducts:
     def value_at(self, term: int, sources: Sources) -> float:
         """The inner product on one term whose entries come from ``sources``."""
         t = self.terms[term]
-        return t.weight * _inner_product(t.a, t.b, list(sources))
+        return t.weight * inner_product(t.a, t.b, list(sources))
 
     def change(self, term: int, before: Sources, after: Sources) -> float:
         """By how much the value of a term rises, in float64; only what moves is read."""
@@ -199,7 +254,7 @@ class InnerProducts:
         sides = []
         for sources in (after, before):
             chosen = [s[where] if k == g else s for k, s in enumerate(sources)]
-            sides.append(_inner_product(a, t.b, chosen))
+            sides.append(inner_product(a, t.b, chosen))
         return t.weight * (sides[0] - sides[1])
 
     def pair(
@@ -250,7 +305,7 @@ def select(tensor: torch.Tensor, dim: int, index: Indices) -> torch.Tensor:
     return tensor.index_select(dim, torch.from_numpy(np.ascontiguousarray(index)).to(tensor.device))
 
 
-def _inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices]) -> float:
+def inner_product(a: torch.Tensor, b: torch.Tensor, sources: Sequence[Indices]) -> float:
     """Of ``a`` with the entries of ``b`` that come from ``sources``, in float64 part by part."""
     entries = IN_CACHE if a.device.type == "cpu" else AT_ONCE
     step = max(entries // max(a[:1].numel(), 1), 1)

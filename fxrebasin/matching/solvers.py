@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .alignment import Alignment
 from .coordinate_descent import coordinate_descent
 from .frank_wolfe import frank_wolfe
@@ -18,7 +18,10 @@ __all__ = ["Solver", "coordinate_descent", "frank_wolfe"]
 
 
 class Solver(Protocol):
-    """Searches a symmetry group for the permutation at which an objective is highest.
+    """Searches a symmetry group for the element at which an objective is highest.
+
+    ``objective.group`` says over which part of the group it is to be searched; a solver that knows
+    of permutations alone searches these.
 
     Options beyond these are given by ``functools.partial``.
 
@@ -32,7 +35,7 @@ class Solver(Protocol):
         objective: InnerProducts,
         /,
         *,
-        start: Permutation | None = None,
+        start: Transform | None = None,
         seed: int = 0,
         callback: Callback | None = None,
         progress: bool = True,

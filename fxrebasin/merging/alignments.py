@@ -16,6 +16,7 @@ from ..objectives import Objective, activations
 from ..repair.batches import Batches
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .many import many
 from .merged import Merged, check_merged
 from .parents import Parents, Permuted
@@ -79,7 +80,7 @@ def by_activations(
 ) -> Merged:
     """Every model is aligned with the first, by what both compute from some examples."""
     reference = parents.module(parents.states[0])
-    permutations = [Permutation.identity(symmetry)]
+    permutations: list[Transform] = [Permutation.identity(symmetry)]
     history = [0.0, 0.0]
     for state in parents.states[1:]:
         compared = activations(symmetry, parents.module(state), reference, *examples)

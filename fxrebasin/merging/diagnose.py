@@ -15,16 +15,18 @@ from ..arguments import check_device, check_flag, check_function, check_kind, re
 from ..errors import InvalidArgumentError
 from ..matching.alignment import Alignment, check_products
 from ..matching.inner_products import InnerProducts
+from ..matching.transforms.acting import value_at
 from ..models.surroundings import neutral
 from ..models.validation import check_model
 from ..objectives import Objective, weights
 from ..repair.batches import Inputs
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .activation_variance import Variances
 from .between import Between
 from .curves import linear
 from .diagnosis import BlockMatch, Diagnosis, ParameterChange
-from .margins import block_gains, exchange_losses, least_losses, sources_of
+from .margins import block_gains, exchange_losses, least_losses
 from .measuring import check_data
 from .tensors import check_fit, tensors_of, varies
 
@@ -35,7 +37,7 @@ State = Mapping[str, Tensor]
 def diagnose(
     a: nn.Module,
     b: nn.Module,
-    aligned: Permutation | Alignment | nn.Module,
+    aligned: Transform | Alignment | nn.Module,
     *,
     data: Iterable[Any] | None = None,
     batches: int | None = None,
@@ -111,7 +113,15 @@ def diagnose(
         disable=None if progress else True,
         leave=False,
     ) as bar:
-        matches = _matches(compared, permutation, bar)
+        gains = block_gains(compared, permutation)
+        bar.update()
+        moved = Permutation(permutation.symmetry, permutation.indices)
+        if moved != permutation:  # what else is done to B, before it is permuted
+            unplaced = moved.inverse().compose(permutation).apply(of_b)
+            losing = objective(permutation.symmetry, unplaced, of_a, device=device)
+        else:
+            losing = compared
+        matches = _matches(losing, moved, gains, bar)
         ratios: dict[str, tuple[float | None, float | None]] = {}
         if data is not None:
             measured = Variances(a, data, batches=batches, inputs=inputs)
@@ -127,30 +137,30 @@ def diagnose(
                 ParameterChange(name, of_a[name].numel(), before, later, near, close, *half)
             )
     identity = Permutation.identity(permutation.symmetry)
-    first, last = (_value(compared, found) for found in (identity, permutation))
+    first, last = (value_at(compared, found) for found in (identity, permutation))
     return Diagnosis(tuple(changes), matches, first, last)
 
 
-def _permutation_of(aligned: object) -> Permutation:
+def _permutation_of(aligned: object) -> Transform:
     """How units moved.
 
     Raises:
         InvalidArgumentError: it does not say.
     """
-    expected = "a Permutation, an Alignment, or the module that fr.rebasin returned"
+    expected = "a Permutation, a Transform, an Alignment, or the module that fr.rebasin returned"
     if isinstance(aligned, nn.Module):
         report = getattr(aligned, "report", None)
         aligned = getattr(report, "permutation", None)
-        if not isinstance(aligned, Permutation):
+        if not isinstance(aligned, Transform):
             refuse("aligned", expected, report, "give what fr.match(symmetry, b, to=a) returns")
     if isinstance(aligned, Alignment):
         aligned = aligned.permutation
-    check_kind(aligned, Permutation, "aligned", expected)
-    assert isinstance(aligned, Permutation)
+    check_kind(aligned, Transform, "aligned", expected)
+    assert isinstance(aligned, Transform)
     return aligned
 
 
-def _check_apart(b: nn.Module, aligned: nn.Module, permutation: Permutation) -> None:
+def _check_apart(b: nn.Module, aligned: nn.Module, permutation: Transform) -> None:
     """Refuse a model that was aligned in place: what it was is not known any more."""
     moving = [n for p in permutation.symmetry.parameters if p.groups for n in p.names]
     sides = tensors_of(b), tensors_of(aligned)
@@ -177,16 +187,9 @@ def _comparison(a: Tensor, b: Tensor) -> tuple[float, float | None]:
     return distance, float(torch.dot(one, other)) / norms if norms else None
 
 
-def _value(objective: InnerProducts, permutation: Permutation) -> float:
-    sources = sources_of(objective, permutation.indices)
-    return sum(objective.value_at(t, s) for t, s in enumerate(sources))
-
-
 def _matches(
-    objective: InnerProducts, permutation: Permutation, bar: Any
+    objective: InnerProducts, permutation: Permutation, gains: Mapping[str, float], bar: Any
 ) -> tuple[BlockMatch, ...]:
-    gains = block_gains(objective, permutation)
-    bar.update()
     losses = exchange_losses(objective, permutation)
     bar.update()
     found = []

@@ -22,6 +22,7 @@ from ..objectives import weights as weights_of
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import State, is_averaged, towards_
 from .many import many
 from .merged import Merged, check_merged
@@ -116,7 +117,7 @@ def _check_fishers(fisher: object, count: int) -> None:
 def _weighed(
     problem: Problem,
     fisher: Sequence[State],
-    permutations: Sequence[Permutation],
+    permutations: Sequence[Transform],
     result: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """The plain mean, with every tensor replaced of which all models have the Fisher."""
@@ -136,7 +137,7 @@ def _weighed(
 def _tensor(
     problem: Problem,
     fisher: Sequence[State],
-    permutations: Sequence[Permutation],
+    permutations: Sequence[Transform],
     moves: ParameterSymmetry,
     name: str,
     plain: Tensor,
@@ -149,13 +150,24 @@ def _tensor(
         known = _name_of(fisher[k], name, moves)
         assert known is not None
         information = _checked(fisher[k][known], f"fisher[{k}][{known!r}]", moves.shape)
-        own = permutation.permute(moves, information).to(total.device, total.dtype)
+        own = _moved(permutation, moves, information).to(total.device, total.dtype)
         own = own * problem.weights[k]
         total += own
         share = torch.where(total > 0, own / total, torch.zeros_like(total))
         # The first that weighs anything takes the place of the plain mean.
-        towards_(result, permutation.permute(moves, problem.models[k][name]), share)
+        towards_(result, permutation.move(moves, problem.models[k][name]), share)
     return result.to(plain.device, plain.dtype)
+
+
+def _moved(transform: Transform, moves: ParameterSymmetry, information: Tensor) -> Tensor:
+    """Fisher information where units are moved to: it does not ask for their signs.
+
+    Raises:
+        InvalidArgumentError: units are mixed, of which no more is known than of each alone.
+    """
+    if transform.matrices:
+        refuse("align", "a method that permutes units and changes signs", transform)
+    return Permutation(transform.symmetry, transform.indices).move(moves, information)
 
 
 def _name_of(one: State, name: str, moves: ParameterSymmetry) -> str | None:

@@ -29,6 +29,7 @@ from ..matching.trees import Tree, trees_of
 from ..symmetry.action import Indices, source_of, take
 from ..symmetry.parts import AxisGroup, ParameterSymmetry
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import RunningMean, is_averaged
 from .problem import Problem
 
@@ -48,7 +49,7 @@ Matrices = Mapping[str, Tensor]
 
 def maximise_jointly(
     problem: Problem,
-    start: Sequence[Permutation],
+    start: Sequence[Transform],
     order: Sequence[int],
     *,
     steps: int,
@@ -68,9 +69,10 @@ def maximise_jointly(
     Returns:
         The best that was met: one of the corners that steps went towards, or the end, rounded.
     """
-    joint = Joint(problem, start, order)
+    permutations = [Permutation(problem.symmetry, one.indices) for one in start]
+    joint = Joint(problem, permutations, order)
     if not joint.trees:
-        return list(start)
+        return permutations
     here = joint.start(spread)
     value, gradients = joint.evaluate(here, gradients=True)
     best: tuple[float, list[Permutation]] | None = None

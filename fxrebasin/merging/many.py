@@ -19,7 +19,7 @@ from ..models.surroundings import neutral
 from ..objectives import Objective
 from ..objectives import weights as weights_of
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import State
 from .merged import Merged
 from .problem import ENOUGH, Problem, pose
@@ -86,7 +86,7 @@ def many(
     check_whole(max_sweeps, "max_sweeps", least=0)
     check_flag(in_turn, "in_turn")
     generator = np.random.default_rng(seed)
-    found: Sequence[Permutation] = problem.unmoved
+    found: Sequence[Transform] = problem.unmoved
     history = [problem.value(found)]
     if in_turn and len(problem) > 1:
         placed = problem.align_in_turn(generator.permutation(len(problem)).tolist())
@@ -101,12 +101,12 @@ def many(
 
 def improve(
     problem: Problem,
-    found: Sequence[Permutation],
+    found: Sequence[Transform],
     orders: Iterable[Sequence[int]],
     history: list[float],
     *,
     max_sweeps: int,
-) -> Sequence[Permutation]:
+) -> Sequence[Transform]:
     """Align each model with the mean of the others, in one order after the other, until a sweep
     does not raise the objective.
 
@@ -138,9 +138,7 @@ def improve(
     return found
 
 
-def sweep(
-    problem: Problem, found: Sequence[Permutation], order: Sequence[int]
-) -> list[Permutation]:
+def sweep(problem: Problem, found: Sequence[Transform], order: Sequence[int]) -> list[Transform]:
     """Align each model once with the mean of all others. One that has all the weight stays."""
     swept = list(found)
     mean = problem.mean(swept)
@@ -150,10 +148,10 @@ def sweep(
         if not others:
             continue
         if weight < MOST * mean.total:
-            mean.exclude(model, swept[k].permute, weight)
+            mean.exclude(model, swept[k].move, weight)
         else:
             mean.clear()
             mean = problem.mean(swept, others)
         swept[k] = problem.align(model, mean, start=swept[k])
-        mean.include(model, swept[k].permute, weight)
+        mean.include(model, swept[k].move, weight)
     return swept

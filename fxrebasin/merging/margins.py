@@ -14,14 +14,18 @@ from torch import Tensor
 
 from ..matching.inner_products import Indices, InnerProducts, Sources
 from ..matching.swaps import swap_gains
+from ..matching.transforms.acting import gains_at
 from ..matching.trees import Tree, trees_of
 from ..symmetry.action import flat_indices
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 
 
-def block_gains(objective: InnerProducts, permutation: Permutation) -> dict[str, float]:
+def block_gains(objective: InnerProducts, permutation: Transform) -> dict[str, float]:
     """Per block without parent, what the objective would lose if that block, and what is nested in
     it, alone went back to where it is in B."""
+    if permutation.signs or permutation.matrices:
+        return gains_at(objective, permutation)
     indices = permutation.indices
     identity = Permutation.identity(objective.symmetry).indices
     sources = sources_of(objective, indices)
@@ -33,12 +37,12 @@ def block_gains(objective: InnerProducts, permutation: Permutation) -> dict[str,
     return found
 
 
-def exchange_losses(objective: InnerProducts, permutation: Permutation) -> dict[str, Tensor]:
+def exchange_losses(objective: InnerProducts, permutation: Transform) -> dict[str, Tensor]:
     """Per block, what every exchange of two units loses.
 
     Args:
         objective: what is compared.
-        permutation: where the units of B are.
+        permutation: where the units of B are; it does nothing but permute.
 
     Returns:
         For each block that no other is nested in, a tensor of shape ``(count, size, size)``, of
@@ -47,6 +51,7 @@ def exchange_losses(objective: InnerProducts, permutation: Permutation) -> dict[
         have to move as well: parents, siblings that share a tensor, and nested blocks that lie on
         two axes of one.
     """
+    assert not permutation.signs and not permutation.matrices
     indices = permutation.indices
     sources = sources_of(objective, indices)
     found: dict[str, Tensor] = {}

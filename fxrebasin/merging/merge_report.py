@@ -10,7 +10,7 @@ from torch import nn
 from ..models.reported import Reported, put_report
 from ..repair.report import RepairReport
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .merged import Merged
 from .tables import html_table, text_table
 
@@ -55,7 +55,7 @@ class MergeReport:
     notes: tuple[str, ...] = ()
 
     @property
-    def permutations(self) -> tuple[Permutation, ...]:
+    def permutations(self) -> tuple[Transform, ...]:
         """Of each model, into the frame of the result, which is that of the first model."""
         return self.merged.permutations
 

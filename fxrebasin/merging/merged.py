@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..arguments import check_kind
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Merged:
 
     state_dict: dict[str, Tensor] = field(repr=False)
     """The weights, with the keys, order, dtypes and devices of the first model."""
-    permutations: tuple[Permutation, ...]
+    permutations: tuple[Transform, ...]
     """Of each model, into the frame of the result, which is that of the first model."""
     history: tuple[float, ...]
     """The objective of the models with their mean: as they came, and after each step of the

@@ -16,7 +16,7 @@ from ..models.copying import deep_copy, set_modes
 from ..models.validation import check_parameters, check_same_tensors, check_state_dict
 from ..symmetry.group import Symmetry
 from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import State
 from .tensors import tensors_of
 
@@ -89,13 +89,13 @@ def _state_of(model: Any, name: str) -> State:
 class Permuted(Mapping[str, Tensor]):
     """A state dict as a permutation leaves it, tensor by tensor, when it is indexed."""
 
-    def __init__(self, state: State, permutation: Permutation) -> None:
+    def __init__(self, state: State, permutation: Transform) -> None:
         self.state, self.permutation = state, permutation
         self._moves = _moves_of(permutation.symmetry)
 
     def __getitem__(self, name: str) -> Tensor:
         tensor, moves = self.state[name], self._moves.get(name)
-        return tensor if moves is None else self.permutation.permute(moves, tensor.detach())
+        return tensor if moves is None else self.permutation.move(moves, tensor.detach())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.state)

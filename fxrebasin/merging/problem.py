@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,10 +22,12 @@ from ..errors import ArchitectureMismatchError
 from ..matching.alignment import check_alignment, check_products
 from ..matching.inner_products import InnerProducts
 from ..matching.solvers import Solver
+from ..matching.transforms.acting import value_at
 from ..models.validation import check_state_dict, explain_missing
 from ..objectives import Objective
 from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import RunningMean, State
 from .merged import Merged
 
@@ -46,6 +48,7 @@ class Problem:
     seed: int
     device: torch.device | None
     progress: bool
+    permutes_only: bool = False
 
     def __len__(self) -> int:
         return len(self.models)
@@ -59,11 +62,13 @@ class Problem:
         """The objective of a state dict that is permuted with one that is not."""
         found = self.objective(self.symmetry, state, target, device=self.device)
         check_products(found)
-        return found
+        return found.over("permutations") if self.permutes_only else found
 
-    def align(
-        self, state: State, target: State, *, start: Permutation | None = None
-    ) -> Permutation:
+    def permuting(self) -> Problem:
+        """The same, of permutations alone, whatever else the objective allows."""
+        return replace(self, permutes_only=True)
+
+    def align(self, state: State, target: State, *, start: Transform | None = None) -> Transform:
         """The permutation of a state dict that brings it closest to another; never one that is
         worse than ``start``."""
         products = self.products(state, target)
@@ -75,24 +80,24 @@ class Problem:
         return permutation
 
     def mean(
-        self, permutations: Sequence[Permutation], members: Iterable[int] | None = None
+        self, permutations: Sequence[Transform], members: Iterable[int] | None = None
     ) -> RunningMean:
         """The weighted mean of permuted models, by default of all."""
         result = RunningMean(self.symmetry, self.device)
         for k in range(len(self)) if members is None else members:
-            result.include(self.models[k], permutations[k].permute, self.weights[k])
+            result.include(self.models[k], permutations[k].move, self.weights[k])
         return result
 
-    def align_in_turn(self, order: Sequence[int]) -> list[Permutation]:
+    def align_in_turn(self, order: Sequence[int]) -> list[Transform]:
         """Align every model with the mean of those that come before it in an order."""
-        found = list(self.unmoved)
+        found: list[Transform] = list(self.unmoved)
         mean = self.mean(found, order[:1])
         for k in order[1:]:
             found[k] = self.align(self.models[k], mean)
-            mean.include(self.models[k], found[k].permute, self.weights[k])
+            mean.include(self.models[k], found[k].move, self.weights[k])
         return found
 
-    def value(self, permutations: Sequence[Permutation]) -> float:
+    def value(self, permutations: Sequence[Transform]) -> float:
         """The weighted sum of the models' objectives with their mean.
 
         For inner products of weights it is the squared norm of the mean, and thus a constant less
@@ -105,20 +110,12 @@ class Problem:
             if weight
         )
 
-    def merged(self, permutations: Sequence[Permutation], history: Iterable[float]) -> Merged:
+    def merged(self, permutations: Sequence[Transform], history: Iterable[float]) -> Merged:
         """The mean of permuted models, in the frame of the first."""
         back = permutations[0].inverse()
         framed = tuple(back.compose(p) for p in permutations)
-        state_dict = self.mean(framed).finish(self.models[0], framed[0].permute)
+        state_dict = self.mean(framed).finish(self.models[0], framed[0].move)
         return Merged(state_dict, framed, tuple(history))
-
-
-def value_at(products: InnerProducts, permutation: Permutation) -> float:
-    """The objective at a permutation, in float64."""
-    indices = permutation.indices
-    return math.fsum(
-        products.value_at(t, products.sources(indices, t)) for t in range(len(products.terms))
-    )
 
 
 def pose(

@@ -16,6 +16,7 @@ from ..models.surroundings import neutral
 from ..objectives import Objective
 from ..objectives import weights as weights_of
 from ..symmetry.group import Symmetry
+from ..symmetry.transform import Transform
 from .average import State
 from .merged import Merged
 from .problem import pose
@@ -96,7 +97,7 @@ def to_reference(
             :class:`fxrebasin.MergeMethod`.
     """
     problem = pose(symmetry, models, weights, objective, solver, seed, device, progress)
-    found = [problem.unmoved[0]]
+    found: list[Transform] = [problem.unmoved[0]]
     found += [problem.align(model, models[0]) for model in models[1:]]
     return problem.merged(found, (problem.value(problem.unmoved), problem.value(found)))
 

@@ -11,7 +11,7 @@ from ..models.surroundings import neutral
 from ..objectives import Objective
 from ..objectives import weights as weights_of
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import State
 from .merged import Merged
 from .problem import Problem, pose
@@ -62,7 +62,7 @@ def tree(
         S. Srinivasa, ICLR 2023); pairs are aligned by its algorithm 1.
     """
     problem = pose(symmetry, models, weights, objective, solver, seed, device, progress)
-    found = list(problem.unmoved)
+    found: list[Transform] = list(problem.unmoved)
     history = [problem.value(found)]
     nodes = [[k] for k in range(len(models))]
     while len(nodes) > 1:
@@ -76,7 +76,7 @@ def tree(
     return problem.merged(found, history)
 
 
-def _state(problem: Problem, members: Sequence[int], found: Sequence[Permutation]) -> State:
+def _state(problem: Problem, members: Sequence[int], found: Sequence[Transform]) -> State:
     """A node of the tree: the mean of its models, or the one model itself."""
     if len(members) == 1:
         return problem.models[members[0]]

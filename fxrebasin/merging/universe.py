@@ -20,17 +20,18 @@ import torch
 from ..arguments import check_real, check_whole
 from ..errors import InvalidArgumentError
 from ..matching.solvers import Solver, coordinate_descent
+from ..matching.transforms.acting import value_at
 from ..matching.trees import trees_of
 from ..models.surroundings import neutral
 from ..objectives import Objective
 from ..objectives import weights as weights_of
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .average import State
 from .joint import maximise_jointly
 from .many import improve
 from .merged import Merged
-from .problem import Problem, pose, value_at
+from .problem import Problem, pose
 
 
 @neutral()
@@ -70,7 +71,8 @@ def cycle_consistent(
     along a line, until that gains nothing; then they are rounded. Blocks that are nested in others
     have no such matrices: they begin where ``solver`` aligns a model with the first of the
     universe. At last each model is aligned with the mean of the others, as in :func:`many`, but in
-    the order of their weights and norms, until that gains nothing.
+    the order of their weights and norms, until that gains nothing. Signs of units, where they may
+    change, do so only then.
 
     Nothing is drawn and no place in the sequence matters: permutations of the same models in
     another order lead to the same one model up to the names of its units, unless models tie.
@@ -112,12 +114,13 @@ def cycle_consistent(
     check_whole(max_sweeps, "max_sweeps", least=0)
     if not 0 <= spread <= 1:
         raise InvalidArgumentError(f"spread: expected a number from 0 to 1, found {spread}")
-    found: Sequence[Permutation] = problem.unmoved
+    found: Sequence[Transform] = problem.unmoved
     history = [problem.value(found)]
     if len(problem) > 1:
         order = by_size(problem)
+        moved = problem.permuting()
         joint = maximise_jointly(
-            problem, _begin(problem, order), order, steps=steps, spread=spread, patience=patience
+            moved, _begin(moved, order), order, steps=steps, spread=spread, patience=patience
         )
         value = problem.value(joint)
         if value > history[-1]:
@@ -134,9 +137,9 @@ def by_size(problem: Problem) -> list[int]:
     return sorted(range(len(problem)), key=lambda k: (-problem.weights[k], -sizes[k]))
 
 
-def _begin(problem: Problem, order: Sequence[int]) -> list[Permutation]:
+def _begin(problem: Problem, order: Sequence[int]) -> list[Transform]:
     """Where the search begins; what has no matrices is aligned with the first model."""
-    found = list(problem.unmoved)
+    found: list[Transform] = list(problem.unmoved)
     first = problem.models[order[0]]
     if all(tree.is_flat for tree in trees_of(problem.products(first, first))):
         return found

@@ -17,29 +17,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from ..arguments import check_choices, check_device
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
 from ..matching.inner_products import InnerProducts, term
-from ..models.copying import deep_copy
-from ..models.inputs import in_placeholder_order
-from ..models.interpreter import Interpreter
-from ..models.running import clone_tensors, unobserved
+from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_model, stored_tensors
 from ..propagation.constraints import Constraint, check_constraints
 from ..propagation.interpreter import propagate
 from ..refinement.build import build_symmetry
 from ..rules.call import Rule
-from ..rules.registry import RuleBook, rule_book
+from ..rules.registry import rule_book
 from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.kinds import Factor, Place
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
-from ..tracing.front_ends import FRONT_ENDS, FrontEnd, run_or_retrace, trace_by_first
-from ..tracing.symbolic import Leaves
+from ..symmetry.transform import Subgroup
+from ..tracing.front_ends import FRONT_ENDS, FrontEnd
+from .activation_factors import Probe
+from .recording import comparable, returning, watch
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
-Activations = dict[str, torch.Tensor]
 QUIET = 1e-6
 """Units whose deviation is a smaller share of that of the whole tensor do not react."""
 
@@ -56,11 +55,14 @@ def activations(
     constraints: Sequence[Constraint] = (),
     front_ends: Sequence[FrontEnd] = FRONT_ENDS,
     device: torch.device | str | None = None,
+    group: Subgroup = "signed",
 ) -> InnerProducts:
     """Compare what two models compute from the same inputs.
 
     The terms are what all layers with weights are given and return; the inner product of two
-    units is the correlation, over examples and positions, of the unit of A with that of B.
+    units is the correlation, over examples and positions, of the unit of A with that of B. Where
+    units are rotated, it is their covariance, as a share of that of all units of the tensor: no
+    unit is a thing of its own then.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
@@ -73,6 +75,8 @@ def activations(
         symmetry: the group to align over, as found by :func:`fxrebasin.analyze` for B.
         model_b, model_a, args, kwargs, rules, constraints, front_ends, device: see
             :func:`fxrebasin.activation_matching`.
+        group: what is searched, as in :func:`fxrebasin.objectives.weights`; B runs once more where
+            that is more than permutations.
 
     Raises:
         ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
@@ -91,19 +95,20 @@ def activations(
     check_constraints(constraints)
     check_choices(front_ends, FRONT_ENDS, "front_ends")
     check_device(device)
+    check_group(group)
     _check_belongs(symmetry, model_b)
     args, given = args or (), dict(kwargs or {})
     book = rule_book(rules)
     with_graphs = [f for f in GRAPHS if f in front_ends]
-    graph, seen_b = _watch(with_graphs, model_b, args, given, book)
-    _, seen_a = _watch(with_graphs, model_a, args, given, book)
-    names = _comparable(seen_b, seen_a)
-    probe = _returning(graph, names)
+    graph, seen_b = watch(with_graphs, model_b, args, given, book)
+    _, seen_a = watch(with_graphs, model_a, args, given, book)
+    names = comparable(seen_b, seen_a)
+    returned = returning(graph, names)
     free = range(len(names))
     buffers = {name for name, _ in model_b.named_buffers(remove_duplicate=False)}
     moving = {n for p in symmetry.parameters if p.groups for n in p.names} & buffers
     found = propagate(
-        probe,
+        returned,
         model_b,
         args,
         given,
@@ -115,12 +120,20 @@ def activations(
     described = build_symmetry(found).symmetry
     common = _common_blocks(described, symmetry)
     terms = []
+    factors: dict[Place, Factor] = {}
+    probe = Probe.draw(symmetry, group)
+    probed = seen_b
+    if probe.steps:
+        _, probed = watch(with_graphs, probe.transform.apply_to(model_b), args, given, book)
     for name, output in zip(names, described.outputs, strict=True):
-        restricted = (_restricted(group, common) for group in output.groups)
+        restricted = (_restricted(one, common) for one in output.groups)
         groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))
-        if groups:
-            moves = ParameterSymmetry((name,), output.shape, False, groups)
-            sides = (_standardised(seen[name], moves) for seen in (seen_a, seen_b))
+        moves = ParameterSymmetry((name,), output.shape, False, groups)
+        explained = probe.explain(moves, seen_b[name], probed.get(name))
+        if groups and explained is not None:
+            factors |= explained
+            mixed = probe.mixes(moves)
+            sides = (_standardised(seen[name], moves, mixed=mixed) for seen in (seen_a, seen_b))
             terms.append(term(moves, *sides, device=device))
     if not terms:
         raise InvalidArgumentError(
@@ -135,7 +148,14 @@ def activations(
             UnmatchedBlocksWarning,
             stacklevel=3,
         )
-    return InnerProducts(symmetry, terms, name="activation matching")
+    return InnerProducts(
+        symmetry,
+        terms,
+        name="activation matching",
+        group=group,
+        find_factors=lambda: factors,
+        widest=group,
+    )
 
 
 def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
@@ -150,92 +170,11 @@ def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
             )
 
 
-def _watch(
-    front_ends: Sequence[FrontEnd],
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    rules: RuleBook,
-) -> tuple[fx.GraphModule, Activations]:
-    """A graph of a model that runs, and what its layers are given and return."""
-    leaves = Leaves(rules.modules, rules.functions, rules.methods)
+def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bool) -> torch.Tensor:
+    """Every unit with mean 0 and, over all examples and positions, norm 1; 0 if it is quiet.
 
-    def use(module: fx.GraphModule) -> Activations:
-        return _activations(module, args, kwargs)
-
-    traced = trace_by_first(front_ends, model, args, kwargs, leaves)
-    traced, seen = run_or_retrace(traced, model, args, kwargs, leaves, use)
-    assert isinstance(traced.module, fx.GraphModule)
-    return traced.module, seen
-
-
-class _Recorder(Interpreter):
-    """Keeps what layers with weights are given and return."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.watched = _around_layers(module)
-        self.seen: Activations = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n in self.watched and isinstance(value, torch.Tensor) and value.is_floating_point():
-            self.seen[n.name] = value
-        return value
-
-
-def _around_layers(module: fx.GraphModule) -> set[fx.Node]:
-    """The values, computed from the model's inputs, that meet something stored, and the results."""
-    stored: set[fx.Node] = set()
-    watched: set[fx.Node] = set()
-    for node in module.graph.nodes:
-        inputs = set(node.all_input_nodes)
-        is_layer = node.op == "call_module" and any(
-            True for _ in module.get_submodule(str(node.target)).parameters()
-        )
-        if node.op == "get_attr" or (inputs and inputs <= stored):
-            stored.add(node)
-        elif is_layer or inputs & stored:
-            watched |= {node, *(x for x in inputs - stored if x.op != "placeholder")}
-    return watched
-
-
-def _activations(
-    module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Activations:
-    module = deep_copy(module)  # forward may write to buffers
-    recorder = _Recorder(module)
-    with unobserved(module):
-        inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
-        recorder.run(*inputs, enable_io_processing=False)
-    return recorder.seen
-
-
-def _comparable(b: Activations, a: Activations) -> list[str]:
-    """The names of values that both models have, in the same shapes."""
-    shapes_b, shapes_a = ({k: tuple(t.shape) for k, t in seen.items()} for seen in (b, a))
-    if shapes_b != shapes_a:
-        name = next(k for k in {**shapes_b, **shapes_a} if shapes_b.get(k) != shapes_a.get(k))
-        raise ArchitectureMismatchError(
-            f"the value {name!r} has shape {shapes_b.get(name)} in model B and "
-            f"{shapes_a.get(name)} in the reference model A; both must take the same path"
-        )
-    return list(b)
-
-
-def _returning(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:
-    """A copy of a graph that returns some of its values before what it returns."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    returned = graph.graph_copy(module.graph, copies)
-    by_name = {node.name: copy for node, copy in copies.items()}
-    graph.output(([by_name[name] for name in names], returned))
-    graph.set_codegen(module.graph._codegen)
-    return fx.GraphModule(module, graph)
-
-
-def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry) -> torch.Tensor:
-    """Every unit with mean 0 and, over all examples and positions, norm 1; 0 if it is quiet."""
+    Units that are mixed all have the same scale, by which their norms are 1 in the mean.
+    """
     units = {axis for group in symmetry.groups for axis in group.axes}
     samples = [d for d in range(value.ndim) if d not in units]
     value = value.detach().float() if value.dtype.itemsize < 4 else value.detach()
@@ -245,6 +184,9 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry) -> torch.Ten
     deviation = centred.square().mean(samples, keepdim=True).sqrt()
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
+    if mixed:
+        scale = deviation.square().mean().sqrt() * count**0.5
+        return centred / scale.clamp(min=torch.finfo(value.dtype).tiny)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
 
 

@@ -18,11 +18,12 @@ from ..matching.alignment import Alignment, check_alignment
 from ..matching.inner_products import InnerProducts, term
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
+from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_state_dict, check_tensor, explain_missing, is_finite
 from ..symmetry.group import Symmetry, check_symmetry
 from ..symmetry.parts import ParameterSymmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Subgroup, Transform
 
 
 @neutral()
@@ -35,6 +36,9 @@ def weights(
     vector_weight: float = 1.0,
 ) -> InnerProducts:
     """Compare the parameters of two state dicts.
+
+    What is returned is searched over permutations, and signs where units have them; its
+    ``over(group)`` over another part of the group.
 
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
@@ -78,7 +82,13 @@ def weights(
         if not moves.is_buffer and moves.groups:
             weight = vector_weight if len(moves.shape) == 1 else 1.0
             terms.append(term(moves, of_a, of_b, weight=weight, device=device))
-    return InnerProducts(symmetry, terms, name="weight matching")
+    return InnerProducts(
+        symmetry,
+        terms,
+        name="weight matching",
+        group="signed",
+        find_factors=lambda: symmetry.kinds.factors,
+    )
 
 
 @neutral()
@@ -88,8 +98,9 @@ def weight_matching(
     *,
     to: Mapping[str, torch.Tensor],
     vector_weight: float = 1.0,
+    group: Subgroup = "signed",
     solver: Solver = coordinate_descent,
-    start: Permutation | None = None,
+    start: Transform | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     device: torch.device | str | None = None,
@@ -111,6 +122,7 @@ def weight_matching(
     Args:
         symmetry: the group, as found by :func:`fxrebasin.analyze`.
         state_dict, to, vector_weight, device: see :func:`weights`.
+        group: what is searched, as in :func:`fxrebasin.match`.
         solver: a function like :func:`fxrebasin.solvers.coordinate_descent`, its options given by
             ``functools.partial``.
         start, seed, callback, progress: what every solver takes; see
@@ -121,10 +133,12 @@ def weight_matching(
             and the solver.
     """
     check_symmetry(symmetry)
+    check_group(group)
     check_function(solver, "solver", "fr.solvers.coordinate_descent")
     check_state_dict(state_dict, "state_dict")
     check_state_dict(to, "to")
     objective = weights(symmetry, state_dict, to, device=device, vector_weight=vector_weight)
+    objective = objective.over(group)
     found = solver(objective, start=start, seed=seed, callback=callback, progress=progress)
     check_alignment(found)
     return found

@@ -9,7 +9,7 @@ from torch import nn
 from ..matching.alignment import Alignment
 from ..models.reported import Reported, put_report
 from ..symmetry.group import Symmetry
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from ..verification.verify import Verification
 
 
@@ -27,7 +27,7 @@ class Report:
     functional dropout; to train, use ``permutation.apply_to(model_b)`` instead."""
 
     @property
-    def permutation(self) -> Permutation:
+    def permutation(self) -> Transform:
         return self.alignment.permutation
 
     @property

@@ -10,15 +10,17 @@ from ..arguments import check_device, check_flag, check_function, check_kind, ch
 from ..matching.alignment import check_alignment, check_products
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
+from ..matching.transforms.groups import check_group
 from ..models.validation import check_model
 from ..objectives import Objective, weights
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Subgroup, Transform
 from .base import Pass
 from .state import state_of
 
 
 class Solve(Pass):
-    """Find the permutation that brings the module closest to a reference.
+    """Find the permutation, with signs where units have them, that brings the module closest to a
+    reference.
 
     Takes: a module whose symmetry is known, and the reference.
     Gives: the same module; its ``Alignment`` in its state.
@@ -41,7 +43,8 @@ class Solve(Pass):
         to: nn.Module,
         objective: Objective = weights,
         solver: Solver = coordinate_descent,
-        start: Permutation | None = None,
+        group: Subgroup = "signed",
+        start: Transform | None = None,
         seed: int = 0,
         callback: Callback | None = None,
         device: torch.device | str | None = None,
@@ -50,8 +53,9 @@ class Solve(Pass):
         check_model(to, "to")
         check_function(objective, "objective", "fr.objectives.weights")
         check_function(solver, "solver", "fr.solvers.coordinate_descent")
+        check_group(group)
         if start is not None:
-            check_kind(start, Permutation, "start", "a Permutation or None")
+            check_kind(start, Transform, "start", "a Permutation, a Transform or None")
         check_whole(seed, "seed", least=0)
         if callback is not None:
             check_function(callback, "callback", "one that takes a Step, or None")
@@ -60,6 +64,7 @@ class Solve(Pass):
         self.to = to
         self.objective = objective
         self.solver = solver
+        self.group: Subgroup = group
         self.start = start
         self.seed = seed
         self.callback = callback
@@ -82,7 +87,7 @@ class Solve(Pass):
         )
         check_products(compared)
         found = self.solver(
-            compared,
+            compared.over(self.group),
             start=self.start,
             seed=self.seed,
             callback=self.callback,

@@ -53,7 +53,7 @@ class Verify(Pass):
         outputs, permutation = state.symmetry.outputs, state.alignment.permutation
 
         def move_outputs(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-            freed = (permutation.permute(p, t) for p, t in zip(outputs, tensors, strict=False))
+            freed = (permutation.move(p, t) for p, t in zip(outputs, tensors, strict=False))
             return [*freed, *tensors[len(outputs) :]]
 
         state.verification = verify(

@@ -21,7 +21,7 @@ from ..layouts.causes import PinKind
 from ..layouts.facts import Facts
 from ..layouts.layout import Layout, Parameter
 from ..layouts.primitives import pin_units
-from ..rules.acts import name_of
+from ..rules.acts import PERMUTES, claim_of, name_of
 from ..rules.call import Call, Rule, absent_names
 from ..rules.ordering import READ, IndexRule
 from ..rules.registry import RuleBook
@@ -112,7 +112,8 @@ class LayoutMode(TorchDispatchMode):
         self._follow_empty(call, operands, results, layouts)
         self._note_reading(func, given, layouts)
         pairs = list(zip(results, layouts, strict=True))
-        self.log.record(self._name_for_log(func), given, values, pairs, written)
+        name, claim = self._name_for_log(func)
+        self.log.record(name, given, values, pairs, written, claim=claim)
         touched = self.touched.values()
         for tensor, layout in zip(results, layouts, strict=True):
             if id(tensor) in before:
@@ -161,7 +162,9 @@ class LayoutMode(TorchDispatchMode):
         met = (*_layouts_in(given), *parameters.values())
         self.facts.reading.read.append((met, tuple(layouts)))
         values = self.log.operands([*operands, *owned.values()], met)
-        self.log.record("", given, values, list(zip(results, layouts, strict=True)))
+        pairs, claim = list(zip(results, layouts, strict=True)), claim_of(rule)
+        known = f"the rule of {name}" if claim != PERMUTES else ""
+        self.log.record(known, given, values, pairs, claim=claim if known else "")
         for tensor, layout in zip(results, layouts, strict=True):
             self.tensors.put(tensor, layout)
         if self.watcher is not None:
@@ -217,12 +220,17 @@ class LayoutMode(TorchDispatchMode):
             reading.read.append((operands, tuple(results)))
             reading.unfed += find_unfed(func, given[0])
 
-    def _name_for_log(self, func: Any) -> str:
-        """What an op is known by when it is asked what it does; a rule of the user's own, or of
-        what computes with no entries, says nothing of that."""
+    def _name_for_log(self, func: Any) -> tuple[str, str]:
+        """What an op is known by when it is asked what it does, and what is claimed of it.
+
+        A rule of the user's own says nothing of that without a claim, nor does one of what computes
+        with no entries.
+        """
         rule = self.rules.of_op(func)
-        known = rule is not None and self.rules.is_built_in(rule)
-        return name_of(func) if known else ""
+        if rule is None or self.rules.is_built_in(rule):
+            return (name_of(func) if rule is not None else ""), ""
+        claim = claim_of(rule)
+        return (f"the rule of {func}", claim) if claim != PERMUTES else ("", "")
 
     def _note_effects(self, func: Any) -> None:
         if torch.Tag.dynamic_output_shape in func.tags:

@@ -86,6 +86,8 @@ class EventLog:
         operands: tuple[Value, ...],
         results: Sequence[tuple[torch.Tensor, Layout]],
         written: Sequence[torch.Tensor] = (),
+        *,
+        claim: str = "",
     ) -> None:
         """Write down what an op has done.
 
@@ -95,6 +97,7 @@ class EventLog:
             operands: the values of these, in order.
             results: what it has returned.
             written: the tensors that it has written to.
+            claim: what a rule of the user's own says of it.
         """
         returned = {id(tensor) for tensor, _ in results}
         if any(id(tensor) not in returned for tensor in written):
@@ -107,11 +110,15 @@ class EventLog:
         if not op:
             self._facts.events.append(unfollowed(self._facts.units.site, (*operands, *made)))
             return
-        left = iter(operands)
-        args, kwargs = tree_map_only(Layout, lambda _: next(left), arguments)
+        args, kwargs = operands, {}
+        if not claim:
+            left = iter(operands)
+            args, kwargs = tree_map_only(Layout, lambda _: next(left), arguments)
         exact = all(t.is_floating_point() for t, _ in results[:1])
         site = self._facts.units.site
-        self._facts.events.append(Event(op, site, tuple(args), kwargs, operands, made, exact))
+        self._facts.events.append(
+            Event(op, site, tuple(args), kwargs, operands, made, exact, claim)
+        )
 
     def read(self, tensors: Sequence[tuple[torch.Tensor, Layout]]) -> None:
         """Tensors leave the model: what becomes of them is not known."""

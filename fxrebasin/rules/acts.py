@@ -7,6 +7,8 @@ permutations alone, as far as anybody has said: GELU, sigmoid, softmax, sorting 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -20,6 +22,7 @@ class Act(Enum):
     CONTRACTION = "a product of matrices"
     CONVOLUTION = "a product of matrices at every place"
     EVEN = "forgets signs"
+    GROUP_NORM = "takes the mean of a group away and divides by its spread"
     LAYER_NORM = "takes the mean away and divides by the spread"
     LENGTH = "a Euclidean length"
     LOOK_UP = "rows of a table"
@@ -46,6 +49,7 @@ FAMILIES: dict[Act, str] = {
     Act.CONTRACTION: "addmm addmv baddbmm bmm dot linear mm mv",
     Act.CONVOLUTION: "convolution",
     Act.EVEN: "cos cosh",
+    Act.GROUP_NORM: "native_group_norm",
     Act.LAYER_NORM: "native_layer_norm",
     Act.LENGTH: "linalg_vector_norm",
     Act.LOOK_UP: "embedding index_select",
@@ -84,3 +88,24 @@ def name_of(op: Any) -> str:
     """
     name: str = op.overloadpacket._qualified_op_name
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+PERMUTES = "permutations"
+CLAIMS = (PERMUTES, "signed", "positive", "monomial", "linear")
+"""What the rule of a user's own may say that its target commutes with."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimedRule:
+    """A rule, and what else than permutations its target is said to commute with."""
+
+    rule: Callable[..., Any]
+    acts: str = PERMUTES
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.rule(*args, **kwargs)
+
+
+def claim_of(rule: object) -> str:
+    """What a rule says of its target beside permutations."""
+    return rule.acts if isinstance(rule, ClaimedRule) else PERMUTES

@@ -18,6 +18,7 @@ from torch._library.custom_ops import CustomOpDef
 from ..arguments import refuse
 from ..errors import InvalidArgumentError
 from ..signature.apply import parse
+from .acts import CLAIMS, PERMUTES, ClaimedRule
 from .call import Rule, of_module_signature, of_signature, tensor_arguments
 from .pointwise import each, keep_each, merge
 from .table import COLLECTIVES, OTHER_LIBRARIES, RULES, UNTAGGED_POINTWISE
@@ -30,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _registered: dict[Target, Rule] = {}
 
 
-def register_rule(target: Target, rule: str | Rule | None = None) -> Any:
+def register_rule(target: Target, rule: str | Rule | None = None, *, acts: str = PERMUTES) -> Any:
     """Say what an op, function, method or type of module does to units.
 
     As a signature, whose operands are the tensor arguments in order:
@@ -54,20 +55,53 @@ def register_rule(target: Target, rule: str | Rule | None = None) -> Any:
     A rule comes before the built-in one. It is believed: ``fxrebasin.testing.check_rule`` tells
     whether it is right.
 
+    Of permutations alone a rule speaks, unless ``acts`` says that the target commutes with more
+    than these: with what acts alike on all axes that a letter of the signature names, and leaves
+    results as they are that have no such axis.
+
+    >>> from fxrebasin.testing import check_rule
+    >>> fr.register_rule(torch.ops.aten.cumsum, "_ ... -> _ ...", acts="linear")
+    >>> print(check_rule(torch.ops.aten.cumsum, torch.randn(3, 4), 0))  # doctest: +ELLIPSIS
+    aten.cumsum.default: sound (error ...), nothing lost
+    >>> fr.unregister_rule(torch.ops.aten.cumsum)
+
+    Args:
+        target: the op, function, method or type of module.
+        rule: a signature or a function; without one, a decorator for such a function is returned.
+        acts: ``"permutations"``; ``"signed"``: also with changes of sign, as tanh;
+            ``"positive"``: with scales above zero, as ReLU; ``"monomial"``: with scales of both
+            signs; ``"linear"``: with every matrix, as a sum over time.
+
     Raises:
-        InvalidArgumentError: the target is not something that can have a rule.
+        InvalidArgumentError: the target is not something that can have a rule, or ``acts`` is none
+            of these.
         SignatureError: the signature cannot be read.
     """
     key = key_of(target)
+    check_claim(acts)
     if rule is None:
 
         def register(function: F) -> F:
-            _registered[key] = as_rule(target, function)
+            _registered[key] = _claiming(as_rule(target, function), acts)
             return function
 
         return register
-    _registered[key] = as_rule(target, rule)
+    _registered[key] = _claiming(as_rule(target, rule), acts)
     return None
+
+
+def _claiming(rule: Rule, acts: str) -> Rule:
+    return rule if acts == PERMUTES else ClaimedRule(rule, acts)
+
+
+def check_claim(given: object, name: str = "acts") -> None:
+    """Refuse what is no claim.
+
+    Raises:
+        InvalidArgumentError: naming those there are.
+    """
+    if not isinstance(given, str) or given not in CLAIMS:
+        refuse(name, f"one of {', '.join(map(repr, CLAIMS))}", given)
 
 
 def unregister_rule(target: Target) -> None:

@@ -25,3 +25,5 @@ class Evidence:
     """Per node, the buffers met there that stay, and would move if the user said so."""
     find_kinds: Callable[[], Kinds] | None = None
     """Finds the kinds of all blocks, when somebody asks for them."""
+    has_odd_ops: bool = False
+    """Was an op run, such as tanh, after which units may change their signs?"""

@@ -26,7 +26,7 @@ from .contract import check
 from .evidence import Evidence
 from .explanation import Explanation, explain
 from .flows import flows
-from .kinds import Kinds
+from .kinds import SIGNED, Kinds
 from .parts import Block, ParameterSymmetry, Pinned, cost_of_op
 
 _COLUMNS = ("block", "size", "log_order", "axes", "kind", "nested")
@@ -111,6 +111,19 @@ class Symmetry:
         if self.evidence is None or self.evidence.find_kinds is None:
             return Kinds({})
         return self.evidence.find_kinds()
+
+    @property
+    def may_change_signs(self) -> bool:
+        """Is it worth asking :attr:`kinds` for blocks whose units can change their signs?
+
+        >>> import torch, fxrebasin as fr
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+        >>> fr.analyze(net, (torch.zeros(1, 4),)).may_change_signs
+        True
+        """
+        if self.known_kinds is not None:
+            return any(kind.kind == SIGNED for kind in self.known_kinds.blocks.values())
+        return self.evidence is not None and self.evidence.has_odd_ops
 
     @cached_property
     def fingerprint(self) -> str:

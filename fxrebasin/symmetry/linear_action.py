@@ -39,8 +39,8 @@ class LinearAction:
 
     def act(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor after all that is no permutation has acted on its axes."""
-        factors = [self._multipliers(parameter, g) for g in range(len(parameter.groups))]
-        mixed = [self._mixing(parameter, g) for g in range(len(parameter.groups))]
+        factors = [self.multipliers(parameter, g) for g in range(len(parameter.groups))]
+        mixed = [self.mixing(parameter, g) for g in range(len(parameter.groups))]
         if not any(mixed):
             if all(by is None for by in factors):
                 return tensor
@@ -51,7 +51,7 @@ class LinearAction:
         made = _multiplied(parameter, tensor.to(wide) + added, factors)
         for group, found in zip(parameter.groups, mixed, strict=True):
             for segment, d, factor in found:
-                made = self._mix(made, group, segment, d, factor)
+                made = self.mix(made, group, segment, d, factor)
         return (made - added).to(tensor.dtype)
 
     def _factors(
@@ -65,7 +65,7 @@ class LinearAction:
             if block in acting
         ]
 
-    def _multipliers(self, parameter: ParameterSymmetry, g: int) -> NDArray[np.float64] | None:
+    def multipliers(self, parameter: ParameterSymmetry, g: int) -> NDArray[np.float64] | None:
         """By what each position along a group of axes is multiplied; None where by nothing."""
         length = prod(parameter.shape[a] for a in parameter.groups[g].axes)
         odd = np.zeros(length, dtype=np.int64)
@@ -83,11 +83,11 @@ class LinearAction:
         result: NDArray[np.float64] = np.exp(logs) * (1 - 2 * (odd % 2))
         return result if acting else None
 
-    def _mixing(self, parameter: ParameterSymmetry, g: int) -> list[tuple[Segment, int, Factor]]:
+    def mixing(self, parameter: ParameterSymmetry, g: int) -> list[tuple[Segment, int, Factor]]:
         found = self._factors(parameter, g, self.matrices)
         return [(segment, d, factor) for segment, d, factor in found if any(factor.parity)]
 
-    def _mix(
+    def mix(
         self, tensor: torch.Tensor, group: AxisGroup, segment: Segment, d: int, factor: Factor
     ) -> torch.Tensor:
         """Let the matrices of a block act along one dimension of a segment."""

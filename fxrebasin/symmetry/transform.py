@@ -132,7 +132,7 @@ class Transform:
         >>> symmetry = fr.analyze(net, (torch.zeros(1, 2),))
         >>> drawn = fr.Transform.random(symmetry, torch.Generator().manual_seed(0), group="signed")
         >>> drawn
-        Transform(7 of 8 units moved, 1 of 1 blocks signed)
+        Transform(7 of 8 units moved, 3 signs changed)
 
         Args:
             symmetry: the group to draw from.
@@ -203,7 +203,7 @@ class Transform:
         for group in parameter.groups:
             source = source_of(self.symmetry.blocks, self.indices, parameter, group)
             tensor = take(tensor, group.axes, source)
-        return tensor if self._permutes_only(parameter) else self._linear.act(parameter, tensor)
+        return tensor if self.permutes_only(parameter) else self._linear.act(parameter, tensor)
 
     @neutral()
     def apply_to(self, model: M) -> M:
@@ -233,7 +233,7 @@ class Transform:
             forget_caches(model)
 
     def _move_(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> None:
-        if not self._permutes_only(parameter):
+        if not self.permutes_only(parameter):
             tensor.copy_(self.move(parameter, tensor))
             return
         for group in parameter.groups:
@@ -248,7 +248,8 @@ class Transform:
             self.symmetry.blocks, kinds, self.signs, self.log_scales, self.matrices, inverses
         )
 
-    def _permutes_only(self, parameter: ParameterSymmetry) -> bool:
+    def permutes_only(self, parameter: ParameterSymmetry) -> bool:
+        """Does nothing but a permutation act on a tensor?"""
         acting = (self.signs, self.log_scales, self.matrices)
         if not any(acting):
             return True
@@ -322,12 +323,10 @@ class Transform:
 
     def __repr__(self) -> str:
         text = f"{self.moved_units:,} of {self.symmetry.movable_units:,} units moved"
+        changed = sum(int(one.sum()) for one in self.signs.values())
+        text += f", {changed:,} signs changed" if changed else ""
         total = len(self.symmetry)
-        for does, part in (
-            ("signed", self.signs),
-            ("scaled", self.log_scales),
-            ("mixed", self.matrices),
-        ):
+        for does, part in (("scaled", self.log_scales), ("mixed", self.matrices)):
             text += f", {len(part)} of {total} blocks {does}" if part else ""
         return f"{type(self).__name__}({text})"
 

@@ -31,12 +31,14 @@ from torch._library.custom_ops import CustomOpDef
 
 from ..errors import InvalidArgumentError, VerificationError
 from ..models.precision import relative_error
+from ..rules.acts import PERMUTES, claim_of
 from ..rules.call import Rule
-from ..rules.registry import as_rule, key_of, rule_book
+from ..rules.registry import as_rule, check_claim, key_of, rule_book
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
 from .allowed import Allowed, allowed_groups, indexed_by
 from .as_function import as_function, rule_of_function
+from .claimed import refute_claim
 from .example import (
     TOLERANCE,
     Draw,
@@ -94,6 +96,7 @@ def check_rule(
     op: Callable[..., Any],
     *args: Any,
     rule: str | Rule | None = None,
+    acts: str | None = None,
     seed: int = 0,
     complete: bool = True,
     **kwargs: Any,
@@ -118,6 +121,8 @@ def check_rule(
             values of one with repeated entries are varied. Others are constants.
         rule: a signature or a function, as for ``fxrebasin.register_rule``; by default the one
             that is registered or built in.
+        acts: what else the op is said to commute with, as for ``fxrebasin.register_rule``; by
+            default what was said when the rule was registered.
         seed: of the permutations and values tried beyond those given.
         complete: also search for symmetry that the rule loses, which takes most of the time.
 
@@ -133,6 +138,8 @@ def check_rule(
     """
     generator = torch.Generator().manual_seed(seed)
     rule = _rule_of(op, rule)
+    acts = claim_of(rule) if acts is None else acts
+    check_claim(acts)
     if isinstance(op, nn.Module):
         module = op
         op, stored = as_function(module)
@@ -145,6 +152,9 @@ def check_rule(
     for group in allowed_groups(example, rule):
         allowed.append(group)
         worse, problem = _find_worst(group, draws, generator)
+        if not problem and acts != PERMUTES:
+            beyond, problem = refute_claim(group, draws, acts, generator)
+            worse = max(worse, beyond)
         error = max(error, worse)
         if problem:
             return RuleCheck(example.name, False, error, (), group.symmetry, problem)

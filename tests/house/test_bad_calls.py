@@ -122,8 +122,8 @@ def arrays() -> Any:
     return {k: v.numpy() for k, v in net().state_dict().items()}
 
 
-def register_for_a_moment(target: Any, rule: Any) -> None:
-    fr.register_rule(target, rule)
+def register_for_a_moment(target: Any, rule: Any, acts: Any = "linear") -> None:
+    fr.register_rule(target, rule, acts=acts)
     fr.unregister_rule(target)
 
 
@@ -144,23 +144,23 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "match": (
             fr.match,
             {"symmetry": s, **STATES, **QUIET},
-            "symmetry state_dict to objective solver start seed callback device progress",
+            "symmetry state_dict to objective solver group start seed callback device progress",
         ),
         "weight_matching": (
             fr.weight_matching,
             {"symmetry": s, **STATES, **QUIET},
-            "symmetry state_dict to vector_weight solver start seed callback device progress",
+            "symmetry state_dict to vector_weight group solver start seed callback device progress",
         ),
         "rebasin": (
             fr.rebasin,
             {**MODELS, **QUIET},
-            "model_b to args kwargs symmetry objective solver start seed callback device inplace",
+            "model_b to args kwargs symmetry objective solver group start seed callback inplace",
         ),
         "activation_matching": (
             fr.activation_matching,
             {**MODELS, **QUIET, "args": (torch.randn(8, 3),), "symmetry": s, **QUICK},
-            "model_b to args kwargs symmetry rules constraints front_ends solver seed callback "
-            "device",
+            "model_b to args kwargs symmetry rules constraints front_ends solver group seed "
+            "callback",
         ),
         "merge": (
             fr.merge,
@@ -232,6 +232,13 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "transport": (
+            fr.transport,
+            {"symmetry": s, "fine_tuned": STATES["to"], "base": STATES["state_dict"]}
+            | {"to": STATES["to"], **QUIET},
+            "symmetry fine_tuned base to permutation scale fan_in_fan_out objective solver group "
+            "seed progress",
+        ),
         "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
         "save": (
             fr.save,
@@ -271,7 +278,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "verify": (
             fr.verify,
             {"original": net(), "rewritten": net(), "args": (X,)},
-            "original rewritten args kwargs",
+            "original rewritten args kwargs remade",
         ),
         "backend": (
             fr.backend,
@@ -286,7 +293,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "register_rule": (
             register_for_a_moment,
             {"target": torch.ops.aten.relu, "rule": "n -> n"},
-            "target rule",
+            "target rule acts",
         ),
         "assign": (
             fr.assignment.assign,
@@ -303,7 +310,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "objectives.activations": (
             fr.objectives.activations,
             {"symmetry": s, "model_b": net(), "model_a": net(1), "args": (X,)},
-            "symmetry model_b model_a args kwargs rules constraints front_ends device",
+            "symmetry model_b model_a args kwargs rules constraints front_ends device group",
         ),
         "objectives.activations_of": (
             # what comes before the options is given by place
@@ -332,7 +339,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "InnerProducts": (
             fr.InnerProducts,
             {"symmetry": s, "terms": [], "name": "a"},
-            "symmetry terms name",
+            "symmetry terms name group find_factors widest",
         ),
         "Permutation": (
             fr.Permutation,
@@ -385,7 +392,7 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
         "Solve": (
             Solve,
             {"to": net()},
-            "to objective solver start seed callback device progress",
+            "to objective solver group start seed callback device progress",
         ),
         "Verify": (Verify, {"args": (X,)}, "args kwargs"),
         "Compact": (Compact, {"args": (X,)}, "args kwargs"),
@@ -495,8 +502,8 @@ TEXTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a number for a start": (
         lambda: fr.weight_matching(symmetry(), **STATES, start=3),  # type: ignore[arg-type]
-        "start: expected a Permutation or None, found 3; give the .permutation of what a solver "
-        "returned",
+        "start: expected a Permutation, a Transform or None, found 3; give the .permutation of "
+        "what a solver returned",
     ),
     "a seed below nothing": (
         lambda: fr.weight_matching(symmetry(), **STATES, seed=-1),

@@ -52,7 +52,7 @@ def match(
     vector_weight: float = 1,
     **options: Any,
 ) -> Alignment:
-    objective = weights(symmetry, b, a, vector_weight=vector_weight)
+    objective = weights(symmetry, b, a, vector_weight=vector_weight).over("permutations")
     return coordinate_descent(objective, seed=seed, progress=False, **options)
 
 

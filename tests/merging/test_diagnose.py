@@ -227,7 +227,7 @@ def test_html_escapes_names() -> None:
 @pytest.mark.parametrize(
     ("aligned", "message"),
     [
-        (None, "aligned: expected a Permutation, an Alignment, or the module that fr.rebasin"),
+        (None, "aligned: expected a Permutation, a Transform, an Alignment, or the module that fr"),
         (net(1), "aligned: expected .* found None; give what fr.match"),
     ],
 )

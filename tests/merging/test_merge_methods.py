@@ -186,7 +186,7 @@ def test_what_leads_around_a_cycle_leads_back(name: str) -> None:
 
 
 def mlp(seed: int, width: int = 3) -> nn.Module:
-    layers = (nn.Linear(2, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+    layers = (nn.Linear(2, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
     return randomise(nn.Sequential(*layers, nn.Linear(width, 2)), seed)
 
 
@@ -440,7 +440,8 @@ def test_fishers_move_along(name: str) -> None:
     plain = many(symmetry, models, weights=weights, progress=False)
     assert merged.permutations == plain.permutations
     moved = [p.apply(m) for p, m in zip(merged.permutations, models, strict=True)]
-    informed = [p.apply(f) for p, f in zip(merged.permutations, fishers, strict=True)]
+    unsigned = [fr.Permutation(symmetry, p.indices) for p in merged.permutations]
+    informed = [p.apply(f) for p, f in zip(unsigned, fishers, strict=True)]
     for n, tensor in merged.state_dict.items():
         if n not in fishers[0]:
             assert torch.equal(tensor, plain.state_dict[n])

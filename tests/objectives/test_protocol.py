@@ -78,7 +78,7 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def distance(permutation: fr.Permutation) -> float:
+def distance(permutation: fr.Transform) -> float:
     moved, a = permutation.apply(B.state_dict()), A.state_dict()
     return sum(float((f * (a[n] - moved[n]).square()).sum()) for n, f in fisher_of(A).items())
 

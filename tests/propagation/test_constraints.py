@@ -166,7 +166,7 @@ def test_alignment_with_free_outputs_is_verified() -> None:
     assert report.verification.error < 1e-9
     assert report.symmetry.movable_units == 15
     moved = [
-        report.permutation.permute(o, t)
+        report.permutation.move(o, t)
         for o, t in zip(report.symmetry.outputs, (b(X)[0], b(X)[1]["spread"]), strict=True)
     ]
     assert torch.allclose(aligned(X)[0], moved[0], atol=1e-5)

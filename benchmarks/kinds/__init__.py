@@ -1,0 +1,1 @@
+"""The groups beyond permutations that are found in torchvision, timm and transformers."""

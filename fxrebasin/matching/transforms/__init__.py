@@ -1,0 +1,1 @@
+"""Search the whole group of every block: permutations, signs and rotations."""
