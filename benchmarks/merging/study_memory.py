@@ -35,7 +35,7 @@ MATRIX = 4 * WIDTH**2 / 2**20
 """MiB of a cost matrix in float32."""
 GIBIBYTES, SECONDS = 6.0, 600.0
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""Has the allocator of glibc give back what is freed, if it is larger, and not keep it for later."""
+"""Has the allocator of glibc give back what is freed and larger, and not keep it for later."""
 QUICK = partial(coordinate_descent, max_sweeps=1)
 """Later sweeps hold what the first one holds."""
 FEW_STEPS: dict[str, Any] = {"steps": 2, "max_sweeps": 1}
