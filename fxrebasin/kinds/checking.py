@@ -74,6 +74,7 @@ def verify_kinds(
     Raises:
         VerificationError: elements change what the model computes by more than rounding explains;
             names the blocks whose elements do so by themselves.
+        ArithmeticError: with disturbed weights, what it computes is not finite.
     """
     with keeping_random_state(model):
         trial = _Trial(model, args, kwargs, symmetry, seed)
@@ -132,6 +133,8 @@ class _Trial:
         self._inputs, self._model, state = _prepare(model, args, kwargs, symmetry, seed)
         with coarsest_dtype(torch.float64) as coarsest:
             self._before = run(copy_sharing_parameters(self._model), *self._inputs)
+        if not all(bool(torch.isfinite(t).all()) for t in self._before):
+            raise ArithmeticError("with other weights the outputs are not finite")
         self._tolerance = TOLERANCE[coarsest.dtype]
         self._state = absorb(symmetry, state)
         generator = torch.Generator().manual_seed(seed)
