@@ -185,6 +185,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             },
             "a b loss data steps optimizer start seed progress",
         ),
+        "choose_alignment": (
+            fr.choose_alignment,
+            {**MODELS, **QUIET, "evaluate": lambda m: 0.0, "groups": ["signed"]},
+            "model_b to args kwargs evaluate symmetry groups loader seed progress",
+        ),
         "refine": (
             fr.refine,
             {
