@@ -20,6 +20,8 @@ from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
+from .learning.choice import AlignmentTrial, ChoiceReport, Chosen
+from .learning.choose import choose_alignment
 from .learning.refine import refine
 from .learning.report import LearningStep, Refined, RefineReport
 from .matching import schedules, solvers
@@ -122,7 +124,11 @@ __all__ = [
     "ParameterChange",
     "BlockMatch",
     "recompute_batch_norm",
-    # learn from data what is aligned
+    # let data decide how models are aligned
+    "choose_alignment",
+    "Chosen",
+    "ChoiceReport",
+    "AlignmentTrial",
     "refine",
     "Refined",
     "RefineReport",

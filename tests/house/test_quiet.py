@@ -65,7 +65,8 @@ def test_notebooks_show_results_as_tables(tmp_path: Path) -> None:
         symmetry, models[0].state_dict(), to=models[1].state_dict(), progress=False
     )
     merged = fr.merge(models, (x,), progress=False)
-    path = fr.interpolate(*models, lambda m: m(x).square().mean(), steps=3, progress=False)
+    a, b = models
+    path = fr.interpolate(a, b, lambda m: m(x).square().mean(), steps=3, progress=False)
     for shown in (symmetry, found.permutation, found, path, merged.report):
         text = shown._repr_html_()
         assert "<table" in text and text.count("<tr>") >= 2
