@@ -95,7 +95,11 @@ def _balanced(x: Tensor) -> Tensor:
 
 
 def _term(symmetry: fr.Symmetry, kind: str, name: str, a: Tensor, b: Tensor) -> Term:
-    """Compare the units of one layer, which move as its bias does."""
+    """Compare the units of one layer, which move as its bias does.
+
+    Inner products of columns are those of the triangular factor of both, which has fewer rows.
+    """
     (bias,) = (p for p in symmetry.parameters if p.name == f"{name}.bias")
     groups = tuple(AxisGroup((1,), group.segments) for group in bias.groups)
+    a, b = torch.linalg.qr(torch.cat([a, b], 1), mode="r").R.split(a.shape[1], 1)
     return term(ParameterSymmetry((f"{kind} of {name}",), tuple(a.shape), False, groups), a, b)
