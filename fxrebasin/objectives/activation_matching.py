@@ -187,8 +187,9 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bo
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
     if mixed:
-        scale = deviation.square().mean().sqrt() * count**0.5
-        return centred / scale.clamp(min=torch.finfo(value.dtype).tiny)
+        scale = deviation.square().mean().sqrt()
+        is_constant = scale <= QUIET * value.square().mean().sqrt()
+        return (centred / (scale * count**0.5)).masked_fill(is_constant, 0.0)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
 
 
