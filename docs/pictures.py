@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 
-PICTURES = Path(__file__).parent / "pages" / "pictures"
+PAGES = Path(__file__).parent / "pages"
+PICTURES = PAGES / "pictures"
 
 
 class Residual(nn.Module):
@@ -58,7 +60,17 @@ class Attention(nn.Module):
         return self.head(self.norm(x + self.attention(x, x, x)[0]))
 
 
+def draw_barrier_of_the_tutorial() -> None:
+    """What the tutorial draws, by what it says."""
+    text = (PAGES / "tutorial.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    until = next(k for k, block in enumerate(blocks) if "barrier.png" in block)
+    source = "".join(blocks[: until + 1]).replace("barrier.png", str(PICTURES / "tutorial.svg"))
+    exec(compile(source, "tutorial.md", "exec"), {"__name__": "tutorial"})
+
+
 def main() -> None:
+    draw_barrier_of_the_tutorial()
     torch.manual_seed(0)
     tokens = torch.randint(100, (1, 6))
     resnet = torchvision.models.resnet18(num_classes=10)

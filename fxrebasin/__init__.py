@@ -18,6 +18,8 @@ from .compaction.ordering import Key
 from .compaction.unit_weights import UnitWeights
 from .compile import Backend, CompileReport, GraphReport
 from .layouts.layout import Layout
+from .learning.choice import AlignmentTrial, ChoiceReport, Chosen
+from .learning.choose import choose_alignment
 from .learning.refine import refine
 from .learning.report import LearningStep, Refined, RefineReport
 from .matching import schedules, solvers
@@ -39,6 +41,7 @@ from .merging.parents import Parent
 from .merging.path import Point
 from .merging.plane import Plane
 from .merging.protocol import MergeMethod
+from .merging.transport import transport
 from .models.rebased import RebasedModule
 from .objectives import Objective
 from .objectives.weight_matching import weight_matching
@@ -117,7 +120,11 @@ __all__ = [
     "ParameterChange",
     "BlockMatch",
     "recompute_batch_norm",
-    # learn from data what is aligned
+    # let data decide how models are aligned
+    "choose_alignment",
+    "Chosen",
+    "ChoiceReport",
+    "AlignmentTrial",
     "refine",
     "Refined",
     "RefineReport",
@@ -138,6 +145,7 @@ __all__ = [
     "Trial",
     "Merged",
     "fisher",
+    "transport",
     "repair",
     "repair_linear",
     "calibrate_biases",

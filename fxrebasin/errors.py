@@ -82,3 +82,7 @@ class UnmatchedBlocksWarning(UserWarning):
 
 class UntouchedWarning(UserWarning):
     """Parameters are not used on the example inputs: other inputs, or training, may use them."""
+
+
+class WorseMidpointWarning(UserWarning):
+    """Alignment made the model half way between two others worse, and was left out."""

@@ -148,6 +148,20 @@ class Heads(nn.Module):
         return self.out(y.transpose(1, 2).reshape(b, t, d))
 
 
+class WrittenOut(nn.Module):
+    """Attention as products and a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(12, 12) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (f(x).view(b, t, 3, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        weights = (q @ k.transpose(-1, -2) / 2).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, t, d))
+
+
 def attention_with_norms(*, affine: bool) -> nn.Module:
     made = Heads(packed=False)
     made.norms = nn.ModuleList(nn.RMSNorm(4, eps=1e-6, elementwise_affine=affine) for _ in range(2))
@@ -155,21 +169,21 @@ def attention_with_norms(*, affine: bool) -> nn.Module:
 
 
 class GroupedQueries(nn.Module):
-    """Four heads of queries, for two of keys and values."""
+    """Four heads of queries, for two of keys and values; torch may be told so."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = False) -> None:
         super().__init__()
+        self.told = told
         self.q, self.k, self.v = nn.Linear(12, 12), nn.Linear(12, 6), nn.Linear(12, 6)
         self.out = nn.Linear(12, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, _ = x.shape
         q = self.q(x).view(b, t, 4, 3).transpose(1, 2)
-        k, v = (
-            layer(x).view(b, t, 2, 3).transpose(1, 2).repeat_interleave(2, 1)
-            for layer in (self.k, self.v)
-        )
-        y = F.scaled_dot_product_attention(q, k, v)
+        k, v = (layer(x).view(b, t, 2, 3).transpose(1, 2) for layer in (self.k, self.v))
+        if not self.told:
+            k, v = (y.repeat_interleave(2, 1) for y in (k, v))
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=self.told)
         return self.out(y.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -177,10 +191,16 @@ class Decoder(nn.Module):
     """A language model of pre-norm blocks: of GPT's kind, or of Llama's."""
 
     def __init__(
-        self, norm: Callable[[int], nn.Module], *, gated: bool, tied: bool = False, layers: int = 1
+        self,
+        norm: Callable[[int], nn.Module],
+        *,
+        gated: bool,
+        tied: bool = False,
+        layers: int = 1,
+        width: int = 12,
     ) -> None:
         super().__init__()
-        d = 12
+        d = width
         self.tokens, self.places = nn.Embedding(11, d), nn.Embedding(6, d)
         self.attentions = nn.ModuleList(Heads(d, packed=not gated) for _ in range(layers))
         self.mlps = nn.ModuleList(
@@ -262,13 +282,13 @@ class Distances(nn.Module):
 
 
 class GroupNorms(nn.Module):
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, after: Callable[[Tensor], Tensor] = torch.clone) -> None:
         super().__init__()
         self.enter, self.norm = nn.Conv2d(3, 8, 1), nn.GroupNorm(groups, 8)
-        self.leave = nn.Conv2d(8, 4, 1)
+        self.leave, self.after = nn.Conv2d(8, 4, 1), after
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.norm(self.enter(x))).mean((2, 3))
+        return self.leave(self.after(self.norm(self.enter(x)))).mean((2, 3))
 
 
 def convolutions() -> nn.Module:
@@ -360,6 +380,9 @@ CASES: dict[str, Case] = {
         ("GL(4)", "GL(4)", "S(20)", "S(3)", "monomial, 2 scales"),
     ),
     "grouped queries": Case(GroupedQueries, real(2, 4, 12), ("GL(3)", "GL(3)", "S(2)", "S(2)")),
+    "grouped queries, as torch has them": Case(
+        lambda: GroupedQueries(told=True), real(2, 4, 12), ("GL(3)", "GL(3)", "S(2)", "S(2)")
+    ),
     "norms of queries and keys": Case(
         lambda: attention_with_norms(affine=True),
         real(2, 4, 12),
@@ -370,6 +393,7 @@ CASES: dict[str, Case] = {
         real(2, 4, 12),
         ("GL(12)", "GL(4)", "O(4)", "S(3)"),
     ),
+    "attention written out": Case(WrittenOut, real(2, 4, 12), HEADS),
     "attention of torch": Case(TorchAttention, real(2, 4, 12), ("GL(12)", *HEADS)),
     "an encoder layer, norms first": Case(
         lambda: Encoder(norm_first=True),
@@ -385,6 +409,15 @@ CASES: dict[str, Case] = {
     "LSTM": Case(lambda: Recurrent(nn.LSTM), real(2, 4, 5), ("signed S(7)",)),
     "GRU": Case(lambda: Recurrent(nn.GRU), real(2, 4, 5), ("signed S(7)",)),
     "distances": Case(Distances, real(3, 6), ("O(4)", "S(10)")),
-    "group norm of one group": Case(lambda: GroupNorms(1), IMAGE, ("S(8)",)),
-    "group norm of two groups": Case(lambda: GroupNorms(2), IMAGE, ("S(2)", "S(4)")),
+    "group norm of one group": Case(
+        lambda: GroupNorms(1), IMAGE, ("O(7), keeps ones once 1 norm is absorbed",)
+    ),
+    "group norm of two groups": Case(lambda: GroupNorms(2), IMAGE, ("S(2)", "monomial")),
+    "group norm before relu": Case(
+        lambda: GroupNorms(4, F.relu), IMAGE, ("S(4)", "positive monomial")
+    ),
+    "group norm of one group before relu": Case(
+        lambda: GroupNorms(1, F.relu), IMAGE, ("positive monomial",)
+    ),
+    "group norm of every unit": Case(lambda: GroupNorms(8), IMAGE, ("S(8)",)),
 }

@@ -63,7 +63,7 @@ TRANSFORMERS = (
         "GPT, characters of speeches",
         Recipe("transformers: GPT", GPT, epochs=1, learning_rate=3e-3, batch=32),
         load_speeches,
-        windows=70_400,
+        windows=32_000,
         tested=320,
         watched=64,
         batch=32,

@@ -14,17 +14,43 @@ import griffe
 _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data|exc):`~?([^`]+)`")
 _SECTION = re.compile(r"^( *)(Sources?|Memory|Cost):[ \n]", re.MULTILINE)
 _ENTRY = re.compile(r"^( +)(\*{0,2}\w+(?:, \*{0,2}\w+)+):(?=[ \n])")
+# A colon in the first line would make a type of what stands before it; those of code stay.
+_RETURNS = re.compile(r"^( *Returns:\n)(.*)$", re.MULTILINE)
+_COLON = re.compile(r":(?=\s|$)(?=(?:[^`]*`[^`]*`)*[^`]*$)")
 _LISTED = ("Takes", "Gives", "Requires", "Ensures", "Cost")
 
 
 class MarkdownDocstrings(griffe.Extension):
     """Rewrite every docstring of a package once it is loaded and its aliases can be resolved."""
 
-    def on_package(self, *, pkg: griffe.Module, **_: object) -> None:
+    def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **_: object) -> None:
+        loader.resolve_aliases()
+        objects = [*_objects(pkg)]
+        _prefer_what_is_exported(pkg)
         names = PublicNames(pkg)
-        for found in _objects(pkg):
+        for found in objects:
+            if found.is_module:
+                _know_errors(found, pkg)
             if found.docstring is not None:
                 found.docstring.value = rewritten(found.docstring.value, found, names)
+
+
+def _prefer_what_is_exported(module: griffe.Module) -> None:
+    """A function that has the name of the module it is from, as ``fxrebasin.repair`` has."""
+    for inner in [*module.modules.values()]:
+        if not inner.is_alias:
+            _prefer_what_is_exported(inner)
+        origin = module.imports.get(inner.name, "")
+        if inner.name in _exports(module) and origin.startswith(f"{inner.path}."):
+            found = module.modules_collection[origin]
+            module.members[inner.name] = griffe.Alias(inner.name, found, parent=module)
+
+
+def _know_errors(module: griffe.Object, package: griffe.Module) -> None:
+    """The errors that docstrings name are links, whether or not the module imports them."""
+    for name, error in package["errors"].classes.items():
+        if name not in module.members:
+            module.members[name] = griffe.Alias(name, error, parent=module)
 
 
 class PublicNames:
@@ -70,6 +96,7 @@ def rewritten(text: str, where: griffe.Object, names: PublicNames) -> str:
     """The docstring of an object, so that Markdown shows what a terminal shows."""
     text = _ROLE.sub(lambda role: names.link(role[1], where), text)
     text = _SECTION.sub(r"\1**\2.**\n", text) if not _is_pass(text) else _list_of_promises(text)
+    text = _RETURNS.sub(lambda found: found[1] + _COLON.sub("&#58;", found[2]), text)
     return "\n".join(_fenced(list(_separated(text.splitlines()))))
 
 

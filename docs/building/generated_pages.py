@@ -18,6 +18,20 @@ _WIDE = "---\nhide: [toc]\n---\n\n"
 """Tables and scripts get the room of the table of contents."""
 
 
+_SECTIONS = {"measurements": "Measurements", "inside": "Inside", "project": "Inside"}
+"""Where pages of a folder stand that mkdocs.yml gives no place."""
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Whatever mkdocs.yml does not list comes at the end of its section."""
+    assert config.nav is not None
+    sections = {name: entries for entry in config.nav for name, entries in entry.items()}
+    for page in page_sources().values():
+        section = sections.get(_SECTIONS.get(page.partition("/")[0], ""))
+        if section is not None and page not in str(section):
+            section.append(page)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, and what they show."""
     for source, page in page_sources().items():

@@ -24,7 +24,7 @@ class _Reader(NamedTuple):
     norm: str
     held: Held
     vector: torch.Tensor
-    powers: tuple[float, ...]
+    powers: tuple[int, ...]
 
 
 class Absorbing:
@@ -63,7 +63,7 @@ class Absorbing:
             return torch.ones_like(tensor)
         for name, held, vector, powers in self._readers.get(parameter.name, ()):
             units = held.take(tensor)
-            by = torch.stack([_power(vector, power) for power in powers], dim=1).to(tensor.device)
+            by = torch.stack([vector**power for power in powers], dim=1).to(tensor.device)
             by = by[None, :, None, :, None]
             divided = by.isinf() & (units != 0)
             if divided.any():
@@ -73,9 +73,5 @@ class Absorbing:
                     f"none, found one at unit {unit} of {held.block.name!r}; align with "
                     "group='signed', which needs no norm absorbed"
                 )
-            tensor = held.put(tensor, units * by.nan_to_num(posinf=0.0, neginf=0.0))
+            tensor = held.put(tensor, units * by.where(by.isfinite(), 0.0))
         return tensor
-
-
-def _power(vector: torch.Tensor, power: float) -> torch.Tensor:
-    return vector ** int(power) if power == int(power) else vector**power

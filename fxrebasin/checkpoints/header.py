@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from safetensors.torch import load_file
 
-from .digests import HEADER, digest_of
-from .saving import save_tensors
+from .saving import save_with_digest
 
 
 def with_header(
@@ -18,11 +17,10 @@ def with_header(
 
     >>> import torch
     >>> from safetensors import safe_open
-    >>> save_tensors({"a": torch.ones(2)}, "a.safetensors", {})
+    >>> save_with_digest({"a": torch.ones(2)}, "a.safetensors", {})
     >>> with_header("a.safetensors", "b.safetensors", {"made": "by hand"})
     >>> with safe_open("b.safetensors", framework="pt") as file:
     ...     print(sorted(file.metadata()))
     ['format', 'fxrebasin.digest', 'made']
     """
-    tensors = load_file(source)
-    save_tensors(tensors, path, {HEADER: digest_of(tensors), **about})
+    save_with_digest(load_file(source), path, about)

@@ -125,7 +125,7 @@ def _check_digests(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Non
         expected = part.about.get(HEADER)
         if expected is None or not stored.keys() >= set(part.names):
             continue
-        if digest_of({name: stored[name] for name in part.names}) != expected:
+        if digest_of({name: stored[name] for name in part.names}, part.about) != expected:
             raise FileFormatError(
                 f"{str(part.path)!r} was changed after it was written: its tensors do not have the "
                 "digest that its header names; copy or write it again"

@@ -35,6 +35,9 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 MOST_TENSORS = 2**18
 """In one file: the largest models have a third of that; what has more was made to fill memory."""
 
+MOST_IN_HEADER = 10**8
+"""Bytes that safetensors reads as a header."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -172,6 +175,7 @@ def _of_file(path: Path, key: str | None) -> _Opened:
 
 
 def _of_safetensors(path: Path) -> _Opened:
+    _check_number(path)
     try:
         file = safe_open(path, framework="pt", device="cpu")
     except SafetensorError as error:
@@ -187,13 +191,20 @@ def _of_safetensors(path: Path) -> _Opened:
         return read
 
     names = tuple(file.keys())
-    if len(names) > MOST_TENSORS:
-        raise FileFormatError(
-            f"{str(path)!r} names {len(names):,} tensors, expected at most {MOST_TENSORS:,}; "
-            "this is no model"
-        )
     read = {name: reader(name) for name in names}
     return _Opened(read, parts=(Part(path, names, file.metadata() or {}),))
+
+
+def _check_number(path: Path) -> None:
+    """Refuse headers of more tensors than any model has, before they are parsed."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        count = file.read(min(length, MOST_IN_HEADER)).count(b'"data_offsets"')
+    if count > MOST_TENSORS:
+        raise FileFormatError(
+            f"{str(path)!r} names {count:,} tensors, expected at most {MOST_TENSORS:,}; this is no "
+            "model"
+        )
 
 
 def _of_index(path: Path, key: str | None) -> _Opened:
@@ -208,7 +219,7 @@ def _of_index(path: Path, key: str | None) -> _Opened:
     files: dict[str, _Opened] = {}
     result: dict[str, Read] = {}
     for name, file in places.items():
-        if Path(file).name != file:
+        if Path(file).name != file or file == "..":
             raise FileFormatError(
                 f"{str(path)!r} says that {name!r} is in {file!r}, which is not beside it"
             )

@@ -26,7 +26,13 @@ def of_pickle(path: Path, key: str | None) -> tuple[dict[str, Read], tuple[Level
         FileFormatError: there is none, or more than tensors and plain containers.
         OSError: the file cannot be read.
     """
-    state, around = _nested(_unpickled(path), path, key)
+    try:
+        state, around = _nested(_unpickled(path), path, key)
+    except RecursionError as error:
+        raise FileFormatError(
+            f"{str(path)!r} holds a mapping that contains itself, or thousands inside each other; "
+            "expected a state dict"
+        ) from error
     if {"state", "param_groups"} <= state.keys():
         raise FileFormatError(
             f"{str(path)!r} holds the state of an optimizer; expected that of a model"

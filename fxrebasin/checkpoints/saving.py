@@ -19,6 +19,9 @@ from .digests import HEADER, digest_of
 from .form import Form
 from .opening import PICKLED
 
+FORMAT = {"format": "pt"}
+"""What other readers of safetensors look for."""
+
 
 def save(
     state_dict: Mapping[str, Tensor],
@@ -63,7 +66,7 @@ def save(
         tensors = form.named(state_dict)
         for name, tensor in tensors.items():
             _check_storable(name, tensor, path)
-        save_tensors(tensors, path, {HEADER: digest_of(tensors), **(about or {})})
+        save_with_digest(tensors, path, about or {})
         return
     plain = {n: t.detach() if isinstance(t, Tensor) else t for n, t in state_dict.items()}
     with replacing(path) as draft:
@@ -121,4 +124,11 @@ def save_tensors(
             tensor = tensor.clone(memory_format=torch.contiguous_format)
         apart[name] = tensor
     with replacing(path) as draft:
-        save_file(apart, draft, metadata={"format": "pt", **about})
+        save_file(apart, draft, metadata={**FORMAT, **about})
+
+
+def save_with_digest(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], about: Mapping[str, str]
+) -> None:
+    """The same, with a digest of all that the file says."""
+    save_tensors(tensors, path, {**about, HEADER: digest_of(tensors, {**FORMAT, **about})})

@@ -20,6 +20,8 @@ from .inspect import inspect
 from .merge import merge
 from .options import command
 from .path import path
+from .repair import repair
+from .transport import transport
 from .verify import verify
 
 app = typer.Typer(
@@ -78,5 +80,5 @@ def demo(
     run_demo(output=output, seed=seed, epochs=epochs, console=Console())
 
 
-for function in (inspect, align, merge, path, verify, doctor):
+for function in (inspect, align, merge, path, repair, transport, verify, doctor):
     command(app, function)

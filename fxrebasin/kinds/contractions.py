@@ -72,19 +72,28 @@ def convolution(scene: Scene, event: Event) -> None:
 def attention(scene: Scene, event: Event) -> None:
     """Products of queries and keys go through a softmax; their weighted sums of values are linear.
 
-    Heads meet the softmax, so that of them only permutations are known.
+    Heads meet the softmax, so that of them only permutations are known. There may be fewer heads
+    of keys and values, each of which then serves a group of queries that follow one another.
     """
     q, k, v = event.args[:3]
-    if not q.layout.shape[:2] == k.layout.shape[:2] == v.layout.shape[:2]:
+    batch, heads = k.layout.shape[:2]
+    if k.layout.shape[:2] != v.layout.shape[:2] or q.layout.shape[0] != batch:
         return
-    order = ["b", "h", "t", "s", "d", "e"]
-    queries = [f for f in scene.see(q, ["b", "h", "t", "d"], order) if f.on == {"d"}]
-    keys = [f for f in scene.see(k, ["b", "h", "s", "d"], order) if f.on == {"d"}]
+    if q.layout.shape[1] % heads:
+        return
+    order = ["b", "h", "r", "t", "s", "d", "e"]
+    of_heads = ["b", "h r", "t"]
+    queries = _along(scene.see(q, [*of_heads, "d"], order, groups=heads), "d")
+    keys = _along(scene.see(k, ["b", "h", "s", "d"], order), "d")
     _sum_over(scene, queries, keys, other_is_zero=k.is_zero)
     _sum_over(scene, keys, queries, other_is_zero=q.is_zero)
-    values = [f for f in scene.see(v, ["b", "h", "s", "e"], order) if f.on == {"e"}]
-    results = scene.see(event.results[0], ["b", "h", "t", "e"], order)
-    scene.same_where_they_meet(values, [h for h in results if h.on == {"e"}])
+    values = _along(scene.see(v, ["b", "h", "s", "e"], order), "e")
+    results = _along(scene.see(event.results[0], [*of_heads, "e"], order, groups=heads), "e")
+    scene.same_where_they_meet(values, results)
+
+
+def _along(frames: list[Seen], letter: str) -> list[Seen]:
+    return [f for f in frames if f.on == {letter}]
 
 
 def _contract(

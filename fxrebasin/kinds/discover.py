@@ -20,6 +20,7 @@ from ..symmetry.kinds import Absorption, BlockKind, Kinds, Mix
 from .elements import solve
 from .gauges import find_absorptions
 from .reading import Log
+from .redundant import without_redundant
 
 
 def discover(facts: Facts, refinement: Refinement) -> Kinds:
@@ -39,6 +40,11 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
         rotated once their weights are absorbed is shown by Ashkboos et al., "SliceGPT" (2024),
         section 3. Here they are found op by op, on any graph.
     """
+    found = _discover(facts, refinement)
+    return without_redundant(found, refinement.symmetry)
+
+
+def _discover(facts: Facts, refinement: Refinement) -> Kinds:
     log = Log(facts, refinement)
     plain = solve(log.statements(()), refinement, facts)
     numbers = {p.name: number for number, p in enumerate(facts.parameters)}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 
 from ..layouts.events import Event, Value
 from ..layouts.facts import Facts
@@ -19,6 +20,12 @@ from ..symmetry.group import Symmetry
 from ..symmetry.kinds import Absorption, Place
 from ..symmetry.parts import ParameterSymmetry
 from .elements import Solved
+
+PLACES = {Act.GROUP_NORM: 1, Act.LAYER_NORM: 2, Act.RMS_NORM: 2}
+"""Which argument of a norm is its weight."""
+
+DIVIDING = 100.0
+"""By how much rather tensors are multiplied by the weights of a norm than divided by them."""
 
 
 def find_absorptions(
@@ -40,7 +47,8 @@ def find_absorptions(
             for name, powers in vectors.items()
             if any(powers) and name in allowed and (only is None or name in only)
         }
-        for name, weights in _apart(wanted).items():
+        rows = _rows(found, block)
+        for name, weights in _apart(wanted, rows).items():
             result.append(Absorption(block, name, _readers(found, block, weights)))
     return result
 
@@ -68,13 +76,14 @@ def _multiply_only(facts: Facts) -> set[str]:
 
 def _is_weight(event: Event, value: Value) -> bool:
     act = ACTS.get(event.op)
-    if act in (Act.LAYER_NORM, Act.RMS_NORM):
-        places = [k for k, a in enumerate(event.args) if a is value]
-        return places == [2]
+    if act in PLACES:
+        return [k for k, a in enumerate(event.args) if a is value] == [PLACES[act]]
     return act is Act.PRODUCT and sum(v.number == value.number for v in event.operands) == 1
 
 
-def _apart(vectors: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float64]]:
+def _apart(
+    vectors: Mapping[str, tuple[int, ...]], rows: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
     """Per vector, the combination of scales that acts on it, and on none of the others.
 
     One for which there is none is left as it is, which the others then need not care for.
@@ -82,24 +91,65 @@ def _apart(vectors: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float
     names = list(vectors)
     while names:
         powers = np.array([vectors[name] for name in names], dtype=float)
-        inverse = np.linalg.pinv(powers)
-        reached = powers @ inverse
-        is_reached = np.isclose(reached, np.eye(len(names))).all(axis=1)
-        failed = np.flatnonzero(~is_reached).tolist()
+        found = [_whole(powers, k, rows) for k in range(len(names))]
+        failed = [k for k, weights in enumerate(found) if weights is None]
         if not failed:
-            return {name: inverse[:, k].round(12) for k, name in enumerate(names)}
+            return {n: w for n, w in zip(names, found, strict=True) if w is not None}
         del names[failed[-1]]
     return {}
 
 
+def _whole(
+    powers: NDArray[np.float64], k: int, rows: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Weights of scales that act on one vector alone, and on tensors by whole powers of it: weights
+    of norms may be negative, and have no roots.
+
+    The combination of least norm does so nearly always, and divides nothing but what goes with the
+    vector, as the bias of its norm. Where it does not, that is taken with which least is divided,
+    and then least multiplied.
+    """
+    alone = np.eye(len(powers))[k]
+    least = np.linalg.pinv(powers)[:, k].round(12).astype(np.float64)
+    if not np.allclose(powers @ least, alone):
+        return None
+    others = rows[(rows != powers[k]).any(axis=1)]
+    if _are_whole(rows @ least) and (others @ least < 0.5).all():
+        return least
+    n, scales = rows.shape
+    costs = np.r_[np.zeros(scales), np.ones(n), np.full(n, DIVIDING)]
+    acting = np.hstack([rows, np.eye(n), -np.eye(n)])  # the powers are those of the inverse
+    fixed = np.hstack([powers, np.zeros((len(powers), 2 * n))])
+    solved = linprog(
+        costs,
+        A_eq=np.vstack([acting, fixed]),
+        b_eq=np.r_[np.zeros(n), alone],
+        bounds=[(None, None)] * scales + [(0, None)] * (2 * n),
+    )
+    if not solved.success or not _are_whole(rows @ solved.x[:scales]):
+        return None
+    weights: NDArray[np.float64] = np.asarray(solved.x[:scales], dtype=np.float64)
+    return weights
+
+
+def _are_whole(numbers: NDArray[np.float64]) -> bool:
+    return bool(np.allclose(numbers, numbers.round()))
+
+
+def _rows(found: Solved, block: str) -> NDArray[np.float64]:
+    """To which powers the scales of a block act on tensors, each way once."""
+    rows = {r for f in found.kinds.factors.values() if f.block == block for r in f.scales}
+    return np.array(sorted(rows), dtype=float)
+
+
 def _readers(
     found: Solved, block: str, weights: NDArray[np.float64]
-) -> dict[Place, tuple[float, ...]]:
+) -> dict[Place, tuple[int, ...]]:
     """To which powers of the vector tensors are multiplied when it is made one."""
     readers = {}
     for place, factor in found.kinds.factors.items():
         if factor.block == block:
-            powers = tuple(-float(np.dot(weights, row)) for row in factor.scales)
+            powers = tuple(-round(float(np.dot(weights, row))) for row in factor.scales)
             if any(powers):
                 readers[place] = powers
     return readers

@@ -15,7 +15,7 @@ from ..layouts.events import Event, Value
 from ..symmetry.kinds import MONOMIAL, ORTHOGONAL, ORTHOGONAL_ONES, POSITIVE, Kind
 from .contractions import multiply
 from .pointwise import power, product
-from .scene import Scene, Seen, covered, meeting
+from .scene import Letters, Scene, Seen, covered, meeting
 
 
 @dataclass
@@ -32,41 +32,74 @@ class Ledger:
     """Per number of a running variance, what batch norms add to it."""
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """The letters of what a norm is given, in the order in which frames are compared."""
+
+    of_operand: Letters
+    of_weight: Letters
+    inside: frozenset[str]
+    """The axes over which statistics are taken."""
+    order: Letters
+    groups: int = 1
+
+
 def layer_norm(scene: Scene, event: Event, ledger: Ledger) -> None:
     """Layer norm, over axes that blocks lie on; what they are beside, they are scaled by."""
-    x, _, weight, bias = event.args[:4]
-    _normalise(scene, event, x, weight, ledger, ORTHOGONAL_ONES, bias)
+    _, normalised, weight, bias = event.args[:4]
+    axes = _last_axes(event, len(normalised))
+    _normalise(scene, event, axes, ledger, ORTHOGONAL_ONES, weight, bias)
 
 
 def rms_norm(scene: Scene, event: Event, ledger: Ledger) -> None:
     """The same without the mean, and without a bias."""
-    x, _, weight = event.args[:3]
-    _normalise(scene, event, x, weight, ledger, ORTHOGONAL, None)
+    _, normalised, weight = event.args[:3]
+    _normalise(scene, event, _last_axes(event, len(normalised)), ledger, ORTHOGONAL, weight, None)
+
+
+def group_norm(scene: Scene, event: Event, ledger: Ledger) -> None:
+    """Layer norm over the units of each group, at all places together."""
+    x, weight, bias, *_, groups, _ = event.args
+    places = [f"s{d}" for d in range(x.layout.ndim - 2)]
+    axes = _Axes(
+        ["n", "g c", *places],
+        ["g c"],
+        frozenset(["c", *places]),
+        ["n", "g", "c", *places],
+        groups,
+    )
+    _normalise(scene, event, axes, ledger, ORTHOGONAL_ONES, weight, bias)
+
+
+def _last_axes(event: Event, normalised: int) -> _Axes:
+    order = [str(d) for d in range(event.results[0].layout.ndim)]
+    last = order[len(order) - normalised :]
+    return _Axes(order, last, frozenset(last), order)
 
 
 def _normalise(
     scene: Scene,
     event: Event,
-    x: Value,
-    weight: object,
+    axes: _Axes,
     ledger: Ledger,
     kind: Kind,
+    weight: object,
     bias: object,
 ) -> None:
-    out, normalised = event.results[0], len(event.args[1])
-    order = [str(d) for d in range(out.layout.ndim)]
-    last = order[len(order) - normalised :]
-    inside = [f for f in scene.see(x, order, order) if f.on <= {*last}]
+    def see(value: object, letters: Letters) -> list[Seen]:
+        return scene.see(value, letters, axes.order, groups=axes.groups)
+
+    inside = [f for f in see(event.args[0], axes.of_operand) if f.on <= axes.inside]
     for f in inside:
         scene.cap(f.number, kind)
         scene.frames.fix_scale(f.number)
         if kind.ones:
             scene.frames.fix_sign(f.number)
-    weights = scene.see(weight, last, order)
+    weights = see(weight, axes.of_weight)
     if isinstance(weight, Value) and weight.number in ledger.absorbed:
         scene.say_nothing([weight])
         weights = []
-    for h in scene.see(out, order, order):
+    for h in see(event.results[0], axes.of_operand):
         given, scaling = meeting(h, inside), meeting(h, weights)
         if not given or not covered(h, given):
             continue
@@ -80,7 +113,7 @@ def _normalise(
             for f in given:
                 scene.same(f.number, h.number)
         if isinstance(bias, Value):
-            scene.add([h], [(scene.see(bias, last, order), bias.is_zero)])
+            scene.add([h], [(see(bias, axes.of_weight), bias.is_zero)])
 
 
 def _note_vectors(scene: Scene, value: object, frames: list[Seen], ledger: Ledger) -> None:

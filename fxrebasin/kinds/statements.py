@@ -30,6 +30,7 @@ PLAIN: dict[Act, Callable[[Scene, Event], None]] = {
 
 WITH_LEDGER: dict[Act, Callable[[Scene, Event, Ledger], None]] = {
     Act.BATCH_NORM: norms.batch_norm,
+    Act.GROUP_NORM: norms.group_norm,
     Act.LAYER_NORM: norms.layer_norm,
     Act.LENGTH: norms.length,
     Act.POSITIVE_REDUCTION: norms.largest,

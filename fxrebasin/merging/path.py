@@ -73,7 +73,8 @@ class Path:
         batch_norm_recomputed: whether BatchNorm statistics were measured afresh at every point.
         curve: what the way between two models is called.
         files: where the weights at every point were saved, if they were.
-        kept: the point of the lowest loss with its weights, if it was kept.
+        kept: the point of the lowest loss, or of what else was asked for, with its weights, if it
+            was kept.
 
     Raises:
         InvalidArgumentError: the points or metrics are not as described.

@@ -22,6 +22,7 @@ class Act(Enum):
     CONTRACTION = "a product of matrices"
     CONVOLUTION = "a product of matrices at every place"
     EVEN = "forgets signs"
+    GROUP_NORM = "takes the mean of a group away and divides by its spread"
     LAYER_NORM = "takes the mean away and divides by the spread"
     LENGTH = "a Euclidean length"
     LOOK_UP = "rows of a table"
@@ -48,6 +49,7 @@ FAMILIES: dict[Act, str] = {
     Act.CONTRACTION: "addmm addmv baddbmm bmm dot linear mm mv",
     Act.CONVOLUTION: "convolution",
     Act.EVEN: "cos cosh",
+    Act.GROUP_NORM: "native_group_norm",
     Act.LAYER_NORM: "native_layer_norm",
     Act.LENGTH: "linalg_vector_norm",
     Act.LOOK_UP: "embedding index_select",

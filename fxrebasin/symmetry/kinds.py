@@ -193,7 +193,7 @@ class Absorption:
     block: str
     vector: str
     """The parameter that becomes one."""
-    readers: Mapping[Place, tuple[float, ...]] = field(default_factory=dict)
+    readers: Mapping[Place, tuple[int, ...]] = field(default_factory=dict)
     """Per place, and copy there, to which power of the vector it is multiplied."""
 
 

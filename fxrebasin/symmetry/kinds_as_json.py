@@ -64,7 +64,7 @@ def read_kinds(content: dict[str, Any]) -> Kinds:
         Absorption(
             one["block"],
             one["vector"],
-            {_place(place): tuple(powers) for place, powers in one["readers"]},
+            {_place(place): tuple(map(int, powers)) for place, powers in one["readers"]},
         )
         for one in content["absorptions"]
     )

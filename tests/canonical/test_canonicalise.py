@@ -178,6 +178,38 @@ def test_layer_scales_are_absorbed_and_not_centred() -> None:
     torch.testing.assert_close(made(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dividing", [False, True])
+def test_several_weights_of_one_norm_are_absorbed_by_their_readers(dividing: bool) -> None:
+    """By whole powers of them: they may be negative. Only what is read without one is divided."""
+
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.norm = nn.Linear(4, 8), nn.RMSNorm(8, elementwise_affine=False)
+            self.gains = nn.ParameterList(torch.randn(8) for _ in range(2))
+            self.leave = nn.ModuleList(nn.Linear(8, 2) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(self.enter(x))
+            y = self.leave[0](self.gains[0] * h) + self.leave[1](self.gains[1] * h)
+            return y + self.leave[2](h) if dividing else y
+
+    torch.manual_seed(0)
+    model, x = Parallel(), torch.randn(5, 4)
+    if not dividing:
+        del model.leave[2]
+    symmetry = fr.analyze(model, (x,))
+    assert [kind.kind.name for kind in symmetry.kinds.blocks.values()] == ["O"]
+    absorbed = {a.vector: a.readers for a in symmetry.kinds.absorptions}
+    for k in range(2):
+        assert absorbed[f"gains.{k}"] == {
+            (f"gains.{k}", 0, 0, 0): (-1,),
+            (f"leave.{k}.weight", 0, 0, 0): (1,),
+        }
+    made = fr.canonicalise(symmetry, model)
+    torch.testing.assert_close(made(x), model(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_dtypes_are_kept_and_rounded_once(dtype: torch.dtype) -> None:
     model, _, symmetry = prepared("GPT")

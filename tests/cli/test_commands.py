@@ -119,11 +119,51 @@ def test_verify_tells_models_apart(folder: Path) -> None:
     assert "same function: no" in found.out
 
 
+def test_repair_gives_channels_the_statistics_of_parents(folder: Path) -> None:
+    assert ran("align", "a.pt", "b.pt", "-o", "aligned.pt", *MODEL).code == 0
+    assert ran("merge", "a.pt", "b.pt", "-o", "m.pt", *MODEL).code == 0
+    like = ("--like", "a.pt", "--like", "aligned.pt")
+    found = ran("repair", "m.pt", *like, "--data", "nets:batches", "-o", "r.pt", *MODEL)
+    assert found.code == 0
+    merged, repaired = fr.load("m.pt"), fr.load("r.pt")
+    assert [*merged] == [*repaired]
+    assert not torch.equal(merged["1.running_var"], repaired["1.running_var"])
+    without = ran("repair", "m.pt", *like, "-o", "x.pt", *MODEL)
+    assert without.code == 2 and "--data: statistics are measured on data" in without.err
+
+
+def test_transport_to_a_permuted_copy_is_exact(folder: Path) -> None:
+    symmetry = fr.analyze(net(), (torch.zeros(1, 3, 6, 6),))
+    shuffled = fr.Permutation.random(symmetry, torch.Generator().manual_seed(0))
+    base, fine_tuned = fr.load("a.pt"), fr.load("c.pt")
+    fr.save(shuffled.apply(base), "to.pt")
+    given = ("--base", "a.pt", "--to", "to.pt", *MODEL)
+    assert ran("transport", "c.pt", *given, "-o", "out.pt").code == 0
+    expected = shuffled.apply(fine_tuned)
+    assert all(torch.equal(t, expected[n]) for n, t in fr.load("out.pt").items())
+    weight = "0.weight"
+    factors = {
+        "0.lora_A.weight": torch.ones(2, 3, 3, 3),
+        "0.lora_B.weight": torch.randn(8, 2, 1, 1),
+    }
+    fr.save(factors, "adapter.safetensors")
+    found = ran("transport", "adapter.safetensors", *given, "-o", "o.safetensors")
+    assert found.code == 0 and "adapter carried over" in found.out
+    full = {**base, weight: factors["0.lora_B.weight"].expand(8, 2, 3, 3)[:, :1].repeat(1, 3, 1, 1)}
+    moved = fr.load("o.safetensors")["0.lora_B.weight"]
+    torch.testing.assert_close(moved[:, :1], shuffled.apply(full)[weight][:, :1, :1, :1])
+
+
 def test_doctor_knows_what_is_installed() -> None:
     data = json.loads(ran("doctor", "--json").out)
     assert data["fxrebasin"] == fr.__version__
     assert data["packages"]["typer"]
     assert "torch" in ran("doctor").out
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("code-has-run"),))
 
 
 WRONG: dict[str, tuple[tuple[object, ...], str]] = {
@@ -145,6 +185,7 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
     "in the way": (("merge", "a.pt", "b.pt", "-o", "c.pt", *MODEL), "give --force to replace it"),
     "nowhere": (("merge", "a.pt", "b.pt", "-o", "x/o.pt", *MODEL), "there is no folder 'x'"),
     "odd output": (("merge", "a.pt", "b.pt", "-o", "o.npz", *MODEL), "found 'o.npz'"),
+    "code in a file": (("merge", "a.pt", "evil.pt", "-o", "o.pt", *MODEL), "could run code"),
     "odd data": (("path", "a.pt", "b.pt", "--data", "x", *MODEL), "--data: expected a .pt"),
     "odd picture": (("path", "a.pt", "b.pt", "--plot", "x.xyz", *MODEL), "'x.xyz'"),
     "another model": (
@@ -157,6 +198,7 @@ WRONG: dict[str, tuple[tuple[object, ...], str]] = {
 @pytest.mark.parametrize("what", WRONG)
 def test_bad_usage_is_named_and_leaves_nothing(folder: Path, what: str) -> None:
     arguments, text = WRONG[what]
+    torch.save({"weight": torch.ones(2), "more": Evil()}, "evil.pt")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     found = ran(*arguments)
     assert found.code == 2

@@ -10,6 +10,8 @@ import torch
 import transformers
 from safetensors import safe_open
 
+import fxrebasin as fr
+
 from .conftest import ran
 
 
@@ -78,3 +80,32 @@ def test_files_that_do_not_fit_are_named(pretrained: Path, tmp_path: Path) -> No
     assert found.code == 2
     assert "expected the name of a folder" in found.err
     assert not [*tmp_path.iterdir()]
+
+
+def test_an_adapter_is_carried_over(pretrained: Path, tmp_path: Path) -> None:
+    base, to = pretrained / "gpt2-a", pretrained / "gpt2-b"
+    module = "base_model.model.transformer.h.0.mlp.c_fc"
+    factors = {f"{module}.lora_A.weight": torch.randn(2, 16)}
+    factors[f"{module}.lora_B.weight"] = torch.randn(64, 2)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    fr.save(factors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "fan_in_fan_out": true}')
+    out = tmp_path / "out"
+    assert ran("transport", adapter, "--base", base, "--to", to, "-o", out).code == 0
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(to)
+    assert [*fr.load(out)] == [*factors]
+
+
+def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
+    config = {
+        "architectures": ["Evil"],
+        "model_type": "gpt2",
+        "auto_map": {"AutoModel": "evil.Evil"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "evil.py").write_text("raise SystemExit('code has run')")
+    found = ran("inspect", f"hf:{tmp_path}")
+    assert found.code == 2
+    assert "names no architecture of transformers" in found.err

@@ -185,6 +185,11 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             },
             "a b loss data steps optimizer start seed progress",
         ),
+        "choose_alignment": (
+            fr.choose_alignment,
+            {**MODELS, **QUIET, "evaluate": lambda m: 0.0, "groups": ["signed"]},
+            "model_b to args kwargs evaluate symmetry groups loader seed progress",
+        ),
         "refine": (
             fr.refine,
             {
@@ -232,6 +237,13 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             "model data loss labels batches inputs at_once seed progress",
         ),
         "open_checkpoint": (fr.open_checkpoint, {"path": folder / "none.pt"}, "path key"),
+        "transport": (
+            fr.transport,
+            {"symmetry": s, "fine_tuned": STATES["to"], "base": STATES["state_dict"]}
+            | {"to": STATES["to"], **QUIET},
+            "symmetry fine_tuned base to permutation scale fan_in_fan_out objective solver group "
+            "seed progress",
+        ),
         "load": (fr.load, {"path": folder / "none.pt"}, "path key like"),
         "save": (
             fr.save,
@@ -304,6 +316,30 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             fr.objectives.activations,
             {"symmetry": s, "model_b": net(), "model_a": net(1), "args": (X,)},
             "symmetry model_b model_a args kwargs rules constraints front_ends device group",
+        ),
+        "objectives.activations_of": (
+            # what comes before the options is given by place
+            lambda symmetry, b, a, **options: fr.objectives.activations_of(
+                symmetry, b, a, **options
+            ),
+            {"symmetry": s, "b": STATES["to"], "a": STATES["to"], "model": net(), "args": (X,)},
+            "symmetry b a model args kwargs device",
+        ),
+        "objectives.mixture": (
+            lambda symmetry, b, a, **options: fr.objectives.mixture(symmetry, b, a, **options),
+            {
+                "symmetry": s,
+                "b": STATES["to"],
+                "a": STATES["to"],
+                "of": [fr.objectives.weights],
+                "shares": [1.0],
+            },
+            "symmetry b a of shares device",
+        ),
+        "objectives.mixed": (
+            fr.objectives.mixed,
+            {"parts": [products()], "shares": [1.0]},
+            "parts shares",
         ),
         "InnerProducts": (
             fr.InnerProducts,
