@@ -159,8 +159,8 @@ def _flow(objective: InnerProducts, start: Transform | None) -> _Flow:
     """Over permutations, or over as much more as the objective and the kinds of blocks allow."""
     steps = steps_of(objective.symmetry, objective.group)
     check_searched(start, steps)
-    if steps:
-        moving = TransformDescent(objective, steps)
+    if steps or objective.kept:
+        moving = TransformDescent(objective, steps, objective.kept)
         return _Flow(moving, larger.place, larger.climb, larger.search)
     descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
     return _Flow(descent, _place, climb, search)

@@ -21,6 +21,7 @@ from ..symmetry.group import Symmetry, check_symmetry
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from ..tracing.lifted import Parameters
 from .base import Pass
+from .canonicalise import Canonicalise
 from .falsify import Falsify
 from .propagate import Propagate
 from .refine import Refine
@@ -88,8 +89,10 @@ def adopt_symmetry(
 
 
 def passes_to_align(solve: Solve) -> list[Pass]:
-    """The passes that align a model whose symmetry is known."""
-    return [solve, Rewrite(), Verify()]
+    """The passes that align a model whose symmetry is known; for rotations, with canonical weights
+    of both models."""
+    first: list[Pass] = [Canonicalise(to=solve.to)] if solve.group == "linear" else []
+    return [*first, solve, Rewrite(), Verify()]
 
 
 def run_passes(passes: Sequence[Pass], model: Any) -> nn.Module:
