@@ -148,6 +148,20 @@ class Heads(nn.Module):
         return self.out(y.transpose(1, 2).reshape(b, t, d))
 
 
+class WrittenOut(nn.Module):
+    """Attention as products and a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(12, 12) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (f(x).view(b, t, 3, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        weights = (q @ k.transpose(-1, -2) / 2).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(b, t, d))
+
+
 def attention_with_norms(*, affine: bool) -> nn.Module:
     made = Heads(packed=False)
     made.norms = nn.ModuleList(nn.RMSNorm(4, eps=1e-6, elementwise_affine=affine) for _ in range(2))
@@ -379,6 +393,7 @@ CASES: dict[str, Case] = {
         real(2, 4, 12),
         ("GL(12)", "GL(4)", "O(4)", "S(3)"),
     ),
+    "attention written out": Case(WrittenOut, real(2, 4, 12), HEADS),
     "attention of torch": Case(TorchAttention, real(2, 4, 12), ("GL(12)", *HEADS)),
     "an encoder layer, norms first": Case(
         lambda: Encoder(norm_first=True),

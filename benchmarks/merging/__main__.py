@@ -2,8 +2,9 @@
 
 Every study trains its networks, or reads weights that others have trained, once: they stay in a
 cache, ``~/.cache/fxrebasin`` or what ``FXREBASIN_CACHE`` names. Rows that were measured before are
-kept, and a second run measures what is missing. A study whose data cannot be downloaded is left
-out, and says so.
+kept, those of ``--results`` and else those of the page's own table, and a run measures what is
+missing. Curves are in ``--results`` alone: a picture is drawn of the studies that it has rows of.
+A study whose data cannot be downloaded is left out, and says so.
 
     python -m benchmarks.merging --page benchmarks/merging
     python -m benchmarks.merging barrier repair --fresh
@@ -13,6 +14,7 @@ out, and says so.
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +24,8 @@ import torch
 from benchmarks.measuring.reporting import (
     ROOT,
     commit,
+    machine,
     parser_of,
-    provenance,
     write_atomically,
 )
 from benchmarks.merging import (
@@ -32,11 +34,12 @@ from benchmarks.merging import (
     study_collapse,
     study_decay,
     study_many,
+    study_memory,
     study_proteins,
     study_repair,
 )
 from benchmarks.merging.packages import UnavailableError
-from benchmarks.merging.rows import Results, as_csv
+from benchmarks.merging.rows import Results, as_csv, from_csv, measured_at
 
 STUDIES: dict[str, ModuleType] = {
     "ani": study_ani,
@@ -44,9 +47,12 @@ STUDIES: dict[str, ModuleType] = {
     "repair": study_repair,
     "collapse": study_collapse,
     "many": study_many,
+    "memory": study_memory,
     "decay": study_decay,
     "proteins": study_proteins,
 }
+
+TABLE = "merging.csv"
 
 
 def write(results: Results, options: argparse.Namespace) -> None:
@@ -54,16 +60,19 @@ def write(results: Results, options: argparse.Namespace) -> None:
     rows = [row for name in STUDIES for row in results.of(name)]
     parts = [
         "# Merged models",
-        provenance([row.commit for row in rows], [options.threads])
-        + " Trainings and measurements are seeded; figures differ a little between machines. "
-        "`python -m benchmarks.merging` measures all of it, `merging.csv` has every figure.",
+        f"Last measured on {machine()}, with {options.threads} thread"
+        f"{'s' if options.threads > 1 else ''}; written on {datetime.date.today().isoformat()}. "
+        "Trainings and measurements are seeded; figures differ a little between machines. "
+        "`python -m benchmarks.merging` measures all of it; `merging.csv` has every figure, and at "
+        "which commit it was measured.",
     ]
     for name, study in STUDIES.items():
         if found := results.of(name):
-            study.draw(found, options.page)
-            parts.append(study.section(found).rstrip())
+            if name in results.drawn:
+                study.draw(found, options.page)
+            parts += [study.section(found).rstrip(), measured_at(found)]
     write_atomically(options.page / "merging.md", "\n\n".join(parts) + "\n")
-    write_atomically(options.page / "merging.csv", as_csv(rows))
+    write_atomically(options.page / TABLE, as_csv(rows))
 
 
 def main() -> int:
@@ -71,14 +80,22 @@ def main() -> int:
     parser.add_argument("studies", nargs="*", default=[*STUDIES], help=", ".join(STUDIES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=ROOT / "build/benchmarks/merging.jsonl")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is in --results")
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure again what is kept of the studies"
+    )
     parser.add_argument("--page", type=Path, help="write Markdown, CSV and pictures to this folder")
     options = parser.parse_args()
     if unknown := set(options.studies) - set(STUDIES):
         parser.error(f"there is no study {sorted(unknown)[0]!r}; there are {', '.join(STUDIES)}")
 
     torch.set_num_threads(options.threads)
-    results = Results(options.results, commit=commit(), fresh=options.fresh)
+    table = options.page / TABLE if options.page else None
+    results = Results(
+        options.results,
+        commit=commit(),
+        fresh=options.studies if options.fresh else (),
+        table=from_csv(table.read_text()) if table and table.exists() else (),
+    )
     for name in options.studies:
         try:
             STUDIES[name].run(results)

@@ -5,8 +5,6 @@
 * ``sums``: the covariance of what units take, before the nonlinearity, so that those that vary
   more count more;
 * ``slopes``: the covariance of the slopes of the energy by what units take.
-
-Each is divided by what it is at most by the inequality of Cauchy and Schwarz.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from benchmarks.merging.ani import Potential
 from benchmarks.merging.lines import State
-from benchmarks.merging.mixtures import mixed
 from benchmarks.merging.molecules import ELEMENTS, Environments
-from fxrebasin.objectives import InnerProducts, Term, term
+from fxrebasin.objectives import InnerProducts, Term, mixed, term, weights
 from fxrebasin.symmetry.parts import AxisGroup, ParameterSymmetry
 
 KINDS = ("weights", "activations", "sums", "slopes")
@@ -51,16 +48,17 @@ def mixture(
         shares: how much each of ``KINDS`` counts; those that are missing do not.
         device: where to compute.
     """
-    found: dict[str, list[Term]] = {}
+    found: dict[str, InnerProducts] = {}
     if shares.get("weights"):
-        found["weights"] = fr.objectives.weights(symmetry, b, a, device=device).terms
+        found["weights"] = weights(symmetry, b, a, device=device)
     if any(shares.get(kind) for kind in KINDS[1:]):
         units_a, units_b = (_units(state, seen) for state in (a, b))
         for kind in KINDS[1:]:
             if shares.get(kind):
                 pairs = {name: (units_a[kind][name], units_b[kind][name]) for name in units_a[kind]}
-                found[kind] = [_term(symmetry, kind, name, *pair) for name, pair in pairs.items()]
-    return mixed(symmetry, found, shares)
+                terms = (_term(symmetry, kind, name, *pair) for name, pair in pairs.items())
+                found[kind] = InnerProducts(symmetry, terms)
+    return mixed([*found.values()], shares=[shares[kind] for kind in found])
 
 
 def _units(state: State, seen: Environments) -> dict[str, Units]:
@@ -97,7 +95,11 @@ def _balanced(x: Tensor) -> Tensor:
 
 
 def _term(symmetry: fr.Symmetry, kind: str, name: str, a: Tensor, b: Tensor) -> Term:
-    """Compare the units of one layer, which move as its bias does."""
+    """Compare the units of one layer, which move as its bias does.
+
+    Inner products of columns are those of the triangular factor of both, which has fewer rows.
+    """
     (bias,) = (p for p in symmetry.parameters if p.name == f"{name}.bias")
     groups = tuple(AxisGroup((1,), group.segments) for group in bias.groups)
+    a, b = torch.linalg.qr(torch.cat([a, b], 1), mode="r").R.split(a.shape[1], 1)
     return term(ParameterSymmetry((f"{kind} of {name}",), tuple(a.shape), False, groups), a, b)

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,15 +38,26 @@ class Results:
     Args:
         path: lines of JSON; made where it is missing.
         commit: what is measured now.
-        fresh: forget what is kept, a row as soon as it is asked for.
+        fresh: the studies that are measured again, whatever is kept of them.
+        table: rows from elsewhere, for those that the file lacks.
     """
 
-    def __init__(self, path: Path, *, commit: str, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        commit: str,
+        fresh: Collection[str] = (),
+        table: Iterable[Row] = (),
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self.path, self.commit = path, commit
         kept = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
-        self.rows: dict[Key, Row] = {} if fresh else {row.key: row for row in kept}
+        known = {row.key: row for row in (*table, *kept)}
+        self.rows: dict[Key, Row] = {k: row for k, row in known.items() if row.study not in fresh}
+        self.drawn = {row.study for row in kept}
+        """The studies of which there is more than a table."""
 
     def has(self, study: str, network: str, method: str, seed: int = 0) -> bool:
         return (study, network, method, seed) in self.rows
@@ -67,6 +79,7 @@ class Results:
         """Keep what was measured."""
         row = Row(study, network, method, seed, self.commit, dict(figures), dict(curves or {}))
         self.rows[row.key] = row
+        self.drawn.add(study)
         with self.path.open("a") as file:
             print(json.dumps(asdict(row)), file=file)
 
@@ -104,17 +117,49 @@ def spread(rows: Sequence[Row], figure: str, form: str = ".3f") -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def measured_at(rows: Iterable[Row]) -> str:
+    """A sentence on the code that rows were measured with.
+
+    >>> measured_at([Row("s", "n", "m", k, commit, {}) for k, commit in enumerate("aab")])
+    'Measured at commit a (2 rows) and b (1).'
+    """
+    counts = Counter(row.commit for row in rows)
+    (commit, count), *others = sorted(counts.items())
+    return (
+        " and ".join(
+            [f"Measured at commit {commit} ({count} rows)", *(f"{c} ({n})" for c, n in others)]
+        )
+        + "."
+    )
+
+
+HEADER = ("study", "network", "method", "seed", "figure", "value", "commit")
+
+
 def as_csv(rows: Iterable[Row]) -> str:
     """Every figure of every row, one a line.
 
     >>> print(as_csv([Row("s", "n", "m", 0, "c", {"loss": 0.5})]), end="")
-    study,network,method,seed,figure,value
-    s,n,m,0,loss,0.5
+    study,network,method,seed,figure,value,commit
+    s,n,m,0,loss,0.5,c
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("study", "network", "method", "seed", "figure", "value"))
+    writer.writerow(HEADER)
     for row in rows:
         for name, value in row.figures.items():
-            writer.writerow((row.study, row.network, row.method, row.seed, name, f"{value:.6g}"))
+            told = (row.study, row.network, row.method, row.seed, name, f"{value:.6g}", row.commit)
+            writer.writerow(told)
     return text.getvalue()
+
+
+def from_csv(text: str) -> list[Row]:
+    """The rows of what :func:`as_csv` wrote, without their curves."""
+    figures: dict[tuple[str, ...], dict[str, float]] = {}
+    for line in csv.DictReader(io.StringIO(text)):
+        key = tuple(line[name] for name in ("study", "network", "method", "seed", "commit"))
+        figures.setdefault(key, {})[line["figure"]] = float(line["value"])
+    return [
+        Row(study, network, method, int(seed), commit, found)
+        for (study, network, method, seed, commit), found in figures.items()
+    ]

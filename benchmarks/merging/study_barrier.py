@@ -122,7 +122,7 @@ def section(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], folder: Path) -> None:
     panels = []
     for network in networks_of(rows):
-        found = by_method(rows, network)
+        found = by_method((row for row in rows if row.curves), network)
         aligned = [m for m in DRAWN if m in found and middle(found[m], "barrier") < LOW]
         panels.append(
             [

@@ -7,56 +7,33 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
 import fxrebasin as fr
 from benchmarks.measuring.reporting import markdown_table
-from benchmarks.merging.lines import State, with_state
-from benchmarks.merging.mixtures import mixed
 from benchmarks.merging.plots import draw_dots
-from benchmarks.merging.protein_mpnn import ProteinMPNN, Score, read_checkpoints, score
+from benchmarks.merging.protein_mpnn import Score, read_checkpoints, score
 from benchmarks.merging.proteins import Protein, read_proteins
 from benchmarks.merging.rows import Results, Row
 from benchmarks.merging.study_many import merged_and_repaired
 from fxrebasin.drawing.figures import save_figure
-from fxrebasin.objectives import InnerProducts
+from fxrebasin.objectives import Objective
 
 STUDY = "proteins"
 TRAIN, TEST = ("1tii", "il2"), ("1hpv", "2hhb", "1fx2")
 """Structures that activations and statistics are of, and those that are measured on."""
 COUNTS = (2, 4)
-SHARES: dict[str, Mapping[str, float]] = {
-    "weights": {"weights": 1.0},
-    "activations": {"activations": 1.0},
-    "both": {"weights": 0.5, "activations": 0.5},
+COMPARED = {
+    "weights": ["weights"],
+    "activations": ["activations"],
+    "both": ["weights", "activations"],
 }
+"""What is compared, in equal shares."""
 METHODS: dict[str, Any] = {
     "to_reference": fr.merge_methods.to_reference,
     "many": fr.merge_methods.many,
 }
-
-
-def compared(
-    symmetry: fr.Symmetry,
-    b: State,
-    a: State,
-    /,
-    *,
-    shares: Mapping[str, float],
-    seen: Protein,
-    device: torch.device | str | None = None,
-) -> InnerProducts:
-    """Compare weights, what units do with one structure, or both."""
-    found = {}
-    if "weights" in shares:
-        found["weights"] = fr.objectives.weights(symmetry, b, a, device=device).terms
-    if "activations" in shares:
-        model_b, model_a = (with_state(ProteinMPNN(), state) for state in (b, a))
-        objective = fr.objectives.activations(symmetry, model_b, model_a, tuple(seen))
-        found["activations"] = objective.terms
-    return mixed(symmetry, found, shares)
 
 
 def tuple_of(protein: Protein) -> tuple[Any, ...]:
@@ -79,6 +56,12 @@ def run(results: Results) -> None:
     models: list[nn.Module] = [*read_checkpoints()]
     train, test = structures()
     symmetry = fr.analyze(models[0], args=tuple(train[0]))
+    objectives: dict[str, Objective] = {
+        "weights": fr.objectives.weights,
+        "activations": partial(
+            fr.objectives.activations_of, model=models[0], args=tuple(train[-1])
+        ),
+    }
     for count in COUNTS:
         given = models[:count]
         if not results.has(STUDY, "ProteinMPNN", "ensemble", count):
@@ -87,8 +70,8 @@ def run(results: Results) -> None:
             _add(results, "parents", count, {"merged": mean})
             _add(results, "ensemble", count, {"merged": score(given, test)})
         ways = {"mean": fr.merge_methods.mean}
-        for compares, shares in SHARES.items():
-            objective = partial(compared, shares=shares, seen=train[-1])
+        for compares, kinds in COMPARED.items():
+            objective = partial(fr.objectives.mixture, of=[objectives[kind] for kind in kinds])
             for name, method in METHODS.items():
                 ways[f"{name}, {compares}"] = partial(method, objective=objective)
         states = [model.state_dict() for model in given]
@@ -132,8 +115,7 @@ def section(rows: Sequence[Row]) -> str:
         "with LayerNorm, trained with more and more noise. Recovery: the share of residues that "
         "are the likeliest ones where they are, given the structure and the residues decoded "
         f"earlier; loss in nats; on chains of {', '.join(TEST)}. What activations and statistics "
-        f"are of: {', '.join(TRAIN)}. Activations do not say how the stream of features "
-        "is to move, which stays there.\n\n"
+        f"are of: {', '.join(TRAIN)}.\n\n"
         "![Recovery by method](proteins.png)\n\n"
         f"{markdown_table(header, cells)}\n"
     )

@@ -8,7 +8,6 @@ distances. Blocks that lie on one tensor change each other's point and are balan
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
 import torch
 
@@ -22,18 +21,6 @@ from .scales import balanced_terms, least_norm_scales, scales_of_variances
 MOST_SWEEPS = 100
 SETTLED = 1e-10
 """Blocks that move no further than this are where they stay."""
-
-
-@dataclass(frozen=True, eq=False)
-class Balanced:
-    """What was done to which blocks, and the tensors that it was done to."""
-
-    tensors: Mapping[str, torch.Tensor]
-    """In float64, by the first names of parameters."""
-    matrices: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Per block, of shape ``(count, size, size)``."""
-    log_scales: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    """Per block, of shape ``(scales, count, size)``."""
 
 
 def held_by_block(
@@ -67,17 +54,18 @@ def held_by_block(
 
 def balance(
     symmetry: Symmetry, held: Mapping[str, list[Held]], tensors: Mapping[str, torch.Tensor]
-) -> Balanced:
+) -> dict[str, torch.Tensor]:
     """Bring blocks to the point of least norm, one after the other until none moves.
 
     Args:
         symmetry: the blocks and their kinds.
         held: of the blocks to balance, as :func:`held_by_block` returns them.
         tensors: in float64, every parameter that these blocks lie on.
+
+    Returns:
+        The same tensors after that.
     """
     current = dict(tensors)
-    matrices: dict[str, torch.Tensor] = {}
-    log_scales: dict[str, torch.Tensor] = {}
     neighbours = _neighbours(held)
     waiting = dict.fromkeys(held)
     for _ in range(MOST_SWEEPS):
@@ -85,21 +73,27 @@ def balance(
             break
         now, waiting = waiting, {}
         for name in now:
-            is_linear = symmetry.kinds.of(name).kind.mix is Mix.INVERTIBLE
-            if is_linear:
-                matrix = least_norm_matrices(*_gram_matrices(held[name], current))
-                matrices[name] = matrix @ matrices[name] if name in matrices else matrix
-                identity = torch.eye(matrix.shape[-1])
-                moved = float((matrix - identity).abs().max())
-                _act(symmetry, held[name], current, matrices={name: matrix})
-            else:
-                logs = _least_scales(symmetry, held[name], current)
-                log_scales[name] = logs + log_scales.get(name, 0)
-                moved = float(logs.abs().max())
-                _act(symmetry, held[name], current, log_scales={name: logs})
-            if moved > SETTLED:
+            if _step(symmetry, held[name], current) > SETTLED:
                 waiting |= dict.fromkeys(neighbours[name])
-    return Balanced(current, matrices, log_scales)
+    return current
+
+
+def _step(symmetry: Symmetry, held: list[Held], tensors: dict[str, torch.Tensor]) -> float:
+    """Bring one block to its point of least norm; by how much has it moved?"""
+    name = held[0].block.name
+    if symmetry.kinds.of(name).kind.mix is Mix.INVERTIBLE:
+        matrix = least_norm_matrices(*_gram_matrices(held, tensors))
+        matrices, logs = {name: matrix}, {}
+        moved = matrix - torch.eye(matrix.shape[-1])
+    else:
+        moved = _least_scales(symmetry, held, tensors)
+        matrices, logs = {}, {name: moved}
+    kinds = symmetry.kinds
+    inverses = inverse_transposes(kinds, matrices)
+    action = LinearAction(symmetry.blocks, kinds, {}, logs, matrices, inverses)
+    for parameter in {one.parameter.name: one.parameter for one in held}.values():
+        tensors[parameter.name] = action.act(parameter, tensors[parameter.name]).contiguous()
+    return float(moved.abs().max())
 
 
 def _neighbours(held: Mapping[str, list[Held]]) -> dict[str, set[str]]:
@@ -153,36 +147,25 @@ def _least_scales(
                 exponents[is_variance].append(powers)
                 size = (x.mean(2) + variances[name]).log() if is_variance else _squares(x)
                 sizes[is_variance].append(size)
-    k = symmetry.kinds.of(held[0].block.name).scales
-    of_weights = torch.tensor(exponents[False], dtype=torch.float64).reshape(-1, k)
-    shape = (0, held[0].block.count, held[0].block.size)
-    squares = torch.stack(sizes[False]) if sizes[False] else torch.zeros(shape).double()
+    block = held[0].block
+    k = symmetry.kinds.of(block.name).scales
+    none = torch.zeros(0, block.count, block.size, dtype=torch.float64)
+    of_weights, of_variances = (
+        torch.tensor(exponents[is_variance], dtype=torch.float64).reshape(-1, k)
+        for is_variance in (False, True)
+    )
+    squares, variance_logs = (
+        torch.stack(sizes[is_variance]) if sizes[is_variance] else none
+        for is_variance in (False, True)
+    )
     logs = least_norm_scales(of_weights, squares)
-    if sizes[True]:
-        of_variances = torch.tensor(exponents[True], dtype=torch.float64)
-        used = torch.from_numpy(
-            balanced_terms(of_weights.numpy(), torch.ones(len(of_weights)).bool().numpy())
-        )
-        now = torch.stack(sizes[True]) + torch.einsum("vk,kqn->vqn", of_variances, logs)
-        logs = logs + scales_of_variances(of_variances, now, of_weights[used])
+    if len(of_variances):
+        is_used = (squares > 0).flatten(1).any(dim=1).numpy()
+        balanced = torch.from_numpy(balanced_terms(of_weights.numpy(), is_used))
+        now = variance_logs + torch.einsum("vk,kqn->vqn", of_variances, logs)
+        logs = logs + scales_of_variances(of_variances, now, of_weights[balanced])
     return logs
 
 
 def _squares(x: torch.Tensor) -> torch.Tensor:
     return x.abs().square().sum(2)
-
-
-def _act(
-    symmetry: Symmetry,
-    held: list[Held],
-    tensors: dict[str, torch.Tensor],
-    *,
-    matrices: Mapping[str, torch.Tensor] | None = None,
-    log_scales: Mapping[str, torch.Tensor] | None = None,
-) -> None:
-    """Let an element of one block act on the tensors that it lies on."""
-    matrices, kinds = matrices or {}, symmetry.kinds
-    inverses = inverse_transposes(kinds, matrices)
-    action = LinearAction(symmetry.blocks, kinds, {}, log_scales or {}, matrices, inverses)
-    for name, parameter in {one.parameter.name: one.parameter for one in held}.items():
-        tensors[name] = action.act(parameter, tensors[name]).contiguous()

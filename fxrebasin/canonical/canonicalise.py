@@ -45,7 +45,8 @@ def canonicalise(
     * The weights of norms become one where what reads them can be multiplied by them instead
       (``symmetry.kinds.of(name).absorbed``).
     * What is written to a stream that only layer norms read has no mean over its units.
-    * Blocks on which any matrix may act, as on queries and keys, have the least norm.
+    * Blocks on which any matrix may act, as on queries and keys, have the least norm. Units that
+      nothing reads, or that nothing is written to, are not stretched without end for that.
 
     Two models that differ by an element of the group then differ by permutations, signs and
     rotations only. The function stays; nothing else about the weights is kept, so that optimizer
@@ -67,8 +68,8 @@ def canonicalise(
         symmetry: as :func:`fxrebasin.analyze` returns it.
         weights: a state dict, or a module; not changed. All is computed in float64 and rounded
             once, and takes as much memory.
-        scales: bring scales of units to their least norm too, as those of ReLU networks, and set
-            running variances to one. For networks that were trained alike, this changes little,
+        scales: bring scales of units to their least norm too, as those of ReLU networks, and have
+            batch norm divide by one. For networks that were trained alike, this changes little,
             and can do harm; it helps where recipes differ.
 
     Returns:
@@ -134,13 +135,13 @@ def canonical_tensors(
     centring = Centring(symmetry, only)
     for parameter in symmetry.parameters:
         if parameter.name in tensors and centring.changes(parameter):
-            tensor = made.get(parameter.name, None)
-            tensor = widen(tensors[parameter.name]) if tensor is None else tensor
-            made[parameter.name] = centring.centre(parameter, tensor)
+            name = parameter.name
+            tensor = made[name] if name in made else widen(tensors[name])
+            made[name] = centring.centre(parameter, tensor)
     held = held_by_block(symmetry, set(tensors), scales=scales, only=only)
     names = {one.parameter.name for places in held.values() for one in places}
     wide = {n: made[n] if n in made else widen(tensors[n]) for n in sorted(names)}
-    return {**made, **balance(symmetry, held, wide).tensors}
+    return {**made, **balance(symmetry, held, wide)}
 
 
 def state_with(symmetry: Symmetry, state: Tensors, made: Tensors) -> dict[str, torch.Tensor]:
@@ -169,6 +170,17 @@ def module_with(symmetry: Symmetry, model: M, made: Tensors) -> M:
         InvalidArgumentError: two tensors share memory and would have to be different.
     """
     copied = deep_copy(model)
+    write_(symmetry, copied, made)
+    return copied
+
+
+def write_(symmetry: Symmetry, model: nn.Module, made: Tensors) -> None:
+    """Give a module other tensors, by their first names.
+
+    Raises:
+        InvalidArgumentError: two tensors share memory and would have to be different; nothing was
+            changed.
+    """
 
     def replace(parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
         return made.get(parameter.name, tensor).to(tensor)
@@ -177,6 +189,5 @@ def module_with(symmetry: Symmetry, model: M, made: Tensors) -> M:
         if parameter.name in made:
             tensor.copy_(made[parameter.name])
 
-    if move_tensors_(symmetry, stored_tensors(copied), replace, replace_):
-        forget_caches(copied)
-    return copied
+    if move_tensors_(symmetry, stored_tensors(model), replace, replace_):
+        forget_caches(model)

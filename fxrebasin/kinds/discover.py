@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..layouts.facts import Facts
 from ..layouts.unread import Reading
@@ -20,6 +21,7 @@ from ..symmetry.kinds import Absorption, BlockKind, Kinds, Mix
 from .elements import solve
 from .gauges import find_absorptions
 from .reading import Log
+from .redundant import without_redundant
 
 
 def discover(facts: Facts, refinement: Refinement) -> Kinds:
@@ -39,6 +41,11 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
         rotated once their weights are absorbed is shown by Ashkboos et al., "SliceGPT" (2024),
         section 3. Here they are found op by op, on any graph.
     """
+    found = _discover(facts, refinement)
+    return without_redundant(found, refinement.symmetry)
+
+
+def _discover(facts: Facts, refinement: Refinement) -> Kinds:
     log = Log(facts, refinement)
     plain = solve(log.statements(()), refinement, facts)
     numbers = {p.name: number for number, p in enumerate(facts.parameters)}
@@ -73,8 +80,12 @@ class FindKinds:
     facts: Facts
     refinement: Refinement
 
-    def __call__(self) -> Kinds:
+    @cached_property
+    def _kinds(self) -> Kinds:
         return discover(self.facts, self.refinement)
+
+    def __call__(self) -> Kinds:
+        return self._kinds
 
     def __deepcopy__(self, memo: object) -> FindKinds:
         return self

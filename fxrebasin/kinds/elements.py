@@ -23,7 +23,7 @@ from ..symmetry.kinds import (
     Place,
 )
 from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
-from .null_spaces import null_space, null_space_of_signs
+from .null_spaces import independent_rows, independent_sets, null_space, null_space_of_signs
 from .reading import Statements
 
 Equations = Mapping[str, tuple[list[dict[int, Fraction]], list[set[int]]]]
@@ -182,10 +182,12 @@ class _Solver:
             free.kind = free.kind.meet(self._frames.kind(root))
             free.caps += self._frames.caps(root)
         if free.kind.mix is Mix.NOT:
-            stored = sorted({find(f)[0] for frames in where.values() for f in frames})
+            stored = {find(f)[0] for frames in where.values() for f in frames}
             on_scales, on_signs = self._equations.get(block, ([], []))
-            free.scales = _independent(null_space(on_scales, roots), stored)
-            free.signs = _independent_signs(null_space_of_signs(on_signs, roots), {*stored})
+            scales, signs = null_space(on_scales, roots), null_space_of_signs(on_signs, roots)
+            acting = [{root: x for root, x in s.items() if root in stored} for s in scales]
+            free.scales = [scales[k] for k in independent_rows(acting)]
+            free.signs = [signs[k] for k in independent_sets([s & stored for s in signs])]
         return free
 
     def factor(self, block: str, free: _Free, frames: Sequence[int], *, is_one: bool) -> Factor:
@@ -211,31 +213,6 @@ class _Solver:
             for (name, number), frame in self._statements.ledger.vectors.items()
             if name == block and number < len(self._parameters)
         }
-
-
-def _independent(scales: Sequence[dict[int, int]], stored: Sequence[int]) -> list[dict[int, int]]:
-    """Those that act on stored tensors in ways that are not made up of the others'."""
-    kept: list[dict[int, int]] = []
-    rows: list[list[int]] = []
-    for scale in scales:
-        row = [scale.get(root, 0) for root in stored]
-        if np.linalg.matrix_rank(np.array([*rows, row])) > len(rows):
-            kept.append(scale)
-            rows.append(row)
-    return kept
-
-
-def _independent_signs(signs: Sequence[set[int]], stored: set[int]) -> list[set[int]]:
-    kept: list[set[int]] = []
-    rows: dict[int, set[int]] = {}
-    for sign in signs:
-        row = sign & stored
-        while row and min(row) in rows:
-            row = row ^ rows[min(row)]
-        if row:
-            rows[min(row)] = row
-            kept.append(sign)
-    return kept
 
 
 def _kind_of(free: _Free) -> BlockKind:

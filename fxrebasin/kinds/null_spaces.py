@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from fractions import Fraction
+from typing import Any
 
 
 def null_space(
@@ -48,7 +50,7 @@ def _reduce(equations: Iterable[Mapping[int, Fraction]]) -> dict[int, dict[int, 
     return rows
 
 
-def _subtract(row: dict[int, Fraction], other: Mapping[int, Fraction], factor: Fraction) -> None:
+def _subtract(row: dict[Any, Fraction], other: Mapping[Any, Fraction], factor: Fraction) -> None:
     for u, x in other.items():
         left = row.get(u, Fraction(0)) - factor * x
         if left:
@@ -79,3 +81,43 @@ def null_space_of_signs(
         rows[pivot] = row
     free = [u for u in unknowns if u not in rows]
     return [{u} | {pivot for pivot, row in rows.items() if u in row} for u in free]
+
+
+def independent_rows(
+    rows: Sequence[Mapping[Any, int]], known: Sequence[Mapping[Any, int]] = ()
+) -> list[int]:
+    """The numbers of rows that are no combinations of known ones and of the rows before.
+
+    >>> independent_rows([{0: 1}, {0: 2}, {0: 1, 1: 1}], known=[{1: 3}])
+    [0]
+    """
+    kept = []
+    reduced: dict[Any, dict[Any, Fraction]] = {}
+    for k, given in enumerate((*known, *rows)):
+        row = {u: Fraction(x) for u, x in given.items() if x}
+        while row and (pivot := min(row)) in reduced:
+            _subtract(row, reduced[pivot], row[pivot] / reduced[pivot][pivot])
+        if row:
+            reduced[min(row)] = row
+            kept.append(k - len(known))
+    return [k for k in kept if k >= 0]
+
+
+def independent_sets(
+    sets: Sequence[AbstractSet[Any]], known: Sequence[AbstractSet[Any]] = ()
+) -> list[int]:
+    """The numbers of sets that are no symmetric differences of known ones and of those before.
+
+    >>> independent_sets([{0}, {0, 1}, {1}], known=[{1}])
+    [0]
+    """
+    kept = []
+    reduced: dict[Any, set[Any]] = {}
+    for k, given in enumerate((*known, *sets)):
+        row = set(given)
+        while row and min(row) in reduced:
+            row ^= reduced[min(row)]
+        if row:
+            reduced[min(row)] = row
+            kept.append(k - len(known))
+    return [k for k in kept if k >= 0]

@@ -35,7 +35,7 @@ from .between import Between
 from .curves import Bezier, Curve, as_curve, name_of
 from .measuring import AtPoint, Evaluate, Measuring
 from .path import Path
-from .saving import Saving
+from .saving import Keep, Saving
 from .tensors import check_fit, tensors_of
 
 __all__ = ["Path", "interpolate"]
@@ -54,7 +54,7 @@ def interpolate(
     at_point: AtPoint | None = None,
     symmetry: Symmetry | None = None,
     save_to: str | os.PathLike[str] | None = None,
-    keep: str | None = None,
+    keep: Keep | None = None,
     progress: bool = True,
 ) -> Path:
     """Evaluate models on the way in weight space from ``a`` to ``b``, by default a straight line.
@@ -109,7 +109,8 @@ def interpolate(
             they are.
         save_to: a folder, made if it is missing, to save the weights that are evaluated in, a
             file ``t=0.500000.safetensors`` for each point; files appear complete or not at all.
-        keep: ``"best"`` keeps the weights at the lowest loss in memory, for :meth:`Path.best`.
+        keep: ``"best"`` keeps the weights at the lowest loss in memory, for :meth:`Path.best`;
+            ``("accuracy", "max")`` those for ``path.best("accuracy", "max")``.
         progress: show a progress bar if the standard error is a terminal.
 
     Returns:

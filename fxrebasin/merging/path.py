@@ -22,8 +22,9 @@ from ..arguments import check_kind, check_text, refuse
 from ..drawing.curves import Row, draw_rows
 from ..drawing.figures import save_figure
 from ..drawing.letters import letter
+from ..drawing.tables import html_table
 from ..errors import FileFormatError, InvalidArgumentError
-from .tables import csv_text, finite, handed_over, html_table, number, read_json
+from .tables import csv_text, finite, handed_over, number, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +74,8 @@ class Path:
         batch_norm_recomputed: whether BatchNorm statistics were measured afresh at every point.
         curve: what the way between two models is called.
         files: where the weights at every point were saved, if they were.
-        kept: the point of the lowest loss with its weights, if it was kept.
+        kept: the point of the lowest loss, or of what else was asked for, with its weights, if it
+            was kept.
 
     Raises:
         InvalidArgumentError: the points or metrics are not as described.

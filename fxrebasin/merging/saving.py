@@ -14,26 +14,29 @@ from ..checkpoints.saving import save_tensors
 from .path import Point
 from .tensors import tensors_of
 
+Keep = str | tuple[str, str]
+
+MODES = ("min", "max")
+
 
 class Saving:
     """Saves weights to a folder, or keeps the best, or neither.
 
     Args:
         folder: where to save the weights of every point; made if it is missing.
-        keep: ``"best"`` to keep the weights at the lowest loss, or None.
+        keep: ``"best"`` to keep the weights at the lowest loss, a pair such as
+            ``("accuracy", "max")`` to keep those at the best of another metric, or None.
 
     Raises:
         InvalidArgumentError: ``keep`` is something else, or ``folder`` names none.
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, keep: str | None) -> None:
-        if keep is not None and (not isinstance(keep, str) or keep != "best"):
-            refuse("keep", "'best' or None", keep, "give save_to=folder to have all points")
+    def __init__(self, folder: str | os.PathLike[str] | None, keep: Keep | None) -> None:
         if folder is not None:
             check_path(folder, "save_to")
             FilePath(folder).mkdir(exist_ok=True)
-        self.folder, self.keep = folder, keep
+        self.folder, self.keep = folder, None if keep is None else _metric_and_mode(keep)
         self.files: list[str] = []
         self.best: Point | None = None
         self._last: dict[str, Tensor] = {}
@@ -48,8 +51,28 @@ class Saving:
             self._last = {n: x.detach().clone() for n, x in tensors_of(model).items()}
 
     def judge(self, t: float, metrics: Mapping[str, float]) -> None:
-        """Keep what was taken last, if its loss is lower than all before."""
-        loss = metrics["loss"]
-        lowest = math.inf if self.best is None else self.best.metrics["loss"]
-        if self.keep is not None and (loss < lowest or (self.best is None and loss == lowest)):
+        """Keep what was taken last, if its metric is better than all before.
+
+        Raises:
+            InvalidArgumentError: there is no such metric.
+        """
+        if self.keep is None:
+            return
+        metric, mode = self.keep
+        if metric not in metrics:
+            refuse("keep", f"a metric that evaluate returns, one of {[*metrics]}", metric)
+        sign = -1 if mode == "max" else 1
+        value = sign * metrics[metric]
+        lowest = math.inf if self.best is None else sign * self.best.metrics[metric]
+        if value < lowest or (self.best is None and value == lowest):
             self.best = Point(t, dict(metrics), self._last)
+
+
+def _metric_and_mode(keep: object) -> tuple[str, str]:
+    if isinstance(keep, str) and keep == "best":
+        return "loss", "min"
+    pair = tuple(keep) if isinstance(keep, (tuple, list)) else ()
+    if len(pair) != 2 or not all(isinstance(x, str) for x in pair) or pair[1] not in MODES:
+        expected = "'best', a metric with 'min' or 'max' as ('accuracy', 'max'), or None"
+        refuse("keep", expected, keep, "give save_to=folder to have all points")
+    return pair

@@ -42,7 +42,9 @@ def describe(units: Units, classes: Classes, parameter: Parameter) -> RawParamet
     moving = [c for c in coordinates if _moves(units, classes, c)]
     for axes in _joined_axes(moving, len(parameter.shape)):
         inside = [c for c in coordinates if varies_on(c) and set(varies_on(c)) <= set(axes)]
-        segments = _segments(units, classes, parameter.shape, axes, inside)
+        reaching = [c for c in coordinates if not set(axes).isdisjoint(varies_on(c))]
+        beyond = [c for c in reaching if not set(varies_on(c)) <= set(axes)]
+        segments = _segments(units, classes, parameter.shape, axes, inside, beyond)
         result.groups.append((axes, segments))
     return result
 
@@ -70,6 +72,7 @@ def _segments(
     shape: tuple[int, ...],
     axes: tuple[int, ...],
     coordinates: list[Ids],
+    beyond: list[Ids],
 ) -> list[_RawSegment]:
     sizes = [n if a in axes else 1 for a, n in enumerate(shape)]
     n = math.prod(sizes)
@@ -84,6 +87,8 @@ def _segments(
         kind = mix(kind) + mix(np.where(still, -1, class_id), 1)
         member = mix(units.member(ids) + class_id.astype(np.uint64), 2)
         copy = mix(copy) + np.where(still, mix(root, 3), member)
+    if beyond and _repeat(entries):
+        copy = copy + _differing(units, beyond, sizes)
     kind = _by_blocks(classes, class_ids, fixed, kind)
     result = []
     values, begins = np.unique(kind, return_index=True)
@@ -96,6 +101,26 @@ def _segments(
                 atoms += _atoms_at(classes, root[where])
         result.append(_segment(atoms, where, copy[where], [r[where] for r in roots]))
     return result
+
+
+def _repeat(entries: list[Ids]) -> bool:
+    """Do several entries have the same ids, as where a value is joined to entries of itself?"""
+    alike = sum((mix(ids, 5 + k) for k, ids in enumerate(entries)), np.uint64(0))
+    return len(np.unique(alike)) < alike.size
+
+
+def _differing(units: Units, coordinates: list[Ids], sizes: list[int]) -> NDArray[np.uint64]:
+    """A hash per entry of all that coordinates say of it which vary on other axes as well."""
+    found = np.zeros(math.prod(sizes), dtype=np.uint64)
+    within = [a for a, n in enumerate(sizes) if n > 1]
+    for c in coordinates:
+        roots = np.moveaxis(units.find(c), within, range(len(within)))
+        rest = roots.shape[len(within) :]
+        rows = np.broadcast_to(roots, (*(sizes[a] for a in within), *rest))
+        rows = rows.reshape(len(found), -1)
+        places = mix(np.arange(rows.shape[1]), 6)
+        found = mix(found) + (mix(rows, 7) * places).sum(1, dtype=np.uint64)
+    return found
 
 
 def _by_blocks(

@@ -64,7 +64,7 @@ def repair_linear(
         mean: of the inputs, ``[inputs]``; None is 0.
         covariance: of the inputs, ``[inputs, inputs]``; None is the identity.
         weights: of the parents in the goals, as in :func:`fxrebasin.repair`.
-        method: as there. Without a bias the mean is scaled along.
+        method: as there. Without a bias the scale is that which is nearest to both goals.
         inplace: write into ``layer`` and return it.
 
     Returns:

@@ -62,17 +62,30 @@ def is_alive(goal: Goal, measured: Moments) -> Tensor:
 def repair_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:
     """REPAIR: the mean and the standard deviation become the goals.
 
-    Where nothing takes a shift, the mean is scaled along.
+    Where nothing takes a shift, the scale ``s > 0`` is that with the least
+
+        (s std - goal std)^2 + (s mean - goal mean)^2,
+
+    the squared Wasserstein distance of normal distributions; a goal of the other sign than the mean
+    counts as 0. Whatever brings the deviation alone to its goal may multiply an error of the mean,
+    and that of every layer after it.
     """
-    alive = is_alive(goal, measured)
-    scale = torch.where(alive, goal.std / measured.std, 1.0)
-    shift = goal.mean - scale * measured.mean
-    return Correction(scale, torch.where(alive, shift, 0.0) if shifts else torch.zeros_like(shift))
+    if shifts:
+        alive = is_alive(goal, measured)
+        scale = torch.where(alive, goal.std / measured.std, 1.0)
+        return Correction(scale, torch.where(alive, goal.mean - scale * measured.mean, 0.0))
+    aim = (measured.mean * goal.mean).clamp(min=0.0) + measured.std * goal.std
+    return _scaling(goal, measured, aim / (measured.mean.square() + measured.std.square()))
 
 
 def rescale_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:
     """RESCALE: the standard deviation becomes the goal, and the mean is scaled along."""
-    return repair_of(goal, measured, shifts=False)
+    return _scaling(goal, measured, goal.std / measured.std)
+
+
+def _scaling(goal: Goal, measured: Moments, scale: Tensor) -> Correction:
+    scale = torch.where(is_alive(goal, measured), scale, 1.0)
+    return Correction(scale, torch.zeros_like(scale))
 
 
 def reshift_of(goal: Goal, measured: Moments, *, shifts: bool = True) -> Correction:

@@ -100,8 +100,9 @@ def repair(
     Returns:
         The model with corrected weights; ``result.repair_report`` is a
         :class:`~fxrebasin.RepairReport`. Where there is no graph of the model, only BatchNorm is
-        measured, and the report says why. A layer without a bias keeps its mean, scaled along,
-        unless a linear layer takes the shift. Two branches that are added are corrected in both
+        measured, and the report says why. A layer without a bias gets the scale that comes nearest
+        to both goals, unless a linear layer takes the shift; so do networks whose only biases are
+        scalars, as those of Fixup. Two branches that are added are corrected in both
         layers that feed the sum; where another layer reads one of them as well, as in most
         residual networks, the sum is left as the branches make it, and the report says so.
         Statistics of a module that is called several times are pooled; one that is called on what
@@ -263,16 +264,18 @@ class _Passes:
                 note = "measured afresh"
                 rows.append(repaired(place, *pair, now, alive=alive, stored=stored, note=note))
                 continue
-            note = "" if method == "rescale" else _note_on(place)
+            note = "" if method == "rescale" else _note_on(place, method)
             alive, goal = self.alive[place.name], goals[place.name]
             rows.append(repaired(place, *pair, goal, alive=alive, note=note))
         return RepairReport(method, sequential, self.batches, tuple(rows), dict(self.found.left))
 
 
-def _note_on(place: Place) -> str:
+def _note_on(place: Place, method: Method) -> str:
     if place.shifted is not None:
         return f"its shift is in {place.shifted.weight.name}'s bias"
-    return "" if place.can_shift else "no bias to shift"
+    if place.can_shift:
+        return ""
+    return "no bias to shift" + ("; scaled to be near both goals" if method == "repair" else "")
 
 
 def _check_places(found: Found, expected: Sequence[Place], which: str) -> None:

@@ -21,7 +21,7 @@ from benchmarks.merging import (
     proteins,
     study_ani,
     study_decay,
-    study_proteins,
+    study_memory,
     training,
     zoo,
 )
@@ -42,7 +42,7 @@ from benchmarks.merging.observations import observations
 from benchmarks.merging.packages import Package, UnavailableError
 from benchmarks.merging.plots import Curve, Map, Panel, draw_dots, draw_maps, draw_panels
 from benchmarks.merging.protein_mpnn import ProteinMPNN, read_checkpoints, score
-from benchmarks.merging.rows import Results, by_method, middle
+from benchmarks.merging.rows import Results, as_csv, by_method, from_csv, middle
 from benchmarks.merging.study_ani import Candidate, Goal, best_per_element
 from benchmarks.merging.study_many import merged_and_repaired
 from benchmarks.merging.study_repair import treated
@@ -291,13 +291,8 @@ def test_the_symmetries_of_protein_mpnn_are_found_and_it_can_be_repaired() -> No
     a, b = (seeded(ProteinMPNN, seed) for seed in (0, 1))
     symmetry = fr.analyze(a, args=tuple(protein))
     assert symmetry.movable_units == 5776
-    objective = study_proteins.compared(
-        symmetry,
-        fr.Permutation.random(symmetry, generator()).apply(a.state_dict()),
-        a.state_dict(),
-        shares={"weights": 1.0},
-        seen=protein,
-    )
+    moved = fr.Permutation.random(symmetry, generator()).apply(a.state_dict())
+    objective = fr.objectives.mixture(symmetry, moved, a.state_dict(), of=[fr.objectives.weights])
     found = fr.solvers.coordinate_descent(objective, progress=False)
     assert found.objective_before < 0.9
     assert found.objective_after == pytest.approx(1.0, abs=1e-4)
@@ -405,6 +400,17 @@ def test_halved_images_are_means_of_four_pixels() -> None:
     torch.testing.assert_close(data.halved().train.images[1, 0, 1, 2], expected)
 
 
+# memory
+
+
+@pytest.mark.parametrize("method", study_memory.METHODS)
+def test_what_a_merge_method_holds_is_measured(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_memory, "SIZES", (4, 8, 8, 2))
+    assert study_memory.held(study_memory.Task(method, 2)) >= 0
+
+
 # rows
 
 
@@ -415,15 +421,29 @@ def test_a_second_run_finds_what_the_first_has_measured(tmp_path: Path) -> None:
     second = Results(path, commit="def")
     assert second.lacks("study", "net", ["method", "other"], 3) == ["other"]
     assert second.of("study") == first.of("study")
-    assert not Results(path, commit="def", fresh=True).has("study", "net", "method", 3)
+    assert not Results(path, commit="def", fresh=["study"]).has("study", "net", "method", 3)
 
 
 def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     for loss in (0.5, 0.25):
-        Results(path, commit="abc", fresh=True).add("study", "net", "method", {"loss": loss})
+        Results(path, commit="abc", fresh=["study"]).add("study", "net", "method", {"loss": loss})
     (row,) = Results(path, commit="abc").of("study")
     assert row.figures == {"loss": 0.25}
+
+
+def test_a_table_stands_in_for_rows_that_are_gone(tmp_path: Path) -> None:
+    first = Results(tmp_path / "first.jsonl", commit="abc")
+    first.add("study", "net, wide", "method", {"loss": 0.5, "accuracy": 0.25}, curves={"t": [0.0]})
+    first.add("other", "net", "method", {"loss": 0.75}, seed=3)
+    table = from_csv(as_csv([*first.rows.values()]))
+    assert table == [replace(row, curves={}) for row in first.rows.values()]
+    second = Results(tmp_path / "second.jsonl", commit="def", table=table, fresh=["study"])
+    assert second.of("other") == first.of("other") and not second.of("study")
+    second.add("study", "net, wide", "method", {"loss": 0.25})
+    assert second.drawn == {"study"}
+    third = Results(tmp_path / "second.jsonl", commit="ghi", table=table)
+    assert [row.commit for row in third.rows.values()] == ["def", "abc"]
 
 
 def test_the_middle_is_over_seeds(tmp_path: Path) -> None:

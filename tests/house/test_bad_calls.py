@@ -317,6 +317,30 @@ def calls(folder: Path) -> dict[str, tuple[Callable[..., Any], dict[str, Any], s
             {"symmetry": s, "model_b": net(), "model_a": net(1), "args": (X,)},
             "symmetry model_b model_a args kwargs rules constraints front_ends device group",
         ),
+        "objectives.activations_of": (
+            # what comes before the options is given by place
+            lambda symmetry, b, a, **options: fr.objectives.activations_of(
+                symmetry, b, a, **options
+            ),
+            {"symmetry": s, "b": STATES["to"], "a": STATES["to"], "model": net(), "args": (X,)},
+            "symmetry b a model args kwargs device",
+        ),
+        "objectives.mixture": (
+            lambda symmetry, b, a, **options: fr.objectives.mixture(symmetry, b, a, **options),
+            {
+                "symmetry": s,
+                "b": STATES["to"],
+                "a": STATES["to"],
+                "of": [fr.objectives.weights],
+                "shares": [1.0],
+            },
+            "symmetry b a of shares device",
+        ),
+        "objectives.mixed": (
+            fr.objectives.mixed,
+            {"parts": [products()], "shares": [1.0]},
+            "parts shares",
+        ),
         "InnerProducts": (
             fr.InnerProducts,
             {"symmetry": s, "terms": [], "name": "a"},

@@ -206,9 +206,32 @@ def test_a_folder_in_a_missing_folder_is_refused_before_anything_is_run(
         fr.interpolate(net(0), net(1), evaluate, save_to=tmp_path / "a" / "b")
 
 
-def test_only_the_best_can_be_kept() -> None:
-    with pytest.raises(InvalidArgumentError, match="keep: expected 'best' or None, found 'all'"):
-        fr.interpolate(net(0), net(1), lambda _: 0.0, keep="all")
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_weights_at_the_best_of_any_metric_are_kept(mode: str) -> None:
+    given = iter([(1.0, math.nan), (3.0, 0.6), (2.0, 0.7), (4.0, 0.2), (5.0, 0.7)])
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return dict(zip(("loss", "accuracy"), next(given), strict=True))
+
+    keep = ("accuracy", mode)
+    path = fr.interpolate(net(0), net(1), evaluate, keep=keep, steps=5, progress=False)
+    best = path.best(*keep)
+    assert best.t == {"max": 0.5, "min": 0.75}[mode]
+    assert best.state_dict is not None
+    expected = torch.lerp(net(0).weight, net(1).weight, best.t)
+    torch.testing.assert_close(best.state_dict["weight"], expected)
+    assert path.best().state_dict is None
+
+
+@pytest.mark.parametrize("keep", ["all", ("accuracy", "most"), ("loss",), 3])
+def test_only_the_best_can_be_kept(keep: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="keep: expected 'best', a metric with 'min'"):
+        fr.interpolate(net(0), net(1), lambda _: 0.0, keep=keep)
+
+
+def test_the_best_of_what_is_not_measured_cannot_be_kept() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"keep: expected a metric .* \['loss'\], found"):
+        fr.interpolate(net(0), net(1), lambda _: 0.0, keep=("accuracy", "max"), progress=False)
 
 
 PATHS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=3, max_size=3)

@@ -86,11 +86,10 @@ def test_the_variance_is_that_of_the_formula_with_the_correlation() -> None:
     torch.testing.assert_close(rescaled.weight, expected)
 
 
-@pytest.mark.parametrize("method", ["repair", "rescale"])
-def test_without_a_bias_it_is_scaled_alone(method: Any) -> None:
+def test_without_a_bias_it_is_scaled_alone() -> None:
     parents = layers(2, bias=False)
     merged = merge(parents, [0.5, 0.5])
-    repaired = fr.repair_linear(merged, like=parents, mean=torch.ones(7), method=method)
+    repaired = fr.repair_linear(merged, like=parents, mean=torch.ones(7), method="rescale")
     assert repaired.bias is None
     goal = sum(parent.weight.norm(dim=1) for parent in parents) / 2
     torch.testing.assert_close(repaired.weight.norm(dim=1), goal)

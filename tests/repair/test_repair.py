@@ -380,14 +380,31 @@ def test_the_shift_of_a_layer_without_bias_goes_into_the_linear_layer_that_reads
     result = fr.repair(mean_of(models), like=models, data=data, sequential=True, progress=False)
     report = report_of(result)
     assert report["0"].note == "its shift is in 2.weight's bias"
-    assert report["4"].note == "no bias to shift"
+    assert report["4"].note == "no bias to shift; scaled to be near both goals"
     assert [*result.state_dict()] == [*models[0].state_dict()]
     found, known = statistics(result, data), [statistics(p, data) for p in models]
-    for name in ("0", "2", "4"):
+    for name in ("0", "2"):
         std = (known[0][name][1] + known[1][name][1]) / 2
         torch.testing.assert_close(found[name][1], std, rtol=1e-4, atol=1e-6)
     mean = (known[0]["2"][0] + known[1]["2"][0]) / 2
     torch.testing.assert_close(found["2"][0], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_means_without_a_shift_are_not_scaled_far_beyond_their_goals() -> None:
+    """As in Fixup: a merged layer whose deviations collapsed more than its means did."""
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 40, bias=False), nn.ReLU(), nn.Linear(40, 2))
+
+    models, data = parents(make), [8 * torch.rand(64, 8) + torch.eye(8)[0] for _ in range(3)]
+    offs = {
+        method: report_of(
+            fr.repair(mean_of(models), like=models, data=data, method=method, progress=False)
+        )["0"]
+        for method in ("repair", "rescale")
+    }
+    assert offs["rescale"].std_after == pytest.approx(1, abs=1e-4)
+    assert offs["repair"].mean_after < offs["rescale"].mean_after
 
 
 def test_a_layer_whose_weight_is_masked_takes_no_shift() -> None:
@@ -401,7 +418,7 @@ def test_a_layer_whose_weight_is_masked_takes_no_shift() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(watching, "GRAPHS", front_ends)
             result = fr.repair(pruned, like=[model], data=vectors(50), progress=False)
-        assert report_of(result)["0"].note == "no bias to shift"
+        assert report_of(result)["0"].note == "no bias to shift; scaled to be near both goals"
         assert report_of(result)["1.0"].mean_after < 1e-5
 
 
