@@ -95,7 +95,8 @@ class Symmetry:
 
         Permutations always do; with ReLU between, units can be scaled by positive numbers, with
         tanh they can change signs, and where all is linear, any matrix can mix them. They are
-        found when they are first asked for, which takes about a tenth of the analysis.
+        found when they are first asked for, as by the test of the group, which signs are part of;
+        that takes about a tenth of the analysis.
 
         >>> import torch, fxrebasin as fr
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
