@@ -135,6 +135,16 @@ def test_learning_goes_on_from_what_was_learned() -> None:
     assert second.report.losses[0] < 1.5 * first.report.losses[-1]
 
 
+def test_what_rebasin_has_rotated_is_refined_in_its_gauge() -> None:
+    case = Case()
+    x = case.batches[0][0]
+    rotated = fr.rebasin(case.b, to=case.a, args=(x,), group="linear", progress=False)
+    refined = fr.refine(rotated, case.batches, mse, steps=3, progress=False)
+    assert isinstance(refined, torch.fx.GraphModule)
+    assert refined.report.symmetry is rotated.report.symmetry
+    torch.testing.assert_close(refined(x), case.b(x), atol=1e-4, rtol=1e-4)
+
+
 def test_a_callback_is_told_every_step_and_may_end_it() -> None:
     steps: list[fr.LearningStep] = []
 
