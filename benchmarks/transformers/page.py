@@ -55,9 +55,10 @@ EXPLANATION = (
     "figure per pair. All else are means. Rotations: norms are absorbed, streams centred, heads "
     "balanced, and the residual stream and the inside of heads are rotated, heads and hidden units "
     "permuted. Learned: from rotations by activations, by `fr.refine`, one batch of 128 images or "
-    "32 windows of 64 characters a step, of those that were trained on. GLMC: its weight matching, written by hand for these networks from its paper; it "
-    "multiplies the matrices of a head, so that what is averaged is of another architecture with "
-    "more parameters. The permutations of Git Re-Basin are ours by weights."
+    "32 windows of 64 characters a step, of those that were trained on. GLMC: its weight matching, "
+    "written by hand for these networks from its paper; it multiplies the matrices of a head, so "
+    "that what is averaged is of another architecture with more parameters. The permutations of "
+    "Git Re-Basin are ours by weights."
 )
 
 
