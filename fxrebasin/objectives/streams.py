@@ -2,7 +2,7 @@
 
 What is written to the stream of a transformer, layer by layer, tells how two of them are turned
 against each other far better than their weights do. So where there are examples enough, streams
-are rotated by these, and everything else is aligned by weights afterwards.
+are rotated by these, everything else is aligned by weights, and weights have the last word.
 """
 
 from __future__ import annotations
