@@ -12,6 +12,7 @@ extended to nested blocks, to blocks on several axes of a tensor, and to joint m
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -34,6 +35,8 @@ from .sorted_weights import upper_bound
 from .transforms import search as larger
 from .transforms.descent import TransformDescent
 from .transforms.groups import steps_of
+
+logger = logging.getLogger(__name__)
 
 
 def coordinate_descent(
@@ -117,7 +120,7 @@ def coordinate_descent(
             )
         if budget is not None:
             flow.search(descent, schedule, budget, rounds, told.step)
-    return Alignment(
+    found = Alignment(
         descent.permutation,
         before,
         descent.total,
@@ -128,6 +131,8 @@ def coordinate_descent(
         tuple(rounds),
         _bound(objective) if bound else None,
     )
+    logger.info("%s", found)
+    return found
 
 
 def _bound(objective: InnerProducts) -> float:

@@ -27,6 +27,7 @@ from .evidence import Evidence
 from .explanation import Explanation, explain
 from .flows import flows
 from .kinds import SIGNED, Kinds
+from .kinds_contract import check_kinds
 from .parts import Block, ParameterSymmetry, Pinned, cost_of_op
 
 _COLUMNS = ("block", "size", "log_order", "axes", "kind", "nested")
@@ -298,6 +299,7 @@ class Symmetry:
         try:
             symmetry = cls(**loads(text)._asdict())
             check(symmetry)
+            check_kinds(symmetry, symmetry.known_kinds or Kinds({}))
         except UNREADABLE as error:
             raise FileFormatError(
                 f"this is not a symmetry written as JSON: {what_lacks(error)}; "
