@@ -47,9 +47,17 @@ class Pair:
 
     @cached_property
     def rotated(self) -> nn.Module:
-        """B, rotated by activations."""
-        found = _matching(self.canonical, self.symmetry, "activations", "linear")
-        return found.permutation.apply_to(self.canonical.b)
+        """B, its stream rotated by activations, all else by weights."""
+        found = fr.rebasin(
+            self.b,
+            to=self.a,
+            args=(self.watched,),
+            symmetry=self.symmetry,
+            group="linear",
+            seed=self.seed,
+            progress=False,
+        )
+        return found.report.permutation.apply_to(self.canonical.b)
 
     def batches(self, steps: int) -> list[Batch]:
         """Random ones to learn from, of what the networks were trained on."""

@@ -62,7 +62,7 @@ def activations(
 
     The terms are what all layers with weights are given and return; the inner product of two
     units is the correlation, over examples and positions, of the unit of A with that of B. Where
-    units are rotated, it is their covariance, as a share of that of all units of the tensor: no
+    units are rotated, it is their inner product, as a share of that of all units of the tensor: no
     unit is a thing of its own then.
 
     >>> import torch, fxrebasin as fr
@@ -175,21 +175,22 @@ def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
 def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bool) -> torch.Tensor:
     """Every unit with mean 0 and, over all examples and positions, norm 1; 0 if it is quiet.
 
-    Units that are mixed all have the same scale, by which their norms are 1 in the mean.
+    Units that are mixed all have the same scale, by which their squared norms are 1 in the mean;
+    their means move as they do, and stay.
     """
     units = {axis for group in symmetry.groups for axis in group.axes}
     samples = [d for d in range(value.ndim) if d not in units]
     value = value.detach().float() if value.dtype.itemsize < 4 else value.detach()
+    if mixed:
+        count = math.prod(value.shape[d] for d in range(value.ndim) if d in units)
+        norm = value.norm().clamp(min=torch.finfo(value.dtype).tiny)
+        return value / norm * count**0.5
     if not samples:
         return value / value.norm().clamp(min=torch.finfo(value.dtype).tiny)
     centred = value - value.mean(samples, keepdim=True)
     deviation = centred.square().mean(samples, keepdim=True).sqrt()
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
-    if mixed:
-        scale = deviation.square().mean().sqrt()
-        is_constant = scale <= QUIET * value.square().mean().sqrt()
-        return (centred / (scale * count**0.5)).masked_fill(is_constant, 0.0)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
 
 
