@@ -38,7 +38,8 @@ def characters(count: int = 4) -> Tensor:
     return torch.randint(7, (count, 9), generator=torch.Generator().manual_seed(0))
 
 
-Build, Inputs = Callable[[], Transformer], Callable[[], Tensor]
+Build = Callable[[], Transformer]
+Inputs = Callable[[], Tensor]
 
 CASES: list[tuple[Build, Inputs]] = [(small_vit, images), (small_gpt, characters)]
 
