@@ -47,17 +47,9 @@ class Pair:
 
     @cached_property
     def rotated(self) -> nn.Module:
-        """B, its stream rotated by activations, all else by weights."""
-        found = fr.rebasin(
-            self.b,
-            to=self.a,
-            args=(self.watched,),
-            symmetry=self.symmetry,
-            group="linear",
-            seed=self.seed,
-            progress=False,
-        )
-        return found.report.permutation.apply_to(self.canonical.b)
+        """B, all of it aligned by activations."""
+        found = _matching(self.canonical, self.symmetry, "activations", "linear")
+        return found.permutation.apply_to(self.canonical.b)
 
     def batches(self, steps: int) -> list[Batch]:
         """Random ones to learn from, of what the networks were trained on."""
@@ -101,6 +93,21 @@ def _matching(pair: Pair, symmetry: fr.Symmetry, by: str, group: Subgroup) -> fr
     )
 
 
+def by_rebasin(pair: Pair) -> Models:
+    """The stream by activations, all else by weights."""
+    found = fr.rebasin(
+        pair.b,
+        to=pair.a,
+        args=(pair.watched,),
+        symmetry=pair.symmetry,
+        group="linear",
+        seed=pair.seed,
+        progress=False,
+    )
+    assert found.report.reference is not None
+    return found.report.reference, found
+
+
 def by_glmc(pair: Pair) -> Models:
     a, b = pair.canonical.a, pair.canonical.b
     assert isinstance(a, Transformer) and isinstance(b, Transformer)
@@ -140,6 +147,7 @@ SIGNED: dict[str, Method] = {
 ROTATED: dict[str, Method] = {
     "GLMC, by weights (another architecture)": by_glmc,
     "rotations, by weights": partial(aligned, by="weights", group="linear"),
+    "rotations, as rebasin finds them": by_rebasin,
     "rotations, by activations": partial(aligned, by="activations", group="linear"),
 }
 LEARNED: dict[str, Method] = {
