@@ -148,7 +148,7 @@ def _reference(aligned: nn.Module, to: nn.Module | None) -> nn.Module:
     report = getattr(aligned, "report", None)
     found = getattr(report, "reference", None) if to is None else to
     if found is None:
-        advice = "give the model that it was aligned with, or what fr.rebasin returns for aligned"
+        advice = 'give it, or align with fr.rebasin(..., group="linear"), whose report has it'
         refuse("to", "model A", found, advice)
     check_model(found, "to")
     assert isinstance(found, nn.Module)
