@@ -93,8 +93,8 @@ def _matching(pair: Pair, symmetry: fr.Symmetry, by: str, group: Subgroup) -> fr
     )
 
 
-def by_rebasin(pair: Pair) -> Models:
-    """The stream by activations, all else by weights."""
+def by_rebasin(pair: Pair, *, steps: int = 0) -> Models:
+    """The stream by activations, all else by weights; and perhaps learned from there."""
     found = fr.rebasin(
         pair.b,
         to=pair.a,
@@ -105,7 +105,11 @@ def by_rebasin(pair: Pair) -> Models:
         progress=False,
     )
     assert found.report.reference is not None
-    return found.report.reference, found
+    if not steps:
+        return found.report.reference, found
+    batches = pair.batches(steps)
+    better = fr.refine(found, batches, loss, steps=steps, seed=pair.seed, progress=False)
+    return found.report.reference, better
 
 
 def by_glmc(pair: Pair) -> Models:
@@ -147,23 +151,24 @@ SIGNED: dict[str, Method] = {
 ROTATED: dict[str, Method] = {
     "GLMC, by weights (another architecture)": by_glmc,
     "rotations, by weights": partial(aligned, by="weights", group="linear"),
-    "rotations, as rebasin finds them": by_rebasin,
     "rotations, by activations": partial(aligned, by="activations", group="linear"),
 }
 LEARNED: dict[str, Method] = {
     **{f"and learned, {n} steps": partial(refined, steps=n) for n in STEPS},
     "learned from as trained, 200 steps": partial(refined, steps=200, from_identity=True),
 }
-
-
 FEWER: dict[str, Method] = {
     name: method for name, method in LEARNED.items() if name == f"and learned, {STEPS[-1]} steps"
 }
 """What is learned of all pairs but the first."""
+BY_REBASIN: dict[str, Method] = {
+    "rotations, as rebasin finds them": by_rebasin,
+    "as rebasin finds them, and learned, 200 steps": partial(by_rebasin, steps=200),
+}
 
 
 def methods_for(setting: Setting, number: int) -> dict[str, Method]:
     """The methods that make a difference to networks of a setting, for the pair of a number."""
     if setting in TRANSFORMERS:
-        return {**PERMUTED, **ROTATED, **(FEWER if number else LEARNED)}
+        return {**PERMUTED, **ROTATED, **(FEWER if number else LEARNED), **BY_REBASIN}
     return {**PERMUTED, **SIGNED} if "Tanh" in setting.name else PERMUTED

@@ -22,8 +22,8 @@ DRAWN = {
     "permutations, by activations": COLOURS[2],
     "GLMC, by weights (another architecture)": COLOURS[3],
     "rotations, by weights": COLOURS[4],
-    "rotations, by activations": COLOURS[5],
-    f"and learned, {STEPS[-1]} steps": COLOURS[6],
+    "rotations, as rebasin finds them": COLOURS[5],
+    "as rebasin finds them, and learned, 200 steps": COLOURS[6],
 }
 
 
@@ -54,8 +54,8 @@ EXPLANATION = (
     "Barrier: by how much the loss exceeds the line between the losses of the ends, at most; one "
     "figure per pair. All else are means. Rotations: norms are absorbed, streams centred, heads "
     "balanced, and the residual stream and the inside of heads are rotated, heads and hidden units "
-    "permuted. Rebasin finds them so: the stream by activations, all else by weights. Learned: "
-    "from rotations by activations, by `fr.refine`, one batch of 128 images or 32 windows of 64 "
+    "permuted. Rebasin finds them so: the stream by activations, all else by weights. Learned, from "
+    "where that is said to begin, by `fr.refine`, one batch of 128 images or 32 windows of 64 "
     "characters a step, of those that were trained on. GLMC: its weight matching, "
     "written by hand for these networks from its paper; it multiplies the matrices of a head, so "
     "that what is averaged is of another architecture with more parameters. The permutations of "
@@ -123,9 +123,13 @@ def _learning(network: str, found: dict[str, list[Row]]) -> Panel:
     known = {n: found[m] for n, m in methods.items() if m in found}
     first = {n: row for n, rows in known.items() for row in rows if row.seed == 0}
     ys = [[row.figures["barrier"] for row in first.values()]]
-    name = f"and learned, {STEPS[-1]} steps"
-    curves = [Curve(name, [*first], ys, DRAWN[name])]
-    others = ("GLMC, by weights (another architecture)", "rotations, by weights")
+    curves = [Curve("rotations, by activations, and learned", [*first], ys, COLOURS[7])]
+    others = (
+        "GLMC, by weights (another architecture)",
+        "rotations, by weights",
+        "rotations, as rebasin finds them",
+        "as rebasin finds them, and learned, 200 steps",
+    )
     for method in others:
         if method in found:
             barrier = _mean([row for row in found[method] if row.seed == 0], "barrier")
