@@ -6,6 +6,8 @@ Make one model smaller or put it in order: :func:`compact`, :func:`order`. Check
 :mod:`testing`. Teach an op: :func:`register_rule`.
 """
 
+import logging
+
 from . import assignment, errors, objectives, passes, testing
 from .api import activation_matching, analyze, match, merge, rebasin
 from .canonical.canonicalise import canonicalise
@@ -63,6 +65,8 @@ from .symmetry.permutation import Permutation
 from .symmetry.transform import Transform
 from .tracing.front_ends import FrontEnd
 from .verification.verify import Verification, verify
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # quiet, unless it is asked for
 
 backend = Backend
 """As it is written in ``torch.compile(model, backend=fxrebasin.backend(to=reference))``."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .arguments import check_device, check_flag, check_function, check_whole, refuse
+from .canonical.canonicalise import write_
 from .matching.alignment import Alignment, check_alignment, check_products
 from .matching.progress import Callback
 from .matching.solvers import Solver, coordinate_descent
@@ -295,6 +296,12 @@ def rebasin(
 ) -> Aligned:
     """Bring model B into the basin of model A: same function as B, weights aligned with A's.
 
+    Permutations, and signs where units have them, leave weights what they are, up to their places.
+    In transformers, rotations of the residual stream bring far more: with ``group="linear"`` both
+    models are first given canonical weights (:func:`fxrebasin.canonicalise`), and streams are
+    rotated by what both models compute, if ``args`` are a batch of 32 examples or more, else by
+    weights. Interpolate between the result and ``result.report.reference`` then, not A as it was.
+
     >>> import torch, fxrebasin as fr
     >>> a, b = (torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)) for _ in "ab")
     >>> x = torch.randn(3, 4)
@@ -316,8 +323,10 @@ def rebasin(
     Returns:
         A ``GraphModule`` with the state dict keys of ``model_b``, in its order, verified against
         ``model_b`` run eagerly. ``result.report`` holds symmetry, permutation, objective before
-        and after, sweeps and times. Where no front end gives a graph, it is a copy of ``model_b``
-        (or, if ``inplace``, the model itself) with the same ``report`` attribute.
+        and after, sweeps and times, and, with ``group="linear"``, ``reference``: model A, of its
+        own class and with the same function, with the weights that B is aligned with. Where no
+        front end gives a graph, it is a copy of ``model_b`` (or, if ``inplace``, the model itself)
+        with the same ``report`` attribute.
 
     Raises:
         ArchitectureMismatchError: A and B have different parameters, or the symmetry others.
@@ -349,7 +358,10 @@ def rebasin(
         permutation = state.alignment.permutation
         moving = {n for p in permutation.symmetry.parameters if p.groups for n in p.names}
         check_apart(stored_tensors(model_b), stored_tensors(to), moving)
-        permutation.apply_(model_b)
+        if state.gauge is None:
+            permutation.apply_(model_b)
+        else:
+            write_(permutation.symmetry, model_b, permutation.apply(stored_tensors(state.source)))
         emitted = emit(model_b, emitted) if isinstance(emitted, RebasedModule) else model_b
     return attach(state.report(), emitted)
 

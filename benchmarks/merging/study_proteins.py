@@ -115,8 +115,7 @@ def section(rows: Sequence[Row]) -> str:
         "with LayerNorm, trained with more and more noise. Recovery: the share of residues that "
         "are the likeliest ones where they are, given the structure and the residues decoded "
         f"earlier; loss in nats; on chains of {', '.join(TEST)}. What activations and statistics "
-        f"are of: {', '.join(TRAIN)}. Activations do not say how the stream of features "
-        "is to move, which stays there.\n\n"
+        f"are of: {', '.join(TRAIN)}.\n\n"
         "![Recovery by method](proteins.png)\n\n"
         f"{markdown_table(header, cells)}\n"
     )

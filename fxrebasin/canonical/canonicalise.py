@@ -170,6 +170,17 @@ def module_with(symmetry: Symmetry, model: M, made: Tensors) -> M:
         InvalidArgumentError: two tensors share memory and would have to be different.
     """
     copied = deep_copy(model)
+    write_(symmetry, copied, made)
+    return copied
+
+
+def write_(symmetry: Symmetry, model: nn.Module, made: Tensors) -> None:
+    """Give a module other tensors, by their first names.
+
+    Raises:
+        InvalidArgumentError: two tensors share memory and would have to be different; nothing was
+            changed.
+    """
 
     def replace(parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
         return made.get(parameter.name, tensor).to(tensor)
@@ -178,6 +189,5 @@ def module_with(symmetry: Symmetry, model: M, made: Tensors) -> M:
         if parameter.name in made:
             tensor.copy_(made[parameter.name])
 
-    if move_tensors_(symmetry, stored_tensors(copied), replace, replace_):
-        forget_caches(copied)
-    return copied
+    if move_tensors_(symmetry, stored_tensors(model), replace, replace_):
+        forget_caches(model)

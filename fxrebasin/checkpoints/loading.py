@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,6 +17,8 @@ from .digests import HEADER, digest_of
 from .form import Form
 from .mismatch import check_fits, common_prefix, shapes_of
 from .opening import Checkpoint, open_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class StateDict(dict[str, Tensor]):
@@ -82,7 +85,11 @@ def load(
     tensors = {name: checkpoint[name] for name in checkpoint}
     _check_digests(checkpoint, tensors)
     state = StateDict(tensors, checkpoint.form)
-    return state if like is None else fitted(state, like, Path(path))
+    if like is not None:
+        state = fitted(state, like, Path(path))
+    for remark in state.form.remarks:
+        logger.info("%s: %s", path, remark)
+    return state
 
 
 def fitted(state: StateDict, like: nn.Module | Mapping[str, Tensor], path: Path) -> StateDict:

@@ -16,11 +16,14 @@ import torch
 from torch import nn
 
 from ..arguments import check_device
+from ..checkpoints.opening import PICKLED
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from .options import Example
 
 IMAGE = (1, 3, 224, 224)
 TOKENS = 8
+WEIGHTS = (".safetensors", ".index.json", *PICKLED)
+"""How names of files with weights end."""
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -55,7 +58,13 @@ def subject_of(spec: str, example: Example) -> Subject:
         "timm": _of_timm,
         "hf": _of_transformers,
     }
-    made = makers[place](name, example) if place in makers else _of_factory(place, name)
+    if place in makers:
+        try:
+            made = makers[place](name, example)
+        except TypeError as error:  # of the constructor, which does not know an option
+            raise InvalidArgumentError(f"MODEL: {spec!r} cannot be made: {error}") from error
+    else:
+        made = _of_factory(place, name)
     if example.input:
         made = replace(made, args=tuple(map(_random, example.input)), kwargs={})
     module = made.module.to(device=example.device, dtype=dtype_of(example)).eval()
@@ -85,14 +94,12 @@ def is_folder_of_transformers(path: str) -> bool:
     return os.path.isfile(os.path.join(path, "config.json"))
 
 
-def with_weights_of(subject: Subject, folder: Path, dtype: torch.dtype | None) -> nn.Module:
-    """The model in a folder of transformers, of the class of the subject.
+def pretrained(kind: Any, folder: Path, dtype: torch.dtype | None) -> nn.Module:
+    """The model in a folder of transformers, of the given class.
 
     Raises:
         ArchitectureMismatchError: the folder lacks weights of the model, or has others.
     """
-    kind: Any = type(subject.module)
-    _silence_transformers()
     module, info = kind.from_pretrained(
         folder, local_files_only=True, dtype=dtype or "auto", output_loading_info=True
     )
@@ -102,8 +109,7 @@ def with_weights_of(subject: Subject, folder: Path, dtype: torch.dtype | None) -
             raise ArchitectureMismatchError(
                 f"{str(folder)!r} does not fit {kind.__name__}: {what.replace('_', ' ')}: {first}"
             )
-    device = next(subject.module.parameters()).device
-    loaded: nn.Module = module.to(device).eval()
+    loaded: nn.Module = module.eval()
     return loaded
 
 
@@ -159,7 +165,9 @@ def _of_transformers(name: str, example: Example) -> Subject:
             f"{str(folder / 'config.json')!r} names no architecture of transformers, found "
             f"{names}; models with code of their own are given as package.module:factory"
         )
-    module = kind(config)
+    has_weights = any(file.name.endswith(WEIGHTS) for file in folder.iterdir())
+    dtype = dtype_of(example)
+    module = pretrained(kind, folder, dtype) if has_weights else kind(config)
     return Subject(module, (), _inputs_of(module, config, example), folder)
 
 

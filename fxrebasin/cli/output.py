@@ -7,6 +7,7 @@ output; remarks and errors are on the standard error.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ class Output:
     def give(self, answer: Answer) -> None:
         """Print what came of a command, and end with the exit code that says so."""
         if self.json:
-            typer.echo(json.dumps({**answer.data, "remarks": self.remarks}, indent=2))
+            self._print_object(answer.data)
         elif not self.quiet:
             console = Console()
             for part in answer.shown:
@@ -80,13 +81,24 @@ class Output:
             print("interrupted; nothing was written", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
+    def _print_object(self, data: Mapping[str, Any]) -> None:
+        typer.echo(json.dumps(_as_json({**data, "remarks": self.remarks}), indent=2))
+
     def _fail(self, error: Exception, code: int) -> None:
         text = str(error) or type(error).__name__
         if self.json:
-            content = {"error": {"kind": type(error).__name__, "text": text}}
-            typer.echo(json.dumps({**content, "remarks": self.remarks}, indent=2))
+            self._print_object({"error": {"kind": type(error).__name__, "text": text}})
         _print(Console(stderr=True), f"error: {text}")
         raise typer.Exit(code) from error
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON has no number for becomes null."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(console: Console, part: RenderableType) -> None:

@@ -22,17 +22,17 @@ from ..errors import InvalidArgumentError
 from ..files import replacing_folder
 from ..models.copying import deep_copy
 from .models import (
+    WEIGHTS,
     Subject,
     dtype_of,
     is_folder_of_transformers,
     moved_to,
+    pretrained,
     subject_of,
-    with_weights_of,
 )
 from .options import Example, Target
 from .output import Output
 
-WEIGHTS = (".safetensors", ".index.json", *PICKLED)
 CONFIGURATION = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -82,7 +82,10 @@ def _read(path: str, subject: Subject, dtype: torch.dtype | None, output: Output
     """A checkpoint in a model, of the given type or its own."""
     if subject.folder is not None and is_folder_of_transformers(path):
         folder = Path(path)
-        return Checkpointed(path, with_weights_of(subject, folder, dtype), Form(), folder)
+        is_read = folder.resolve() == subject.folder.resolve()
+        module = subject.module if is_read else pretrained(type(subject.module), folder, dtype)
+        device = next(subject.module.parameters()).device
+        return Checkpointed(path, module.to(device), Form(), folder)
     state = load(path, like=subject.module)
     for remark in state.form.remarks:
         output.say(f"{path}: {remark}")

@@ -43,11 +43,11 @@ def verify(
         "moved_units": found.moved_units,
         "largest_relative_difference_of_weights": gap,
     }
-    order = "yes" if is_permuted else "not by the permutation that was found"
+    order = "yes" if is_permuted else "not by what was found"
     shown = (
         f"same function: {'yes' if is_same else 'no'}, outputs differ by {error:.1e} of their size",
-        f"same weights but for the order of units: {order} ({found.moved_units:,} of "
-        f"{symmetry.movable_units:,} units moved, weights differ by {gap:.1e})",
+        f"same weights but for the order of units: {order} ({found!r}, weights differ by "
+        f"{gap:.1e} of their size)",
     )
     return Answer(data, shown, is_fine=is_same)
 

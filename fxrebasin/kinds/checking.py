@@ -12,7 +12,14 @@ from torch import nn
 from ..canonical.canonicalise import absorb
 from ..errors import VerificationError
 from ..models.copying import copy_sharing_parameters, deep_copy
-from ..models.precision import TOLERANCE, coarsest_dtype, in_double, largest_error, to_double
+from ..models.precision import (
+    TOLERANCE,
+    coarsest_dtype,
+    in_double,
+    is_comparable,
+    largest_error,
+    to_double,
+)
 from ..models.randomness import keeping_random_state
 from ..models.running import run
 from ..models.validation import stored_tensors
@@ -74,6 +81,7 @@ def verify_kinds(
     Raises:
         VerificationError: elements change what the model computes by more than rounding explains;
             names the blocks whose elements do so by themselves.
+        ArithmeticError: with disturbed weights, what it computes are not numbers.
     """
     with keeping_random_state(model):
         trial = _Trial(model, args, kwargs, symmetry, seed)
@@ -132,6 +140,8 @@ class _Trial:
         self._inputs, self._model, state = _prepare(model, args, kwargs, symmetry, seed)
         with coarsest_dtype(torch.float64) as coarsest:
             self._before = run(copy_sharing_parameters(self._model), *self._inputs)
+        if any(bool(torch.isnan(t).any()) or not is_comparable(t) for t in self._before):
+            raise ArithmeticError("with other weights the outputs are not numbers")
         self._tolerance = TOLERANCE[coarsest.dtype]
         self._state = absorb(symmetry, state)
         generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..layouts.facts import Facts
 from ..layouts.unread import Reading
@@ -79,8 +80,12 @@ class FindKinds:
     facts: Facts
     refinement: Refinement
 
-    def __call__(self) -> Kinds:
+    @cached_property
+    def _kinds(self) -> Kinds:
         return discover(self.facts, self.refinement)
+
+    def __call__(self) -> Kinds:
+        return self._kinds
 
     def __deepcopy__(self, memo: object) -> FindKinds:
         return self

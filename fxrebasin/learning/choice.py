@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..drawing.tables import text_table
 from ..matching.alignment import Alignment
-from ..merging.tables import text_table
 from ..models.reported import Reported
 from ..symmetry.group import Symmetry
 from ..verification.verify import Verification

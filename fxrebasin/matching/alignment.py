@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..arguments import check_flag, check_function, check_kind, check_whole
+from ..drawing.tables import html_table
 from ..errors import InvalidArgumentError
 from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
@@ -55,6 +56,14 @@ class Alignment:
             f"objective {self.objective_before:,.4f} -> {self.objective_after:,.4f}{bound} "
             f"in {self.sweeps} sweeps, {state}{found}, {self.seconds:.1f} s; {self.permutation!r}"
         )
+
+    def _repr_html_(self) -> str:
+        blocks = self.permutation.symmetry.blocks
+        rows = [
+            (name, f"{blocks[name].units:,}" if name in blocks else "", f"{gain:,.4g}")
+            for name, gain in self.gains.items()
+        ]
+        return html_table(str(self), ("block", "units", "objective gained by it"), rows)
 
 
 def check_start(start: Transform | None, symmetry: Symmetry) -> None:

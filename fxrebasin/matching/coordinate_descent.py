@@ -12,6 +12,7 @@ extended to nested blocks, to blocks on several axes of a tensor, and to joint m
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -34,6 +35,8 @@ from .sorted_weights import upper_bound
 from .transforms import search as larger
 from .transforms.descent import TransformDescent
 from .transforms.groups import steps_of
+
+logger = logging.getLogger(__name__)
 
 
 def coordinate_descent(
@@ -117,7 +120,7 @@ def coordinate_descent(
             )
         if budget is not None:
             flow.search(descent, schedule, budget, rounds, told.step)
-    return Alignment(
+    found = Alignment(
         descent.permutation,
         before,
         descent.total,
@@ -128,6 +131,8 @@ def coordinate_descent(
         tuple(rounds),
         _bound(objective) if bound else None,
     )
+    logger.info("%s", found)
+    return found
 
 
 def _bound(objective: InnerProducts) -> float:
@@ -159,8 +164,8 @@ def _flow(objective: InnerProducts, start: Transform | None) -> _Flow:
     """Over permutations, or over as much more as the objective and the kinds of blocks allow."""
     steps = steps_of(objective.symmetry, objective.group)
     check_searched(start, steps)
-    if steps:
-        moving = TransformDescent(objective, steps)
+    if steps or objective.kept:
+        moving = TransformDescent(objective, steps, objective.kept)
         return _Flow(moving, larger.place, larger.climb, larger.search)
     descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
     return _Flow(descent, _place, climb, search)

@@ -10,6 +10,7 @@ Source: D. Crisostomi et al., "C2M3", NeurIPS 2024, section 3.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 
 from ..arguments import check_real, check_whole
@@ -21,6 +22,8 @@ from .descent import RELATIVE_GAIN, Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
 from .relaxed import maximise_relaxed
+
+logger = logging.getLogger(__name__)
 
 
 def frank_wolfe(
@@ -86,7 +89,7 @@ def frank_wolfe(
             if not risen and not mixed:
                 converged = True
                 break
-    return Alignment(
+    found = Alignment(
         descent.permutation,
         before,
         descent.total,
@@ -95,6 +98,8 @@ def frank_wolfe(
         time.perf_counter() - begin,
         descent.gains(),
     )
+    logger.info("%s", found)
+    return found
 
 
 def _improve(descent: Descent, steps: int, spread: float, told: Progress) -> bool:

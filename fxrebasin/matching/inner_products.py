@@ -26,6 +26,7 @@ S. Srinivasa, "Git Re-Basin", ICLR 2023, section 3.2).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,6 +164,7 @@ class InnerProducts:
         self.name = name
         self.widest: Subgroup = "permutations" if find_factors is None else widest
         self.group: Subgroup = min(group, self.widest, key=SUBGROUPS.index)
+        self.kept: frozenset[str] = frozenset()
         self._find_factors = find_factors
         self.occurrences: dict[str, list[Occurrence]] = {name: [] for name in symmetry.blocks}
         for t, compared in enumerate(self.terms):
@@ -192,16 +194,16 @@ class InnerProducts:
                 "its terms move when units are mixed, found 'linear'; use fr.objectives.weights, "
                 "or fr.objectives.activations with group='linear'"
             )
-        if group == self.group:
-            return self
-        return InnerProducts(
-            self.symmetry,
-            self.terms,
-            name=self.name,
-            group=group,
-            find_factors=self._find_factors,
-            widest=self.widest,
-        )
+        made = copy.copy(self)
+        made.group = min(group, self.widest, key=SUBGROUPS.index)
+        return made
+
+    def keeping(self, blocks: Collection[str]) -> InnerProducts:
+        """The same, with some blocks without parent, and what is nested in them, to be left where
+        they are by :func:`fxrebasin.solvers.coordinate_descent`."""
+        made = copy.copy(self)
+        made.kept = frozenset(blocks)
+        return made
 
     @property
     def device(self) -> torch.device:

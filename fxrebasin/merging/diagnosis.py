@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import check_text, refuse
 from ..drawing.differences import Dumbbell, Match, draw_differences
 from ..drawing.figures import save_figure
+from ..drawing.tables import html_table, text_table
 from ..errors import FileFormatError
-from .tables import csv_text, finite, handed_over, html_table, read_json, text_table
+from .tables import csv_text, finite, handed_over, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from .merged import Merged
 from .parents import Parents, Permuted
 from .protocol import MergeMethod
 from .reference import mean
+
+logger = logging.getLogger(__name__)
 
 Choose = Callable[[Iterable[float]], float]
 """``min`` or ``max``."""
@@ -117,6 +120,7 @@ def merge_models(given: Merging) -> MergedModule:
             for name in repairs:
                 candidate = _make(given, alignment, name, merged, parents, clock)
                 tried.append(candidate.trial)
+                logger.info("%s: %s", candidate.trial.name, dict(candidate.trial.metrics))
                 if best is None or _is_better(candidate.trial, best.trial, given.choose or min):
                     best = candidate
                 bar.update()

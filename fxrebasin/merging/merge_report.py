@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from ..drawing.tables import html_table, text_table
 from ..models.reported import Reported, put_report
 from ..repair.report import RepairReport
 from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
 from .merged import Merged
-from .tables import html_table, text_table
 
 
 @dataclass(frozen=True)

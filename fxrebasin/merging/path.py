@@ -22,8 +22,9 @@ from ..arguments import check_kind, check_text, refuse
 from ..drawing.curves import Row, draw_rows
 from ..drawing.figures import save_figure
 from ..drawing.letters import letter
+from ..drawing.tables import html_table
 from ..errors import FileFormatError, InvalidArgumentError
-from .tables import csv_text, finite, handed_over, html_table, number, read_json
+from .tables import csv_text, finite, handed_over, number, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

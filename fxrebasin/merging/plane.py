@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from ..arguments import check_items, check_text, refuse
 from ..drawing.figures import save_figure
 from ..drawing.planes import draw_plane
+from ..drawing.tables import html_table, text_table
 from ..errors import FileFormatError, InvalidArgumentError
-from .tables import csv_text, finite, handed_over, html_table, number, read_json, text_table
+from .tables import csv_text, finite, handed_over, number, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -24,6 +24,8 @@ from .state import as_inputs, state_of
 class Falsify(Pass):
     """Apply generators of the group to the model with random weights, and pin what fails.
 
+    Where units may change their signs, they do so in the same runs.
+
     Takes: a module whose symmetry is known, and example inputs unless a pass before had them.
     Gives: the same module; a ``Symmetry`` in its state that no generator refutes.
     Requires: ``Refine``.
@@ -92,6 +94,10 @@ class Falsify(Pass):
         if found.refuted:
             shown = ", ".join(found.refuted[:3])
             problem = f"{len(found.refuted)} blocks were refuted by a test and pinned: {shown}"
+            warnings.warn(f"{problem}; please report this model", RefutedWarning, stacklevel=2)
+            notes.append(problem)
+        if found.unsigned:
+            problem = "changes of sign were refuted by a test and are left out"
             warnings.warn(f"{problem}; please report this model", RefutedWarning, stacklevel=2)
             notes.append(problem)
         state.falsification = found

@@ -6,6 +6,7 @@ order from here; nothing else of the library puts passes in a row.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ..symmetry.group import Symmetry, check_symmetry
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from ..tracing.lifted import Parameters
 from .base import Pass
+from .canonicalise import Canonicalise
 from .falsify import Falsify
 from .propagate import Propagate
 from .refine import Refine
@@ -29,6 +31,8 @@ from .solve import Solve
 from .state import state_of
 from .trace import Trace
 from .verify import Verify
+
+logger = logging.getLogger(__name__)
 
 
 def passes_to_analyze(
@@ -88,8 +92,10 @@ def adopt_symmetry(
 
 
 def passes_to_align(solve: Solve) -> list[Pass]:
-    """The passes that align a model whose symmetry is known."""
-    return [solve, Rewrite(), Verify()]
+    """The passes that align a model whose symmetry is known; for rotations, with canonical weights
+    of both models."""
+    first: list[Pass] = [Canonicalise(to=solve.to)] if solve.group == "linear" else []
+    return [*first, solve, Rewrite(), Verify()]
 
 
 def run_passes(passes: Sequence[Pass], model: Any) -> nn.Module:
@@ -99,7 +105,9 @@ def run_passes(passes: Sequence[Pass], model: Any) -> nn.Module:
     for step in passes:
         start = time.perf_counter()
         module = step(module).graph_module
-        seconds[type(step).__name__.lower()] = time.perf_counter() - start
+        name = type(step).__name__.lower()
+        seconds[name] = time.perf_counter() - start
+        logger.info("%s: %.2f s", name, seconds[name])
     state_of(module).seconds.update(seconds)
     result: nn.Module = module
     return result

@@ -25,6 +25,11 @@ class Report:
     mode_dependent: bool
     """Tracing baked in the eval path of something that behaves differently in training, such as
     functional dropout; to train, use ``permutation.apply_to(model_b)`` instead."""
+    reference: nn.Module | None = None
+    """Model A with canonical weights, those that B was aligned with; only where units could be
+    rotated: else it is A as it is."""
+    note: str = ""
+    """What was done to both models, or could have been."""
 
     @property
     def permutation(self) -> Transform:
@@ -47,9 +52,12 @@ class Report:
         lines = [repr(self.symmetry), str(self.alignment)]
         if self.verification is not None:
             lines.append(f"verified: {self.verification}")
+        if self.note:
+            lines.append(self.note)
         if self.mode_dependent:
+            model = "model_b" if self.reference is None else "fr.canonicalise(symmetry, model_b)"
             lines.append(
-                "holds the eval path only; to train, use report.permutation.apply_to(model_b)"
+                f"holds the eval path only; to train, use report.permutation.apply_to({model})"
             )
         return "\n".join([*lines, times])
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
 from ..arguments import check_device, check_flag, check_function, check_kind, check_whole
-from ..matching.alignment import check_alignment, check_products
+from ..matching.alignment import Alignment, check_alignment, check_products
 from ..matching.progress import Callback
 from ..matching.solvers import Solver, coordinate_descent
 from ..matching.transforms.groups import check_group
 from ..models.validation import check_model
 from ..objectives import Objective, weights
+from ..objectives.streams import rotated_streams
 from ..symmetry.transform import Subgroup, Transform
 from .base import Pass
-from .state import state_of
+from .state import State, state_of
 
 
 class Solve(Pass):
@@ -24,8 +27,10 @@ class Solve(Pass):
 
     Takes: a module whose symmetry is known, and the reference.
     Gives: the same module; its ``Alignment`` in its state.
-    Requires: ``Refine``; a reference of the same architecture.
-    Ensures: the objective is not lower than before, unless it began at ``start``.
+    Requires: ``Refine``; a reference of the same architecture; for ``group="linear"``,
+        ``Canonicalise`` with the same reference.
+    Ensures: the objective is not lower than before, unless it began at ``start``, or where
+        activations have put it.
     Cost: that of the solver; by default, per sweep, one matrix product and one linear assignment
     problem per block that has not settled.
 
@@ -79,28 +84,52 @@ class Solve(Pass):
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None
-        compared = self.objective(
-            state.symmetry,
-            state.source.state_dict(),
-            state.compared_with(self.to).state_dict(),
-            device=self.device,
+        turned = self._turned(state)
+        b = state.source.state_dict()
+        if turned is None:
+            state.alignment = self._solve(state, b, start=self.start)
+        else:
+            rest = self._solve(state, turned.apply(b), kept=turned.matrices)
+            start = rest.permutation.compose(turned)
+            state.alignment = self._solve(state, b, start=start)
+        return PassResult(graph_module, False)
+
+    def _turned(self, state: State) -> Transform | None:
+        """How streams are rotated by what both models compute, where that can be told."""
+        if self.group != "linear" or self.start is not None or state.inputs is None:
+            return None
+        assert state.symmetry is not None
+        reference = state.compared_with(self.to)
+        return rotated_streams(
+            state.symmetry, state.source, reference, *state.inputs, device=self.device
         )
+
+    def _solve(
+        self,
+        state: State,
+        b: Mapping[str, torch.Tensor],
+        *,
+        start: Transform | None = None,
+        kept: Collection[str] = (),
+    ) -> Alignment:
+        assert state.symmetry is not None
+        a = state.compared_with(self.to).state_dict()
+        compared = self.objective(state.symmetry, b, a, device=self.device)
         check_products(compared)
         found = self.solver(
-            compared.over(self.group),
-            start=self.start,
+            compared.over(self.group).keeping(kept),
+            start=start,
             seed=self.seed,
             callback=self.callback,
             progress=self.progress,
         )
         check_alignment(found)
-        state.alignment = found
-        return PassResult(graph_module, False)
+        return found
 
     def ensures(self, graph_module: nn.Module) -> None:
         state = state_of(graph_module, "symmetry", "alignment")
         symmetry, alignment = state.symmetry, state.alignment
         assert symmetry is not None and alignment is not None
         assert alignment.permutation.symmetry.blocks == symmetry.blocks
-        if self.start is None:
+        if self.start is None and self.group != "linear":
             assert alignment.objective_after >= alignment.objective_before

@@ -20,6 +20,7 @@ from ..compaction.compact import Compaction
 from ..errors import InvalidInputError, PassOrderError
 from ..layouts.facts import Facts
 from ..matching.alignment import Alignment
+from ..matching.transforms.groups import steps_of
 from ..models.inputs import needs_inputs
 from ..models.rebased import META
 from ..models.validation import (
@@ -123,7 +124,19 @@ class State:
             self.verification,
             dict(self.seconds),
             self.origin.mode_dependent,
+            None if self.gauge is None else self.gauge.reference,
+            self._note(),
         )
+
+    def _note(self) -> str:
+        """What was done to both models before they were compared, or could have been."""
+        assert self.symmetry is not None and self.alignment is not None
+        if self.gauge is not None:
+            return f"canonical weights, for model A in report.reference: {self.gauge}"
+        known = self.symmetry.known_kinds is not None or "kinds" in vars(self.symmetry)
+        steps = steps_of(self.symmetry, "linear").values() if known else ()
+        count = sum(step == "orthogonal" for step in steps)
+        return f"units of {count} blocks could be rotated as well: group='linear'" if count else ""
 
 
 def as_inputs(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Inputs | None:

@@ -10,10 +10,13 @@ import torch
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
+from ..errors import VerificationError
+from ..kinds.checking import verify_kinds
 from ..models.precision import TOLERANCE
 from ..models.rebased import MADE_FOR, RebasedModule
+from ..symmetry.group import Symmetry
 from ..verification.fixed_sizes import differs_at_other_sizes
-from ..verification.verify import verify
+from ..verification.verify import fits_in_memory, verify
 from .base import Pass
 from .state import as_inputs, state_of
 
@@ -25,9 +28,10 @@ class Verify(Pass):
     Gives: the same module; the measured error in its state. An exported graph, which is made for
         the shapes of the example, notes whether it holds for others.
     Requires: ``Rewrite``.
-    Ensures: outputs agree within the tolerance of their dtype.
-    Cost: one forward pass of each, in float64 where memory allows; of exported graphs some more,
-        at other sizes.
+    Ensures: outputs agree within the tolerance of their dtype; where weights were mixed or scaled,
+        so they do for random elements of the whole group, in float64.
+    Cost: one forward pass of each, in float64 where memory allows, and two for a group that mixes;
+        of exported graphs some more, at other sizes.
 
     >>> import torch
     >>> from fxrebasin.passes import Propagate, Refine, Rewrite, Solve, Trace, Verify
@@ -56,6 +60,8 @@ class Verify(Pass):
             freed = (permutation.move(p, t) for p, t in zip(outputs, tensors, strict=False))
             return [*freed, *tensors[len(outputs) :]]
 
+        if permutation.log_scales or permutation.matrices:
+            _test_group(state.model, args, kwargs, state.symmetry)
         state.verification = verify(
             state.model,
             graph_module,
@@ -73,3 +79,21 @@ class Verify(Pass):
     def ensures(self, graph_module: nn.Module) -> None:
         found = state_of(graph_module).verification
         assert found is not None and found.error <= (found.tolerance or TOLERANCE[found.dtype])
+
+
+def _test_group(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], symmetry: Symmetry
+) -> None:
+    """Rounding may hide a little of what matrices do wrongly; in float64 nothing is hidden.
+
+    Raises:
+        VerificationError: elements of the group change what the model computes.
+    """
+    if not fits_in_memory(model):
+        return
+    try:
+        verify_kinds(model, args, kwargs, symmetry=symmetry)
+    except VerificationError:
+        raise
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        return  # in float64, or with other weights, it does not run

@@ -27,6 +27,7 @@ from .evidence import Evidence
 from .explanation import Explanation, explain
 from .flows import flows
 from .kinds import SIGNED, Kinds
+from .kinds_contract import check_kinds
 from .parts import Block, ParameterSymmetry, Pinned, cost_of_op
 
 _COLUMNS = ("block", "size", "log_order", "axes", "kind", "nested")
@@ -95,7 +96,8 @@ class Symmetry:
 
         Permutations always do; with ReLU between, units can be scaled by positive numbers, with
         tanh they can change signs, and where all is linear, any matrix can mix them. They are
-        found when they are first asked for, which takes about a tenth of the analysis.
+        found when they are first asked for, as by the test of the group, which signs are part of;
+        that takes about a tenth of the analysis.
 
         >>> import torch, fxrebasin as fr
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
@@ -297,6 +299,7 @@ class Symmetry:
         try:
             symmetry = cls(**loads(text)._asdict())
             check(symmetry)
+            check_kinds(symmetry, symmetry.known_kinds or Kinds({}))
         except UNREADABLE as error:
             raise FileFormatError(
                 f"this is not a symmetry written as JSON: {what_lacks(error)}; "

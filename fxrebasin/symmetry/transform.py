@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..arguments import check_flag, check_kind, check_path, check_text, refuse
+from ..drawing.tables import html_table
 from ..errors import ArchitectureMismatchError, FileFormatError, InvalidArgumentError
 from ..files import replacing
 from ..models.copying import deep_copy, forget_caches
@@ -329,6 +330,16 @@ class Transform:
         for does, part in (("scaled", self.log_scales), ("mixed", self.matrices)):
             text += f", {len(part)} of {total} blocks {does}" if part else ""
         return f"{type(self).__name__}({text})"
+
+    def _repr_html_(self) -> str:
+        acting = {"signs": self.signs, "scales": self.log_scales, "a matrix": self.matrices}
+        rows = []
+        for block in self.symmetry:
+            flat = self.flat(block.name)
+            moved = int(np.count_nonzero(flat != np.arange(len(flat))))
+            others = ", ".join(name for name, part in acting.items() if block.name in part)
+            rows.append((block.name, f"{block.units:,}", f"{moved:,}", others))
+        return html_table(repr(self), ("block", "units", "in another place", "and"), rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as safetensors, the symmetry included; written to a temporary name and renamed.

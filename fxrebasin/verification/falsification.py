@@ -8,21 +8,27 @@ function is analytic in the weights: the Schwartz-Zippel argument).
 Every block contributes two generators under each of its parents: a cycle through all its units and
 the exchange of two neighbours on that cycle. They generate its whole symmetric group. All blocks
 are tried at once; only where that fails are they halved until single ones are found.
+
+Where the kind of a block has signs, they change with it: what solvers search by default is tested
+as a whole. Larger groups are tested where they are used (see ``kinds/checking.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..symmetry.action import Indices
 from ..symmetry.group import Symmetry
+from ..symmetry.kinds import PERMUTATIONS, SIGNED, BlockKind, Cap
 from ..symmetry.parts import Block
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .other_sizes import vary
 from .trials import Trial, Trials, prepare_trials
 
@@ -46,6 +52,8 @@ class Falsification:
     """The names of blocks that are refuted by inputs of other sizes than the example's."""
     sizes: str = ""
     """Of the inputs besides the example's on which it was tested; empty where none run."""
+    unsigned: bool = False
+    """Were signs refuted, so that blocks are permuted only?"""
 
 
 def falsify(
@@ -82,17 +90,33 @@ def falsify(
         return Falsification(symmetry, sizes=sizes)
     symmetry, refuted = _pin_offenders(symmetry, pin, ways, seed)
     symmetry, only_here = _pin_offenders(symmetry, pin, others, seed)
-    return Falsification(symmetry, refuted, only_here=only_here, sizes=sizes)
+    unsigned = bool(_signed(symmetry)) and not _holds(symmetry, ways, others, seed)
+    symmetry = without_signs(symmetry) if unsigned else symmetry
+    return Falsification(symmetry, refuted, only_here=only_here, sizes=sizes, unsigned=unsigned)
+
+
+def without_signs(symmetry: Symmetry) -> Symmetry:
+    """The same group, with permutations only where there were signs and nothing else."""
+    kinds = symmetry.kinds
+    only = Cap(PERMUTATIONS, "a test with random weights")
+    permuted = {name: BlockKind(caps=(*kinds.of(name).caps, only)) for name in _signed(symmetry)}
+    return replace(symmetry, known_kinds=replace(kinds, blocks={**kinds.blocks, **permuted}))
+
+
+def _signed(symmetry: Symmetry) -> list[str]:
+    return [block.name for block in symmetry if symmetry.kinds.of(block.name).kind == SIGNED]
 
 
 def _holds(symmetry: Symmetry, trials: Trials, others: Trials, seed: int) -> bool:
-    """Does no generator fail, all blocks at once?
+    """Does no generator fail, all blocks at once, with random signs where there are any?
 
     At other sizes the cycles alone are tried, which leave no set of units in its place: what holds
     for the example and not there are seldom single exchanges.
     """
     moves = _draw_generators(symmetry, np.random.default_rng(seed))
-    cycles, exchanges = _generators(symmetry, moves, list(symmetry))
+    drawn = Transform.random(symmetry, torch.Generator().manual_seed(seed), group="signed")
+    signs = Transform(symmetry, Transform.identity(symmetry).indices, drawn.signs)
+    cycles, exchanges = (signs.compose(p) for p in _generators(symmetry, moves, list(symmetry)))
     if _is_refuted(cycles, trials) or (others and _is_refuted(cycles, others)):
         return False
     return not _is_refuted(exchanges, trials)
@@ -183,5 +207,5 @@ def _generators(
     return cycles, exchanges.compose(cycles)
 
 
-def _is_refuted(permutation: Permutation, trials: Trials | Sequence[Trial]) -> bool:
+def _is_refuted(permutation: Transform, trials: Trials | Sequence[Trial]) -> bool:
     return all(trial.refutes(permutation) for trial in trials)

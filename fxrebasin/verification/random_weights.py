@@ -18,7 +18,7 @@ from ..models.copying import copy_sharing_parameters, deep_copy, forget_caches
 from ..models.precision import to_double
 from ..models.running import run
 from ..models.validation import stored_tensors
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .rounding import draw_like
 
 DISTURBED = 0.3
@@ -57,7 +57,7 @@ class RandomWeights:
         if disturbed:
             disturb(self._model, seed, moving)
             forget_caches(self._model)
-        self._at: Permutation | None = None
+        self._at: Transform | None = None
         self._writes: bool | None = None
         """Does forward write to parameters? Then copies that are run have their own."""
 
@@ -68,7 +68,7 @@ class RandomWeights:
         return self._model
 
     def run(
-        self, permutation: Permutation | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, permutation: Transform | None, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> list[torch.Tensor]:
         """What a fresh copy of the model returns, permuted if a permutation is given."""
         self._move_to(permutation)
@@ -81,7 +81,7 @@ class RandomWeights:
         copied = (deep_copy if self._writes else copy_sharing_parameters)(self._model)
         return run(copied, args, kwargs)
 
-    def _move_to(self, permutation: Permutation | None) -> None:
+    def _move_to(self, permutation: Transform | None) -> None:
         """From where the last permutation has brought the units, which is not undone before."""
         at, self._at = self._at, permutation
         if permutation is None:

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..models.precision import TOLERANCE, coarsest_dtype, dtype_of, in_double, largest_error
 from ..models.reachable import copy_with
-from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .random_weights import RandomWeights
 from .rounding import BEYOND_NOISE, draw_like, rounding_noise
 
@@ -41,17 +41,17 @@ class Trial:
     outputs: list[torch.Tensor]
     tolerance: float
 
-    def error(self, permutation: Permutation) -> float:
+    def error(self, permutation: Transform) -> float:
         """The largest relative difference that a permutation makes."""
         found = self.weights.run(permutation, self.args, self.kwargs)
         expected = self.outputs
         if permutation.symmetry.outputs:
             moved = permutation.symmetry.outputs
-            freed = (permutation.permute(p, t) for p, t in zip(moved, expected, strict=False))
+            freed = (permutation.move(p, t) for p, t in zip(moved, expected, strict=False))
             expected = [*freed, *expected[len(moved) :]]
         return largest_error(expected, found)
 
-    def refutes(self, permutation: Permutation) -> bool:
+    def refutes(self, permutation: Transform) -> bool:
         error = self.error(permutation)
         return not error <= self.tolerance and not error <= BEYOND_NOISE * self.noise
 

@@ -21,6 +21,7 @@ from benchmarks.merging import (
     proteins,
     study_ani,
     study_decay,
+    study_memory,
     training,
     zoo,
 )
@@ -397,6 +398,17 @@ def test_halved_images_are_means_of_four_pixels() -> None:
     data = Data(some_images(3), some_images(2))
     expected = data.train.images[1, 0, 2:4, 4:6].mean()
     torch.testing.assert_close(data.halved().train.images[1, 0, 1, 2], expected)
+
+
+# memory
+
+
+@pytest.mark.parametrize("method", study_memory.METHODS)
+def test_what_a_merge_method_holds_is_measured(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_memory, "SIZES", (4, 8, 8, 2))
+    assert study_memory.held(study_memory.Task(method, 2)) >= 0
 
 
 # rows

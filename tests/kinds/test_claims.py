@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fxrebasin as fr
-from fxrebasin.errors import InvalidArgumentError
+from fxrebasin.errors import InvalidArgumentError, RefutedWarning
 from fxrebasin.kinds.checking import error_under_elements
 from fxrebasin.testing import check_rule
 
@@ -161,6 +161,20 @@ def test_claims_are_held_against_the_op(function: Any, rule: str, acts: str, sou
     assert check.sound is sound, str(check)
     if not sound:
         assert f"it is said to act as {acts!r}, but random such elements change" in str(check)
+
+
+def test_a_wrong_claim_of_signs_is_refuted_by_running_the_model() -> None:
+    model = Between("sharp")
+    with registered(sharp, "... c -> ... c", "signed"):
+        assert "signed S" in str(fr.analyze(model, (X,), check=False))
+        with pytest.warns(RefutedWarning, match="changes of sign were refuted by a test"):
+            symmetry = fr.analyze(model, (X,))
+    found = symmetry.kinds.of("enter.weight[0]")
+    assert found.describe(6) == "S(6)"
+    assert str(found.caps[-1]) == "a test with random weights allows S"
+    assert symmetry.movable_units == 6
+    assert "changes of sign were refuted" in symmetry.notes[-1]
+    assert not fr.Transform.random(symmetry, group="signed").signs
 
 
 def test_what_was_registered_is_checked() -> None:

@@ -79,6 +79,17 @@ def test_the_result_is_the_mean_of_permuted_parents() -> None:
         assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_dtype_is_merged_into_one_of_the_first_ones(dtype: torch.dtype) -> None:
+    a, b = net(0), net(1).to(dtype)
+    merged = fr.merge([a, b], data=[(X,)], progress=False)
+    assert {t.dtype for t in merged.state_dict().values()} == {torch.float32, torch.int64}
+    expected = fr.merge([a, net(1)], data=[(X,)], progress=False)
+    tolerance = 1e-5 if dtype == torch.float64 else 0.1
+    torch.testing.assert_close(merged(X), expected(X), rtol=tolerance, atol=tolerance)
+    assert all(t.dtype == dtype for t in b.parameters())
+
+
 def test_models_are_given_as_modules_state_dicts_and_files(tmp_path: Path) -> None:
     a, b, c = (net(k) for k in range(3))
     save_file(b.state_dict(), tmp_path / "b.safetensors")

@@ -369,6 +369,21 @@ def test_an_objective_of_ones_own(method: MergeMethod) -> None:
     )
 
 
+@pytest.mark.parametrize("method", ALIGNING.values(), ids=ALIGNING)
+def test_the_device_to_compute_on_reaches_the_objective(method: MergeMethod) -> None:
+    symmetry, models = random_models("residual_mlp", 2)
+    seen: set[torch.device | str | None] = set()
+
+    def objective(*states: Any, device: torch.device | str | None = None) -> fr.InnerProducts:
+        seen.add(device)
+        return fr.objectives.weights(*states, device=device)
+
+    place = torch.device("cpu", 0)
+    merged = method(symmetry, models, objective=objective, device=place, progress=False)
+    assert seen == {place}
+    assert {tensor.device.type for tensor in merged.state_dict.values()} == {"cpu"}
+
+
 class Counted(Mapping[str, Tensor]):
     """A checkpoint that reads a tensor at every look, and counts the bytes that are held."""
 

@@ -275,7 +275,7 @@ def test_weights_that_were_mixed_may_differ_by_what_storing_them_rounds(
 
 def test_where_there_is_no_memory_for_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     b, aligned = aligned_pair()
-    monkeypatch.setattr("fxrebasin.verification.verify._fits_in_memory", lambda model: False)
+    monkeypatch.setattr("fxrebasin.verification.verify.fits_in_memory", lambda model: False)
     assert fr.verify(b, aligned, (X,)).dtype == torch.float32
 
 

@@ -14,15 +14,15 @@ import torch
 from ...symmetry.elements import Elements, still
 from ...symmetry.permutation import Permutation
 from ...symmetry.transform import Transform
-from ..inner_products import InnerProducts
+from ..inner_products import InnerProducts, Term
 from ..trees import Tree, sharing, trees_of
 from .acting import Acting
 from .groups import Step
 from .tree_step import Move, best_of_tree, best_within
 
-RELATIVE_GAIN = 1e-9
+RELATIVE_GAIN = {False: 1e-9, True: 1e-12}
 """A step must raise the objective by more than this share of what it touches, or rounding could
-make the descent cycle."""
+make the descent cycle; less where all is computed in float64."""
 PULLS = (0.1, 0.3, 1.0)
 """Where a block meets itself and its gradient leads downhill, how strongly it is held back."""
 
@@ -46,6 +46,10 @@ class TransformDescent:
         self.shared = sharing(self.trees)
         self.frozen = {k for k, tree in enumerate(self.trees) if tree.root in frozen}
         self._values = np.zeros(len(objective.terms))
+        self.limit = sum(_half_squares(term) for term in objective.terms)
+        """What the objective would be if nothing were left between both models."""
+        self._valued: Elements | None = None
+        """Where all of ``_values`` are from."""
         self.move_to(Permutation.identity(self.symmetry))
 
     def move_to(self, at: Transform) -> None:
@@ -62,7 +66,10 @@ class TransformDescent:
 
     def evaluate(self) -> None:
         """Compute the objective exactly, as every step but those of :meth:`rebuild` does."""
-        self._evaluate(range(len(self.objective.terms)))
+        if self._valued is None:
+            self._evaluate(range(len(self.objective.terms)))
+        else:
+            self._evaluate(self.objective.touched(_moved_between(self._valued, self.at)))
 
     def scatter(self, generator: torch.Generator) -> None:
         """Go on from a random element; what is frozen stays."""
@@ -73,6 +80,7 @@ class TransformDescent:
     def _evaluate(self, terms: Collection[int]) -> None:
         for t in terms:
             self._values[t] = self.acting.value(t, self.at)
+        self._valued = self.at
         self.total = float(self._values.sum())
 
     @property
@@ -122,10 +130,11 @@ class TransformDescent:
         self._put(tree, move)
         touched = [*tree.terms]
         gain = self._values[touched].sum() - known[touched].sum()
-        if gain > RELATIVE_GAIN * np.abs(known[touched]).sum():
+        is_wide = all(self.acting.is_wide[t] for t in touched)
+        if gain > RELATIVE_GAIN[is_wide] * np.abs(known[touched]).sum():
             self._moved_at[touched] = self._clock
             return True
-        self.at, self._values = before, known
+        self.at, self._valued, self._values = before, before, known
         self.total = float(known.sum())
         return False
 
@@ -184,6 +193,18 @@ class TransformDescent:
         return {name: found.get(name, 0.0) for name in roots}
 
 
+def _half_squares(given: Term) -> float:
+    """The most that the inner product of tensors of these norms can be."""
+    a, b = (torch.linalg.vector_norm(x, dtype=torch.float64) for x in (given.a, given.b))
+    return given.weight * float(a.square() + b.square()) / 2
+
+
+def _moved_between(one: Elements, other: Elements) -> set[str]:
+    """The blocks of which two elements have different parts."""
+    pairs = zip(one, other, strict=True)
+    return {n for a, b in pairs for n in a.keys() | b.keys() if a.get(n) is not b.get(n)}
+
+
 def _only(move: Move | None) -> Iterator[Move]:
     if move is not None:
         yield move
@@ -208,11 +229,12 @@ def _compact(acting: Acting, at: Transform) -> Elements:
             signs[name] = at.signs[name]
         if step == "orthogonal":
             block = acting.symmetry.blocks[name]
-            moved = torch.eye(block.size, dtype=torch.float64)[torch.from_numpy(indices[name])]
-            matrices[name] = moved
             if name in at.matrices:
                 u, _, vh = torch.linalg.svd(at.matrices[name])
                 matrices[name] = u @ vh
+            elif (indices[name] != still(block)).any():
+                moved = torch.from_numpy(indices[name])
+                matrices[name] = torch.eye(block.size, dtype=torch.float64)[moved]
             indices[name] = still(block)
     return Elements(indices, signs, {}, matrices)
 

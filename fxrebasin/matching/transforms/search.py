@@ -14,9 +14,9 @@ from ..schedules import Schedule
 from ..search import Budget
 from .descent import TransformDescent
 
-TOLERANCE = 1e-9
-"""A sweep that raises the objective by a smaller share is the last: rotations of neighbours
-converge towards an optimum without reaching it."""
+TOLERANCE = 1e-4
+"""A sweep that brings models closer by a smaller share of their squared distance is the last:
+rotations of neighbours converge towards an optimum without reaching it."""
 
 
 def place(descent: TransformDescent, start: Transform | None, told: Progress) -> None:
@@ -91,7 +91,7 @@ def climb(
         before = descent.total
         risen = descent.sweep(order, announce)
         history.append(descent.total)
-        if not risen or descent.total - before <= TOLERANCE * abs(descent.total):
+        if not risen or descent.total - before <= TOLERANCE * (descent.limit - descent.total):
             return True
     return False
 

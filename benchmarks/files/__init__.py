@@ -1,0 +1,1 @@
+"""Are files whole when the process that writes them is killed?"""
