@@ -25,7 +25,7 @@ from benchmarks.transformers.methods import Pair, methods_for
 from benchmarks.transformers.page import STUDY, write
 from benchmarks.transformers.training import PAIRS, PERCEPTRONS, TRANSFORMERS, Setting
 
-POINTS = 9
+POINTS = 5
 """Of a line, ends included."""
 
 
@@ -35,9 +35,9 @@ def measure(setting: Setting, results: Results) -> None:
     Raises:
         UnavailableError: the data cannot be had.
     """
-    methods = methods_for(setting, TRANSFORMERS)
     test = setting.load().test.first(setting.tested)
     for k, (one, other) in enumerate(PAIRS):
+        methods = methods_for(setting, k)
         if not (missing := results.lacks(STUDY, setting.name, methods, k)):
             continue
         pair = Pair(setting, setting.network(one), setting.network(other), seed=k)

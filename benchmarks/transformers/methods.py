@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fxrebasin as fr
 from benchmarks.transformers.glmc import glmc
 from benchmarks.transformers.networks import Transformer
-from benchmarks.transformers.training import Setting
+from benchmarks.transformers.training import TRANSFORMERS, Setting
 from fxrebasin.symmetry.transform import Subgroup
 
 Batch = tuple[Tensor, Tensor]
@@ -47,9 +47,17 @@ class Pair:
 
     @cached_property
     def rotated(self) -> nn.Module:
-        """B, rotated by activations."""
-        found = _matching(self.canonical, self.symmetry, "activations", "linear")
-        return found.permutation.apply_to(self.canonical.b)
+        """B, its stream rotated by activations, all else by weights."""
+        found = fr.rebasin(
+            self.b,
+            to=self.a,
+            args=(self.watched,),
+            symmetry=self.symmetry,
+            group="linear",
+            seed=self.seed,
+            progress=False,
+        )
+        return found.report.permutation.apply_to(self.canonical.b)
 
     def batches(self, steps: int) -> list[Batch]:
         """Random ones to learn from, of what the networks were trained on."""
@@ -140,8 +148,14 @@ LEARNED: dict[str, Method] = {
 }
 
 
-def methods_for(setting: Setting, transformers: Sequence[Setting]) -> dict[str, Method]:
-    """The methods that make a difference to networks of a setting."""
-    if setting in transformers:
-        return {**PERMUTED, **ROTATED, **LEARNED}
+FEWER: dict[str, Method] = {
+    name: method for name, method in LEARNED.items() if name == f"and learned, {STEPS[-1]} steps"
+}
+"""What is learned of all pairs but the first."""
+
+
+def methods_for(setting: Setting, number: int) -> dict[str, Method]:
+    """The methods that make a difference to networks of a setting, for the pair of a number."""
+    if setting in TRANSFORMERS:
+        return {**PERMUTED, **ROTATED, **(FEWER if number else LEARNED)}
     return {**PERMUTED, **SIGNED} if "Tanh" in setting.name else PERMUTED

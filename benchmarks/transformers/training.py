@@ -46,7 +46,7 @@ def _perceptrons(activation: type[nn.Module], width: int) -> Setting:
         epochs=5,
     )
     name = f"MLP of {activation.__name__}, {width} wide"
-    return Setting(name, recipe, load_fashion, 60_000, tested=10_000, watched=1_000, batch=128)
+    return Setting(name, recipe, load_fashion, 60_000, tested=2_000, watched=1_000, batch=128)
 
 
 TRANSFORMERS = (
@@ -55,7 +55,7 @@ TRANSFORMERS = (
         Recipe("transformers: ViT", ViT, epochs=4, learning_rate=2e-3, batch=128),
         load_fashion,
         windows=60_000,
-        tested=2_000,
+        tested=1_000,
         watched=500,
         batch=128,
     ),
@@ -64,7 +64,7 @@ TRANSFORMERS = (
         Recipe("transformers: GPT", GPT, epochs=1, learning_rate=3e-3, batch=32),
         load_speeches,
         windows=32_000,
-        tested=320,
+        tested=160,
         watched=64,
         batch=32,
     ),

@@ -39,7 +39,7 @@ class Form:
     around: tuple[Level, ...] = ()
     """The mappings that the state dict is in, the outermost first."""
     implied: frozenset[str] = frozenset()
-    """Names that the file leaves out, since the model ties them to others."""
+    """Names that the file leaves out: what the model ties to others, and counts of batches."""
 
     def named(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """A state dict under the names of the file."""
@@ -69,7 +69,7 @@ class Form:
             by = f", as {' and '.join(made)} names it" if made else ""
             found.append(f"{first!r} is stored as {stored!r}{by}")
         if self.implied:
-            found.append(f"tied, and not stored: {spelled(sorted(self.implied))}")
+            found.append(f"known without being stored: {spelled(sorted(self.implied))}")
         return tuple(found)
 
 

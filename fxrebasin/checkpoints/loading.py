@@ -62,7 +62,8 @@ def load(
         key: under which the state dict is in a file of ``torch.save``, as there.
         like: the model, or its state dict, that it is for. Names and shapes must then be those of
             the model. What stands in front of all names, as Lightning puts the name of an
-            attribute there, is taken off, and what the model ties may be stored once.
+            attribute there, is taken off; what the model ties may be stored once, and counts of
+            batches, which old files lack, not at all.
 
     Returns:
         A dict of tensors on the CPU, under the names that the model has, with the ``form`` of the
@@ -107,7 +108,7 @@ def fitted(state: StateDict, like: nn.Module | Mapping[str, Tensor], path: Path)
         names = {n.removeprefix(prefix): form.names.get(n, n) for n in tensors}
         tensors = {n.removeprefix(prefix): tensor for n, tensor in tensors.items()}
         form = replace(form, names=names)
-    implied = _tied(known, tensors)
+    implied = _tied(known, tensors) | _counters(known, tensors)
     tensors.update(implied)
     form = replace(form, implied=frozenset(implied))
     named = (repr(os.fspath(path)), "the model")
@@ -123,6 +124,20 @@ def _tied(known: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str,
             at.setdefault((tensor.data_ptr(), tensor.shape), name)
     missing = ((n, at.get((t.data_ptr(), t.shape))) for n, t in known.items() if n not in given)
     return {name: given[twin] for name, twin in missing if twin is not None}
+
+
+def _counters(known: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The counts of batches that BatchNorm has had since torch 0.4.1, and files from before lack.
+
+    They do not matter to what a model computes.
+    """
+    found = {}
+    for name, tensor in known.items():
+        layer, _, own = name.rpartition(".")
+        is_missing = own == "num_batches_tracked" and name not in given
+        if is_missing and f"{layer}.running_mean" in given:
+            found[name] = tensor.clone()
+    return found
 
 
 def _check_digests(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:

@@ -48,7 +48,8 @@ def check_fits(found: Shapes, expected: Shapes, *, named: tuple[str, str]) -> No
     if other:
         shapes = ", ".join(f"{n!r} {found[n]} for {expected[n]}" for n in other[:3])
         says.append(f"has tensors of other shapes: {shapes}{_more(other)}")
-    reason = _of_names(missing, unknown, shared) or _of_shapes(other, found, expected)
+    reason = _of_names(missing, unknown, shared, is_alike=not other)
+    reason = reason or _of_shapes(other, found, expected)
     raise ArchitectureMismatchError(
         f"{file} does not fit {model}: it {', and '.join(says)}. Likely reason: {reason}"
     )
@@ -80,10 +81,12 @@ def _module(name: str) -> str:
 
 def _unnumbered(name: str) -> str:
     """What layers of one kind have in common."""
-    return re.sub(r"\d+", "0", name)
+    return re.sub(r"(^|\.)\d+(?=\.|$)", r"\g<1>0", name)
 
 
-def _of_names(missing: Sequence[str], unknown: Sequence[str], shared: Collection[str]) -> str:
+def _of_names(
+    missing: Sequence[str], unknown: Sequence[str], shared: Collection[str], *, is_alike: bool
+) -> str:
     """What names that differ come from."""
     if not missing and not unknown:
         return ""
@@ -101,6 +104,8 @@ def _of_names(missing: Sequence[str], unknown: Sequence[str], shared: Collection
         own, others = ({_module(n) for n in names} for names in ((*missing, *unknown), shared))
         if not own & others and {*map(_unnumbered, own)} <= {*map(_unnumbered, others)}:
             return "another depth"
+        if not is_alike:
+            return "another architecture of the same family"
         return "other options of the architecture, such as biases or a head of its own"
     return "another architecture, or another implementation of it"
 
@@ -122,6 +127,8 @@ def _of_shapes(other: Sequence[str], found: Shapes, expected: Shapes) -> str:
         return "a layer of other sizes, as for other inputs or a vocabulary of another size"
     one, two = found[other[0]], expected[other[0]]
     k = next(k for k, (m, n) in enumerate(zip(one, two, strict=True)) if m != n)
+    if k > 1:
+        return f"kernels or patches of another size, {one[k]} where the model has {two[k]}"
     return f"another width, {one[k]} where the model has {two[k]}"
 
 

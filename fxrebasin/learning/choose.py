@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -19,15 +19,17 @@ from ..arguments import check_choices, check_flag, check_function, check_whole
 from ..canonical.canonicalise import canonicalise
 from ..errors import WorseMidpointWarning
 from ..matching.alignment import Alignment
+from ..matching.coordinate_descent import coordinate_descent
 from ..merging.measuring import Evaluate, Measuring
 from ..merging.tensors import tensors_of, varies
 from ..models.copying import deep_copy
 from ..models.reported import put_report
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_parameters, check_same_architecture
-from ..objectives.weight_matching import weight_matching
+from ..objectives.streams import match_from_streams, rotated_streams
+from ..objectives.weight_matching import weight_matching, weights
 from ..symmetry.group import Symmetry, check_symmetry
-from ..symmetry.transform import Subgroup
+from ..symmetry.transform import Subgroup, Transform
 from ..verification.verify import Verification, verify
 from .choice import AS_IT_CAME, AlignmentTrial, ChoiceReport, Chosen
 from .rotations import mixing_blocks
@@ -173,6 +175,11 @@ class _Pair:
                 seed=self.seed,
                 progress=False,
             )
+        if group == "linear":
+            models = self.symmetry, self.b, self.a
+            turned = rotated_streams(*models, self.args, self.kwargs)
+            if turned is not None:
+                return match_from_streams(turned, self.b.state_dict(), self._match_weights)
         return activation_matching(
             self.b,
             to=self.a,
@@ -183,6 +190,12 @@ class _Pair:
             seed=self.seed,
             progress=False,
         )
+
+    def _match_weights(
+        self, b: Mapping[str, Tensor], start: Transform | None, kept: Collection[str]
+    ) -> Alignment:
+        compared = weights(self.symmetry, b, self.a.state_dict()).over("linear").keeping(kept)
+        return coordinate_descent(compared, start=start, seed=self.seed, progress=False)
 
     def verify(self, candidate: _Candidate) -> Verification | None:
         """Hold what is returned against B, and the other gauge of A against A.

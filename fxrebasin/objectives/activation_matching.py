@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import nn
 
 from ..arguments import check_choices, check_device
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
-from ..matching.inner_products import InnerProducts, Term, term
+from ..matching.inner_products import InnerProducts, term
 from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_model, stored_tensors
@@ -37,7 +36,7 @@ from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..symmetry.transform import Subgroup
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from .activation_factors import Probe
-from .recording import activations_of, comparable, returning, watch
+from .recording import comparable, recorded, returning, watch
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 QUIET = 1e-6
@@ -62,7 +61,7 @@ def activations(
 
     The terms are what all layers with weights are given and return; the inner product of two
     units is the correlation, over examples and positions, of the unit of A with that of B. Where
-    units are rotated, it is their covariance, as a share of that of all units of the tensor: no
+    units are rotated, it is their inner product, as a share of that of all units of the tensor: no
     unit is a thing of its own then.
 
     >>> import torch, fxrebasin as fr
@@ -125,7 +124,7 @@ def activations(
     probe = Probe.draw(symmetry, group)
     probed = seen_b
     if probe.steps:
-        probed = activations_of(probe.transform.apply_to(graph), args, given)
+        probed = recorded(probe.transform.apply_to(graph), args, given)
     for name, output in zip(names, described.outputs, strict=True):
         restricted = (_restricted(one, common) for one in output.groups)
         groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))
@@ -135,8 +134,7 @@ def activations(
             factors |= explained
             mixed = probe.mixes(moves)
             sides = (_standardised(seen[name], moves, mixed=mixed) for seen in (seen_a, seen_b))
-            made = term(moves, *sides, device=device)
-            terms.append(_condensed(made) if probe.steps else made)
+            terms.append(term(moves, *sides, device=device))
     if not terms:
         raise InvalidArgumentError(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
@@ -175,35 +173,23 @@ def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
 def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bool) -> torch.Tensor:
     """Every unit with mean 0 and, over all examples and positions, norm 1; 0 if it is quiet.
 
-    Units that are mixed all have the same scale, by which their norms are 1 in the mean.
+    Units that are mixed all have the same scale, by which their squared norms are 1 in the mean;
+    their means move as they do, and stay.
     """
     units = {axis for group in symmetry.groups for axis in group.axes}
     samples = [d for d in range(value.ndim) if d not in units]
     value = value.detach().float() if value.dtype.itemsize < 4 else value.detach()
+    if mixed:
+        count = math.prod(value.shape[d] for d in range(value.ndim) if d in units)
+        norm = value.norm().clamp(min=torch.finfo(value.dtype).tiny)
+        return value / norm * count**0.5
     if not samples:
         return value / value.norm().clamp(min=torch.finfo(value.dtype).tiny)
     centred = value - value.mean(samples, keepdim=True)
     deviation = centred.square().mean(samples, keepdim=True).sqrt()
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
-    if mixed:
-        scale = deviation.square().mean().sqrt()
-        is_constant = scale <= QUIET * value.square().mean().sqrt()
-        return (centred / (scale * count**0.5)).masked_fill(is_constant, 0.0)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
-
-
-def _condensed(given: Term) -> Term:
-    """The same term with no more entries than units squared: with one axis that moves, by ``G``,
-    the inner product of ``A`` with ``G B`` is that of ``A @ B.T`` with ``G`` itself."""
-    units, samples = given.a.shape[0], given.a.numel() // max(given.a.shape[0], 1)
-    if len(given.moves.groups) > 1 or samples <= units:
-        return given
-    (group,) = given.moves.groups
-    axes = replace(group, axes=(0,))
-    moves = ParameterSymmetry(given.moves.names, (units, units), False, (axes,))
-    a, b = (x.reshape(units, -1).double() for x in (given.a, given.b))
-    return term(moves, a @ b.T, torch.eye(units, dtype=a.dtype, device=a.device))
 
 
 def _common_blocks(described: Symmetry, symmetry: Symmetry) -> set[str]:

@@ -31,7 +31,7 @@ def watch(
     leaves = Leaves(rules.modules, rules.functions, rules.methods)
 
     def use(module: fx.GraphModule) -> Activations:
-        return activations_of(module, args, kwargs)
+        return recorded(module, args, kwargs)
 
     traced = trace_by_first(front_ends, model, args, kwargs, leaves)
     traced, seen = run_or_retrace(traced, model, args, kwargs, leaves, use)
@@ -70,9 +70,7 @@ def _around_layers(module: fx.GraphModule) -> set[fx.Node]:
     return watched
 
 
-def activations_of(
-    module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Activations:
+def recorded(module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activations:
     module = deep_copy(module)  # forward may write to buffers
     recorder = _Recorder(module)
     with unobserved(module):

@@ -2,13 +2,13 @@
 
 What is written to the stream of a transformer, layer by layer, tells how two of them are turned
 against each other far better than their weights do. So where there are examples enough, streams
-are rotated by these, and everything else is aligned by weights afterwards.
+are rotated by these, everything else is aligned by weights, and weights have the last word.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -17,12 +17,15 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError, UnmatchedBlocksWarning
+from ..matching.alignment import Alignment
 from ..matching.coordinate_descent import coordinate_descent
 from ..matching.inner_products import InnerProducts
 from ..matching.transforms.groups import steps_of
 from ..symmetry.group import Symmetry
 from ..symmetry.transform import Transform
 from .activation_matching import activations
+
+Match = Callable[[Mapping[str, torch.Tensor], Transform | None, Collection[str]], Alignment]
 
 EXAMPLES = 32
 """Fewer say more of themselves than of the models."""
@@ -69,6 +72,18 @@ def rotated_streams(
     if not told:
         return None
     return coordinate_descent(compared.keeping(others), progress=False).permutation
+
+
+def match_from_streams(turned: Transform, b: Mapping[str, torch.Tensor], match: Match) -> Alignment:
+    """Align by weights from where streams are rotated: first all else, then everything.
+
+    Args:
+        turned: what :func:`rotated_streams` returns.
+        b: canonical weights of B.
+        match: aligns a state dict, from a start or placing blocks itself, while some blocks stay.
+    """
+    rest = match(turned.apply(b), None, turned.matrices.keys())
+    return match(b, rest.permutation.compose(turned), ())
 
 
 def _examples(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from ..matching.solvers import Solver, coordinate_descent
 from ..matching.transforms.groups import check_group
 from ..models.validation import check_model
 from ..objectives import Objective, weights
-from ..objectives.streams import rotated_streams
+from ..objectives.streams import match_from_streams, rotated_streams
 from ..symmetry.transform import Subgroup, Transform
 from .base import Pass
 from .state import State, state_of
@@ -87,11 +88,9 @@ class Solve(Pass):
         turned = self._turned(state)
         b = state.source.state_dict()
         if turned is None:
-            state.alignment = self._solve(state, b, start=self.start)
+            state.alignment = self._solve(state, b, self.start, ())
         else:
-            rest = self._solve(state, turned.apply(b), kept=turned.matrices)
-            start = rest.permutation.compose(turned)
-            state.alignment = self._solve(state, b, start=start)
+            state.alignment = match_from_streams(turned, b, partial(self._solve, state))
         return PassResult(graph_module, False)
 
     def _turned(self, state: State) -> Transform | None:
@@ -108,9 +107,8 @@ class Solve(Pass):
         self,
         state: State,
         b: Mapping[str, torch.Tensor],
-        *,
-        start: Transform | None = None,
-        kept: Collection[str] = (),
+        start: Transform | None,
+        kept: Collection[str],
     ) -> Alignment:
         assert state.symmetry is not None
         a = state.compared_with(self.to).state_dict()

@@ -262,8 +262,9 @@ class Transform:
         names = {p.name: p.names for p in self.symmetry.parameters}
         for block in self.matrices:
             for vector in self.symmetry.kinds.of(block).absorbed:
-                for name in names.get(vector, ()):
-                    if name in tensors and not _is_one(tensors[name]):
+                for name in (n for n in names.get(vector, ()) if n in tensors):
+                    check_tensor(tensors[name], f"state_dict[{name!r}]")
+                    if not _is_one(tensors[name]):
                         raise InvalidArgumentError(
                             f"a matrix acts on block {block!r}, for which the norm's weight "
                             f"{name!r} has to be one, as it is once what reads the norm has "
@@ -395,5 +396,5 @@ class Transform:
 
 def _is_one(vector: torch.Tensor) -> bool:
     """Up to what dividing a number by itself rounds."""
-    wide = vector.detach().double()
-    return bool(((wide - 1).abs() <= 4 * torch.finfo(vector.dtype).eps).all())
+    allowed = 4 * torch.finfo(vector.dtype).eps if vector.is_floating_point() else 0.0
+    return bool(((vector.detach().double() - 1).abs() <= allowed).all())

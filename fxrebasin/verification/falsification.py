@@ -100,7 +100,9 @@ def without_signs(symmetry: Symmetry) -> Symmetry:
     kinds = symmetry.kinds
     only = Cap(PERMUTATIONS, "a test with random weights")
     permuted = {name: BlockKind(caps=(*kinds.of(name).caps, only)) for name in _signed(symmetry)}
-    return replace(symmetry, known_kinds=replace(kinds, blocks={**kinds.blocks, **permuted}))
+    factors = {place: f for place, f in kinds.factors.items() if f.block not in permuted}
+    known = replace(kinds, blocks={**kinds.blocks, **permuted}, factors=factors)
+    return replace(symmetry, known_kinds=known)
 
 
 def _signed(symmetry: Symmetry) -> list[str]:

@@ -100,7 +100,17 @@ def test_what_the_model_ties_is_stored_once(tmp_path: Path) -> None:
     assert state["head.weight"] is state["table.weight"]
     fr.save(state, tmp_path / "b.safetensors")
     assert [*fr.load(tmp_path / "b.safetensors")] == ["table.weight"]
-    assert state.form.remarks == ("tied, and not stored: 'head.weight'",)
+    assert state.form.remarks == ("known without being stored: 'head.weight'",)
+
+
+def test_old_files_lack_counts_of_batches(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    old = {n: t for n, t in model.state_dict().items() if n != "1.num_batches_tracked"}
+    torch.save(old, tmp_path / "old.pt")
+    state = fr.load(tmp_path / "old.pt", like=model)
+    model.load_state_dict(state)
+    fr.save(state, tmp_path / "again.pt")
+    assert [*torch.load(tmp_path / "again.pt", weights_only=True)] == [*old]
 
 
 def mismatches() -> dict[str, tuple[dict[str, Tensor], str]]:
@@ -120,6 +130,7 @@ def mismatches() -> dict[str, tuple[dict[str, Tensor], str]]:
             {n: t for n, t in state.items() if n != "0.bias"},
             r"lacks '0.bias'\. .*biases",
         ),
+        "family": (state | {"0.weight": torch.ones(8, 3), "0.gate": torch.ones(8)}, "same family"),
         "other": ({"conv.weight": torch.ones(3)}, "another architecture"),
         "dimensions": (state | {"0.weight": torch.ones(6, 3, 1, 1)}, "numbers of dimensions"),
         "inputs": (state | {"0.weight": torch.ones(6, 5)}, r"'0.weight' \(6, 5\) for \(6, 3\)"),

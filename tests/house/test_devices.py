@@ -49,6 +49,16 @@ def test_a_model_on_the_accelerator() -> None:
     assert aligned.report.objective_after > aligned.report.objective_before
 
 
+def test_transforms_on_the_accelerator() -> None:
+    model, x = net(1), torch.randn(4, 3, 4, 4, device="cuda")
+    symmetry = fr.analyze(model, args=(x,))
+    drawn = fr.Transform.random(symmetry, torch.Generator().manual_seed(0), scales=True)
+    moved = drawn.apply_to(model)
+    assert {t.device.type for t in moved.state_dict().values()} == {"cuda"}
+    with torch.no_grad():
+        torch.testing.assert_close(moved(x), model(x), rtol=1e-3, atol=1e-4)
+
+
 def test_solving_elsewhere_than_the_weights() -> None:
     a, b = net(1), net(2)
     symmetry = fr.analyze(b, args=(torch.randn(1, 3, 4, 4, device="cuda"),))

@@ -175,6 +175,7 @@ def test_a_wrong_claim_of_signs_is_refuted_by_running_the_model() -> None:
     assert symmetry.movable_units == 6
     assert "changes of sign were refuted" in symmetry.notes[-1]
     assert not fr.Transform.random(symmetry, group="signed").signs
+    assert fr.Symmetry.from_json(symmetry.to_json()).kinds == symmetry.kinds
 
 
 def test_what_was_registered_is_checked() -> None:

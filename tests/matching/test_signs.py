@@ -192,3 +192,17 @@ def test_kinds_are_not_asked_for_where_nothing_can_change_signs() -> None:
     fr.match(symmetry, net.state_dict(), to=net.state_dict(), progress=False)
     assert "kinds" not in vars(symmetry)
     assert np.array_equal(fr.Permutation.identity(symmetry).indices["0.weight[0]"], [np.arange(8)])
+
+
+def test_several_objectives_at_once_follow_signs() -> None:
+    symmetry, net, drawn = planted("tanh")
+    x, state = inputs("tanh"), net.state_dict()
+    both = fr.objectives.mixed(
+        [
+            weights(symmetry, drawn.apply(state), state),
+            fr.objectives.activations(symmetry, drawn.apply_to(net), net, (x,)),
+        ]
+    )
+    found = fr.solvers.coordinate_descent(both, progress=False)
+    assert found.permutation == drawn.inverse()
+    assert found.objective_after == pytest.approx(1)
