@@ -33,6 +33,8 @@ from .as_tensors import digest_of_elements, pack, unpack
 from .contract import check
 from .elements import Elements, compose, invert, is_equal, moved_units, still
 from .group import Symmetry, check_symmetry
+from .kinds import Kinds
+from .kinds_contract import check_kinds
 from .linear_action import LinearAction, inverse_transposes
 from .membership import check_indices, checked_matrices, checked_scales, checked_signs
 from .parts import ParameterSymmetry
@@ -377,6 +379,7 @@ class Transform:
             content, elements = unpack(path)
             own = Symmetry(**content._asdict())
             check(own)
+            check_kinds(own, own.known_kinds or Kinds({}))
             found = cls._of(own, elements)
         except OSError:
             raise

@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,17 @@ def test_what_more_than_permutes_is_not_read_as_a_permutation(tmp_path: Path) ->
     sample(network("tanh")[2], 0).save(tmp_path / "g")
     with pytest.raises(FileFormatError, match=r"found signs as well; read it with Transform\.load"):
         Permutation.load(tmp_path / "g")
+
+
+def test_a_file_whose_kinds_contradict_its_symmetry_is_refused(tmp_path: Path) -> None:
+    """It has a digest, and was written by something that forgot a factor."""
+    symmetry = network("linear")[2]
+    factors = dict(list(symmetry.kinds.factors.items())[1:])
+    wrong = replace(symmetry, known_kinds=replace(symmetry.kinds, factors=factors))
+    g = sample(symmetry, 0)
+    Transform(wrong, g.indices, matrices=g.matrices).save(tmp_path / "g")
+    with pytest.raises(FileFormatError, match=r"of a larger kind: expected a factor at"):
+        Transform.load(tmp_path / "g")
 
 
 def test_no_flipped_bit_is_taken_for_another_transform(tmp_path: Path) -> None:
