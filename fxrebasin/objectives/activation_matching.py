@@ -75,8 +75,8 @@ def activations(
         symmetry: the group to align over, as found by :func:`fxrebasin.analyze` for B.
         model_b, model_a, args, kwargs, rules, constraints, front_ends, device: see
             :func:`fxrebasin.activation_matching`.
-        group: what is searched, as in :func:`fxrebasin.match`; B runs once more where that is more than
-            permutations.
+        group: what is searched, as in :func:`fxrebasin.match`; B runs once more where that is more
+            than permutations.
 
     Raises:
         ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
