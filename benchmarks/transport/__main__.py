@@ -31,7 +31,7 @@ from benchmarks.measuring.reporting import (
 )
 from fxrebasin.cli.demo import load_digits
 
-WIDTHS = (128, 512, 2048)
+WIDTHS = (64, 512)
 SCALES = (0.5, 1.0, 1.5)
 HEADER = ("width", "model", "turned", "lowest", "highest", "upright")
 Batch = tuple[Tensor, Tensor]
@@ -82,8 +82,8 @@ def measure(width: int, seed: int) -> dict[str, tuple[float, float]]:
     data = (turned(images), labels)
     fine_tuned = train(copy.deepcopy(a), data, **recipe)  # type: ignore[arg-type]
     symmetry = fr.analyze(a, (images[:2],))
-    states = {"base": a.state_dict(), "to": b.state_dict()}
-    moved = fr.match(symmetry, states["base"], to=states["to"], progress=False)
+    base, to = a.state_dict(), b.state_dict()
+    moved = fr.match(symmetry, base, to=to, progress=False)
     ways = {"as it is": fr.Permutation.identity(symmetry), "carried over": moved}
     models: dict[str, Callable[[], nn.Module]] = {
         "A": lambda: a,
@@ -94,7 +94,12 @@ def measure(width: int, seed: int) -> dict[str, tuple[float, float]]:
     for way, permutation in ways.items():
         for scale in SCALES:
             state = fr.transport(
-                symmetry, fine_tuned.state_dict(), permutation=permutation, scale=scale, **states
+                symmetry,
+                fine_tuned.state_dict(),
+                base=base,
+                to=to,
+                permutation=permutation,
+                scale=scale,
             )
             model = mlp(width)
             model.load_state_dict(state)
@@ -120,8 +125,8 @@ def main() -> None:
     print(table)
     if args.table:
         note = (
-            "`python -m benchmarks.transport` measures this table. Two MLPs learn digits apart; A is "
-            "fine-tuned on digits turned by a quarter, and what that has changed is added to B, as "
+            "`python -m benchmarks.transport` measures this table. Two MLPs learn digits apart; A "
+            "is fine-tuned on digits turned by a quarter, and what that has changed is added to B, as "
             "it is and as `fxrebasin.transport` carries it over, without data. Accuracies of test "
             f"images, means of {args.seeds} pairs, and the lowest and highest of turned ones."
         )
