@@ -3,7 +3,7 @@
 Every study trains its networks, or reads weights that others have trained, once: they stay in a
 cache, ``~/.cache/fxrebasin`` or what ``FXREBASIN_CACHE`` names. Rows that were measured before are
 kept, those of ``--results`` and else those of the page's own table, and a run measures what is
-missing. Curves are in ``--results`` alone: a picture is drawn of the studies that it has rows of.
+missing. Of a study that ``--results`` has no rows of, the page's section and picture stay.
 A study whose data cannot be downloaded is left out, and says so.
 
     python -m benchmarks.merging --page benchmarks/merging
@@ -57,6 +57,7 @@ TABLE = "merging.csv"
 
 def write(results: Results, options: argparse.Namespace) -> None:
     """The page of all that has been measured, its pictures and its figures."""
+    page = options.page / "merging.md"
     rows = [row for name in STUDIES for row in results.of(name)]
     parts = [
         "# Merged models",
@@ -68,11 +69,20 @@ def write(results: Results, options: argparse.Namespace) -> None:
     ]
     for name, study in STUDIES.items():
         if found := results.of(name):
-            if name in results.drawn:
+            section = f"{study.section(found).rstrip()}\n\n{measured_at(found)}"
+            if name in results.begun:
                 study.draw(found, options.page)
-            parts += [study.section(found).rstrip(), measured_at(found)]
-    write_atomically(options.page / "merging.md", "\n\n".join(parts) + "\n")
+            parts.append(section if name in results.begun else _kept(page, section))
+    write_atomically(page, "\n\n".join(parts) + "\n")
     write_atomically(options.page / TABLE, as_csv(rows))
+
+
+def _kept(page: Path, section: str) -> str:
+    """The section of this title that a page has, with all its digits; else the given one."""
+    title = section.partition("\n")[0]
+    written = page.read_text().split("\n## ") if page.exists() else []
+    sections = (f"## {text}".rstrip() for text in written)
+    return next((text for text in sections if text.startswith(f"{title}\n")), section)
 
 
 def main() -> int:

@@ -56,8 +56,8 @@ class Results:
         kept = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
         known = {row.key: row for row in (*table, *kept)}
         self.rows: dict[Key, Row] = {k: row for k, row in known.items() if row.study not in fresh}
-        self.drawn = {row.study for row in kept}
-        """The studies of which there is more than a table."""
+        self.begun = {row.study for row in kept}
+        """The studies of which the file has rows, and not only the table."""
 
     def has(self, study: str, network: str, method: str, seed: int = 0) -> bool:
         return (study, network, method, seed) in self.rows
@@ -79,7 +79,7 @@ class Results:
         """Keep what was measured."""
         row = Row(study, network, method, seed, self.commit, dict(figures), dict(curves or {}))
         self.rows[row.key] = row
-        self.drawn.add(study)
+        self.begun.add(study)
         with self.path.open("a") as file:
             print(json.dumps(asdict(row)), file=file)
 
@@ -121,13 +121,13 @@ def measured_at(rows: Iterable[Row]) -> str:
     """A sentence on the code that rows were measured with.
 
     >>> measured_at([Row("s", "n", "m", k, commit, {}) for k, commit in enumerate("aab")])
-    'Measured at commit a (2 rows) and b (1).'
+    'Measured at commit a (rows: 2) and b (1).'
     """
     counts = Counter(row.commit for row in rows)
     (commit, count), *others = sorted(counts.items())
     return (
         " and ".join(
-            [f"Measured at commit {commit} ({count} rows)", *(f"{c} ({n})" for c, n in others)]
+            [f"Measured at commit {commit} (rows: {count})", *(f"{c} ({n})" for c, n in others)]
         )
         + "."
     )
@@ -148,7 +148,7 @@ def as_csv(rows: Iterable[Row]) -> str:
     writer.writerow(HEADER)
     for row in rows:
         for name, value in row.figures.items():
-            told = (row.study, row.network, row.method, row.seed, name, f"{value:.6g}", row.commit)
+            told = (row.study, row.network, row.method, row.seed, name, f"{value:.9g}", row.commit)
             writer.writerow(told)
     return text.getvalue()
 

@@ -125,7 +125,8 @@ def section(rows: Sequence[Row]) -> str:
         f"By how much a process grows at most while MLPs of {HIDDEN} hidden layers of {WIDTH:,} "
         f"units, {size:.0f} MiB in float32 each, are merged; a cost matrix has {MATRIX:.0f} MiB. "
         "Random weights, made anew at every look as if they were read from files, and one sweep "
-        "of the solver.\n\n"
+        "of the solver. `cycle_consistent` solves for all models at once: it holds square matrices "
+        "for every block of each.\n\n"
         f"{markdown_table(header, cells)}\n"
     )
 

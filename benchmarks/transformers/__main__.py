@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -42,13 +41,10 @@ def measure(setting: Setting, results: Results) -> None:
             continue
         pair = Pair(setting, setting.network(one), setting.network(other), seed=k)
         for method in tqdm(missing, desc=f"{setting.name}, pair {k}", unit="method", leave=False):
-            begin = time.perf_counter()
             a, b = methods[method](pair)
-            seconds = time.perf_counter() - begin
             found = line(a, b.state_dict(), test, steps=POINTS)
-            figures = {**found.figures, "seconds": seconds}
-            results.add(STUDY, setting.name, method, figures, seed=k, curves=found.curves)
-            print(f"{setting.name}, pair {k}, {method}: barrier {figures['barrier']:.3f}")
+            results.add(STUDY, setting.name, method, found.figures, seed=k, curves=found.curves)
+            print(f"{setting.name}, pair {k}, {method}: barrier {found.figures['barrier']:.3f}")
 
 
 def main() -> int:

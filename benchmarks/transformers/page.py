@@ -43,7 +43,7 @@ def write(results: Results, page: Path, threads: int) -> None:
     write_atomically(page, text)
 
 
-HEADER = ("network", "method", "barrier", "mean", "loss half way", "accuracy", "seconds")
+HEADER = ("network", "method", "barrier", "mean", "loss half way", "accuracy")
 EXPLANATION = (
     "Networks of one recipe and different seeds, trained here: a ViT of 3 layers, 96 wide, on "
     "Fashion-MNIST, a GPT of 3 layers, 128 wide, on the characters of speeches on the state of the "
@@ -55,10 +55,10 @@ EXPLANATION = (
     "figure per pair. All else are means. Rotations: norms are absorbed, streams centred, heads "
     "balanced, and the residual stream and the inside of heads are rotated, heads and hidden units "
     "permuted. Learned: from rotations by activations, by `fr.refine`, one batch of 128 images or "
-    "32 windows of 64 characters a step, of those that were trained on; seconds are of learning "
-    "alone. GLMC: its weight matching, written by hand for these networks from its paper; it "
-    "multiplies the matrices of a head, so that what is averaged is of another architecture with "
-    "more parameters. The permutations of Git Re-Basin are ours by weights."
+    "32 windows of 64 characters a step, of those that were trained on. GLMC: its weight matching, "
+    "written by hand for these networks from its paper; it multiplies the matrices of a head, so "
+    "that what is averaged is of another architecture with more parameters. The permutations of "
+    "Git Re-Basin are ours by weights."
 )
 
 
@@ -71,7 +71,7 @@ def table(rows: Sequence[Row]) -> str:
                 f"{_mean(parents, 'loss of the parents'):.3f}",
                 f"{_mean(parents, 'accuracy of the parents'):.1%}",
             )
-            cells.append((network, "the parents", "", "", *ends, ""))
+            cells.append((network, "the parents", "", "", *ends))
         for method, found in _in_order(network, by_method(rows, network)):
             cells.append(
                 (
@@ -81,7 +81,6 @@ def table(rows: Sequence[Row]) -> str:
                     f"{_mean(found, 'barrier'):.3f}",
                     f"{_mean(found, 'loss'):.3f}",
                     f"{_mean(found, 'accuracy'):.1%}",
-                    f"{_mean(found, 'seconds'):.1f}",
                 )
             )
     return markdown_table(HEADER, cells)

@@ -66,7 +66,7 @@ class Learner:
         own = [*self.model.named_parameters(), *self.model.named_buffers()]  # tied ones once
         self._dtypes = {name: t.dtype for name, t in own if varies(t)}
         self._a, self._b = (
-            {name: computing(side[name].detach()).to(t.device) for name, t in own if varies(t)}
+            {name: _computing(side[name], t.device) for name, t in own if varies(t)}
             for side in ends
         )
         first = next(iter(self._b.values()))
@@ -153,3 +153,9 @@ class Learner:
         matrices = {name: m.cpu() for name, m in matrices_of(exact)[0].items()}
         identity = Transform.identity(self.symmetry)
         return Transform(self.symmetry, identity.indices, matrices=matrices)
+
+
+def _computing(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor that gradients may flow through, in a precision that they need."""
+    found = computing(tensor.detach()).to(device)
+    return found.clone() if found.is_inference() else found

@@ -13,6 +13,7 @@ from ..arguments import check_flag, check_function, check_kind, check_real, chec
 from ..errors import InvalidArgumentError
 from ..merging.batch_losses import Loss, again_and_again
 from ..merging.measuring import check_data
+from ..models.copying import deep_copy, forget_caches
 from ..models.randomness import OwnRandomness, keeping_random_state, seed_python
 from ..models.reported import put_report
 from ..models.surroundings import neutral
@@ -133,7 +134,8 @@ def refine(
         refuse("loss", "a function that calls the model that it is given", loss)
     transform = learner.transform()
     refined = transform.apply_to(aligned)
-    verification = verify(aligned, refined, *learner.inputs, remade=True)
+    before, after = (_with_weights_of(m, reference) for m in (aligned, refined))
+    verification = verify(before, after, *learner.inputs, remade=True)
     seconds = time.perf_counter() - begin
     losses = tuple(learner.losses)
     report = RefineReport(transform, losses, learner.dimension, verification, seconds)
@@ -162,6 +164,17 @@ def _symmetry(aligned: nn.Module, symmetry: Symmetry | None) -> Symmetry:
     check_symmetry(found)
     assert isinstance(found, Symmetry)
     return found
+
+
+def _with_weights_of(model: nn.Module, like: nn.Module) -> nn.Module:
+    """A copy of the module that was learned with; an exported graph may not take its inputs."""
+    made = deep_copy(like)
+    weights = stored_tensors(model)
+    with torch.no_grad():
+        for name, tensor in stored_tensors(made).items():
+            tensor.copy_(weights[name])
+    forget_caches(made)
+    return made
 
 
 def _check_between(given: object) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import nn
 
 from ..arguments import check_choices, check_device
 from ..errors import ArchitectureMismatchError, InvalidArgumentError, UnmatchedBlocksWarning
-from ..matching.inner_products import InnerProducts, Term, term
+from ..matching.inner_products import InnerProducts, term
 from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_model, stored_tensors
@@ -37,7 +36,7 @@ from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..symmetry.transform import Subgroup
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from .activation_factors import Probe
-from .recording import activations_of, comparable, returning, watch
+from .recording import comparable, recorded, returning, watch, with_tensors
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 QUIET = 1e-6
@@ -76,8 +75,8 @@ def activations(
         symmetry: the group to align over, as found by :func:`fxrebasin.analyze` for B.
         model_b, model_a, args, kwargs, rules, constraints, front_ends, device: see
             :func:`fxrebasin.activation_matching`.
-        group: what is searched, as in :func:`fxrebasin.objectives.weights`; B runs once more where
-            that is more than permutations.
+        group: what is searched, as in :func:`fxrebasin.match`; B runs once more where that is more
+            than permutations.
 
     Raises:
         ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
@@ -125,7 +124,8 @@ def activations(
     probe = Probe.draw(symmetry, group)
     probed = seen_b
     if probe.steps:
-        probed = activations_of(probe.transform.apply_to(graph), args, given)
+        moved = probe.transform.apply(stored_tensors(model_b))
+        probed = recorded(with_tensors(graph, moved), args, given)
     for name, output in zip(names, described.outputs, strict=True):
         restricted = (_restricted(one, common) for one in output.groups)
         groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))
@@ -135,8 +135,7 @@ def activations(
             factors |= explained
             mixed = probe.mixes(moves)
             sides = (_standardised(seen[name], moves, mixed=mixed) for seen in (seen_a, seen_b))
-            made = term(moves, *sides, device=device)
-            terms.append(_condensed(made) if probe.steps else made)
+            terms.append(term(moves, *sides, device=device))
     if not terms:
         raise InvalidArgumentError(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
@@ -192,19 +191,6 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bo
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
-
-
-def _condensed(given: Term) -> Term:
-    """The same term with no more entries than units squared: with one axis that moves, by ``G``,
-    the inner product of ``A`` with ``G B`` is that of ``A @ B.T`` with ``G`` itself."""
-    units, samples = given.a.shape[0], given.a.numel() // max(given.a.shape[0], 1)
-    if len(given.moves.groups) > 1 or samples <= units:
-        return given
-    (group,) = given.moves.groups
-    axes = replace(group, axes=(0,))
-    moves = ParameterSymmetry(given.moves.names, (units, units), False, (axes,))
-    a, b = (x.reshape(units, -1).double() for x in (given.a, given.b))
-    return term(moves, a @ b.T, torch.eye(units, dtype=a.dtype, device=a.device))
 
 
 def _common_blocks(described: Symmetry, symmetry: Symmetry) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -16,7 +17,9 @@ from ..arguments import check_device, check_function, check_items, check_shares,
 from ..errors import ArchitectureMismatchError
 from ..matching.alignment import check_products
 from ..matching.inner_products import InnerProducts, Term
+from ..matching.transforms.groups import SUBGROUPS
 from ..symmetry.group import Symmetry, check_symmetry
+from ..symmetry.kinds import Factor, Place
 from .protocol import Objective
 
 
@@ -115,4 +118,26 @@ def mixed(
         most = sum(float(t.a.norm() * t.b.norm()) * abs(t.weight) for t in part.terms)
         if most:
             terms += [replace(t, weight=t.weight * share / most) for t in part.terms]
-    return InnerProducts(symmetry, terms, name="mixture")
+    made = InnerProducts(
+        symmetry,
+        terms,
+        name="mixture",
+        group="linear",
+        find_factors=partial(_factors_of_all, parts),
+        widest=min((part.widest for part in parts), key=SUBGROUPS.index),
+    )
+    return made.over(min((part.group for part in parts), key=SUBGROUPS.index))
+
+
+def _factors_of_all(parts: Sequence[InnerProducts]) -> dict[Place, Factor]:
+    """How elements act on the terms of all parts.
+
+    Raises:
+        InvalidArgumentError: terms of one name move differently in two of them.
+    """
+    found: dict[Place, Factor] = {}
+    for part in parts:
+        for place, factor in part.factors.items():
+            if found.setdefault(place, factor) != factor:
+                refuse("parts", f"objectives in which {place[0]!r} moves alike", part.name)
+    return found

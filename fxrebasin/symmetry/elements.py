@@ -77,7 +77,7 @@ def moved_units(symmetry: Symmetry, given: Elements) -> int:
         if name in given.log_scales:
             moved |= (given.log_scales[name] != 0).any(dim=0).numpy().ravel()
         if name in given.matrices:
-            identity = torch.eye(block.size, dtype=torch.float64)
+            identity = torch.eye(block.size, dtype=torch.float64, device="cpu")
             moved |= (given.matrices[name] != identity).any(dim=2).numpy().ravel()
         total += int(np.count_nonzero(moved))
     return total
@@ -112,7 +112,7 @@ def _matrices(block: Block, given: Elements) -> torch.Tensor:
     if block.name in given.matrices:
         return given.matrices[block.name]
     indices = torch.from_numpy(given.indices[block.name])
-    return torch.eye(block.size, dtype=torch.float64)[indices]
+    return torch.eye(block.size, dtype=torch.float64, device="cpu")[indices]
 
 
 def _arrays(tensors: Tensors) -> Arrays:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..arguments import refuse
 from .action import unit_numbers
 from .kinds import Factor, Kinds, Mix
 from .parts import AxisGroup, Block, ParameterSymmetry, Segment
@@ -38,7 +39,11 @@ class LinearAction:
     precision: torch.dtype = torch.float64
 
     def act(self, parameter: ParameterSymmetry, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor after all that is no permutation has acted on its axes."""
+        """A tensor after all that is no permutation has acted on its axes.
+
+        Raises:
+            InvalidArgumentError: it holds whole numbers, which would have to be mixed or scaled.
+        """
         factors = [self.multipliers(parameter, g) for g in range(len(parameter.groups))]
         mixed = [self.mixing(parameter, g) for g in range(len(parameter.groups))]
         if not any(mixed):
@@ -46,6 +51,10 @@ class LinearAction:
                 return tensor
             if all(by is None or (np.abs(by) == 1).all() for by in factors):
                 return _multiplied(parameter, tensor, factors)
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            refuse(
+                parameter.name, "floating point numbers, to be mixed or scaled", str(tensor.dtype)
+            )
         added = self.kinds.variances.get(parameter.name, 0.0)
         wide = self.precision.to_complex() if tensor.is_complex() else self.precision
         made = _multiplied(parameter, tensor.to(wide) + added, factors)

@@ -111,7 +111,7 @@ def checked_matrices(
     for name, found in _of_blocks(symmetry, matrices, "matrices").items():
         where = f"matrices[{name!r}]"
         block, kind = symmetry.blocks[name], symmetry.kinds.of(name).kind
-        if kind.mix is Mix.NOT or symmetry.children(name):  # what has others inside is not mixed
+        if kind.mix is Mix.NOT:
             _refuse_kind(symmetry, name, where, "mixes units")
         tensor = _numbers(found, where, (block.count, block.size, block.size))
         _check_group(tensor, block, where, orthogonal=kind.mix is Mix.ORTHOGONAL, ones=kind.ones)
@@ -120,7 +120,7 @@ def checked_matrices(
                 f"indices[{name!r}]: expected rows of 0..{block.size - 1}, since a matrix acts on "
                 f"the block, found others; put the permutation into {where}"
             )
-        if (tensor != torch.eye(block.size, dtype=torch.float64)).any():
+        if (tensor != torch.eye(block.size, dtype=torch.float64, device="cpu")).any():
             made[name] = tensor
     return made
 
@@ -128,12 +128,14 @@ def checked_matrices(
 def _check_group(
     tensor: torch.Tensor, block: Block, where: str, *, orthogonal: bool, ones: bool
 ) -> None:
-    identity = torch.eye(block.size, dtype=torch.float64)
+    identity = torch.eye(block.size, dtype=torch.float64, device="cpu")
     if orthogonal and not _is_near(tensor.mT @ tensor, identity):
         refuse(where, "orthogonal matrices", tensor, "the nearest are U @ V.mT of their svd")
     if not orthogonal and not bool((torch.linalg.inv_ex(tensor).info == 0).all()):
         refuse(where, "matrices that have an inverse", tensor)
-    if ones and not all(_is_near(tensor.sum(dim), torch.ones(block.size)) for dim in (1, 2)):
+    if ones and not all(
+        _is_near(tensor.sum(dim), torch.ones(block.size, device="cpu")) for dim in (1, 2)
+    ):
         refuse(where, "matrices whose rows and columns sum up to 1", tensor)
 
 

@@ -33,6 +33,8 @@ from .as_tensors import digest_of_elements, pack, unpack
 from .contract import check
 from .elements import Elements, compose, invert, is_equal, moved_units, still
 from .group import Symmetry, check_symmetry
+from .kinds import Kinds
+from .kinds_contract import check_kinds
 from .linear_action import LinearAction, inverse_transposes
 from .membership import check_indices, checked_matrices, checked_scales, checked_signs
 from .parts import ParameterSymmetry
@@ -262,8 +264,9 @@ class Transform:
         names = {p.name: p.names for p in self.symmetry.parameters}
         for block in self.matrices:
             for vector in self.symmetry.kinds.of(block).absorbed:
-                for name in names.get(vector, ()):
-                    if name in tensors and not _is_one(tensors[name]):
+                for name in (n for n in names.get(vector, ()) if n in tensors):
+                    check_tensor(tensors[name], f"state_dict[{name!r}]")
+                    if not _is_one(tensors[name]):
                         raise InvalidArgumentError(
                             f"a matrix acts on block {block!r}, for which the norm's weight "
                             f"{name!r} has to be one, as it is once what reads the norm has "
@@ -376,6 +379,7 @@ class Transform:
             content, elements = unpack(path)
             own = Symmetry(**content._asdict())
             check(own)
+            check_kinds(own, own.known_kinds or Kinds({}))
             found = cls._of(own, elements)
         except OSError:
             raise
@@ -395,5 +399,5 @@ class Transform:
 
 def _is_one(vector: torch.Tensor) -> bool:
     """Up to what dividing a number by itself rounds."""
-    wide = vector.detach().double()
-    return bool(((wide - 1).abs() <= 4 * torch.finfo(vector.dtype).eps).all())
+    allowed = 4 * torch.finfo(vector.dtype).eps if vector.is_floating_point() else 0.0
+    return bool(((vector.detach().double() - 1).abs() <= allowed).all())

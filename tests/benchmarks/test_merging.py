@@ -441,7 +441,7 @@ def test_a_table_stands_in_for_rows_that_are_gone(tmp_path: Path) -> None:
     second = Results(tmp_path / "second.jsonl", commit="def", table=table, fresh=["study"])
     assert second.of("other") == first.of("other") and not second.of("study")
     second.add("study", "net, wide", "method", {"loss": 0.25})
-    assert second.drawn == {"study"}
+    assert second.begun == {"study"}
     third = Results(tmp_path / "second.jsonl", commit="ghi", table=table)
     assert [row.commit for row in third.rows.values()] == ["def", "abc"]
 

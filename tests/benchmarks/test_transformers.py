@@ -38,7 +38,8 @@ def characters(count: int = 4) -> Tensor:
     return torch.randint(7, (count, 9), generator=torch.Generator().manual_seed(0))
 
 
-Build, Inputs = Callable[[], Transformer], Callable[[], Tensor]
+Build = Callable[[], Transformer]
+Inputs = Callable[[], Tensor]
 
 CASES: list[tuple[Build, Inputs]] = [(small_vit, images), (small_gpt, characters)]
 
@@ -135,7 +136,7 @@ def test_the_page_has_all_rows_and_a_picture(tmp_path: Path) -> None:
     results = Results(tmp_path / "rows.jsonl", commit="abc")
     page.write(results, tmp_path / "page.md", 1)
     assert not (tmp_path / "page.md").exists()
-    figures = {"barrier": 0.5, "loss": 0.8, "accuracy": 0.75, "seconds": 1.0}
+    figures = {"barrier": 0.5, "loss": 0.8, "accuracy": 0.75}
     figures |= {"loss of the parents": 0.3, "accuracy of the parents": 0.88}
     curves = {"t": [0.0, 0.5, 1.0], "loss": [0.3, 0.8, 0.3]}
     for setting in (TRANSFORMERS[0], PERCEPTRONS[0]):

@@ -43,6 +43,14 @@ class Convolutional(nn.Module):
         return self.head((h + self.inner(h).tanh()).mean((2, 3)))
 
 
+class Waves(nn.Sequential):
+    """Units that change their signs, before running statistics and after."""
+
+    def __init__(self) -> None:
+        between = nn.Tanh(), nn.BatchNorm2d(6), nn.Tanh()
+        super().__init__(nn.Conv2d(3, 6, 3), *between, nn.Flatten(), nn.Linear(24, 2))
+
+
 class Tied(nn.Module):
     """One weight under two names."""
 
@@ -85,6 +93,7 @@ TOKENS: Callable[[int], Tensor] = lambda n: torch.randn(n, 3, 8)  # noqa: E731
 
 MODELS: dict[Callable[[], nn.Module], Callable[[int], Tensor]] = {
     Convolutional: IMAGES,
+    Waves: IMAGES,
     Tied: WORDS,
     Broken: VECTORS,
     Attention: TOKENS,

@@ -135,6 +135,46 @@ def test_learning_goes_on_from_what_was_learned() -> None:
     assert second.report.losses[0] < 1.5 * first.report.losses[-1]
 
 
+def test_what_rebasin_has_rotated_is_refined_in_its_gauge() -> None:
+    case = Case()
+    x = case.batches[0][0]
+    rotated = fr.rebasin(case.b, to=case.a, args=(x,), group="linear", progress=False)
+    refined = fr.refine(rotated, case.batches, mse, steps=3, progress=False)
+    assert isinstance(refined, torch.fx.GraphModule)
+    assert refined.report.symmetry is rotated.report.symmetry
+    torch.testing.assert_close(refined(x), case.b(x), atol=1e-4, rtol=1e-4)
+
+
+class Refusing(Decoder):
+    """One that is exported, for inputs of one shape."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.sum() < 0:
+            raise ValueError("no words")
+        return super().forward(ids)
+
+
+def test_graphs_that_take_one_shape_only_are_refined_on_any() -> None:
+    case = Case()
+    case.a.__class__ = case.b.__class__ = Refusing
+    x = case.batches[0][0][:4]
+    rotated = fr.rebasin(case.b, to=case.a, args=(x,), group="linear", progress=False)
+    assert rotated.report.symmetry.front_end != "symbolic_trace"
+    refined = fr.refine(rotated, case.batches, mse, steps=3, progress=False)
+    torch.testing.assert_close(refined(x), case.b(x), atol=1e-4, rtol=1e-4)
+
+
+def test_models_made_in_inference_mode_are_learned_from() -> None:
+    case = Case()
+    with torch.inference_mode():
+        made = fr.canonicalise(case.symmetry, case.b)
+    refined = fr.refine(
+        made, case.batches, mse, to=case.a, symmetry=case.symmetry, steps=2, progress=False
+    )
+    x = case.batches[0][0]
+    torch.testing.assert_close(refined(x), case.b(x), atol=1e-4, rtol=1e-4)
+
+
 def test_a_callback_is_told_every_step_and_may_end_it() -> None:
     steps: list[fr.LearningStep] = []
 

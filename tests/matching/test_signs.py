@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,33 @@ def test_activations_tell_signs_too(name: str) -> None:
         assert np.array_equal(found.permutation.indices[block], back.indices[block])
 
 
+class Partly(nn.Module):
+    """Units that change signs in one weight under two names, and a layer that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.unused, self.leave = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.one, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.other.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.enter(x))
+        return self.leave(torch.tanh(self.one(h) + self.other(h)))
+
+
+@pytest.mark.filterwarnings("ignore::fxrebasin.errors.UntouchedWarning")
+@pytest.mark.parametrize("front_end", ["export", "symbolic_trace"])
+def test_activations_tell_signs_where_a_graph_lacks_what_is_not_used(front_end: Any) -> None:
+    a, x = randomise(Partly(), 1).double(), inputs("tanh")
+    symmetry = fr.analyze(a, (x,))
+    drawn = fr.Transform.random(symmetry, torch.Generator().manual_seed(0), group="signed")
+    options: dict[str, Any] = {"symmetry": symmetry, "front_ends": (front_end,), "progress": False}
+    found = fr.activation_matching(drawn.apply_to(a), to=a, args=(x,), **options).permutation
+    assert found.signs.keys() == drawn.signs.keys()
+    back = drawn.inverse()
+    assert all(np.array_equal(found.signs[b], back.signs[b]) for b in found.signs)
+
+
 def test_a_module_is_aligned_with_signs_and_computes_the_same() -> None:
     symmetry, net, drawn = planted("tanh")
     moved, x = drawn.apply_to(net), inputs("tanh")
@@ -192,3 +220,17 @@ def test_kinds_are_not_asked_for_where_nothing_can_change_signs() -> None:
     fr.match(symmetry, net.state_dict(), to=net.state_dict(), progress=False)
     assert "kinds" not in vars(symmetry)
     assert np.array_equal(fr.Permutation.identity(symmetry).indices["0.weight[0]"], [np.arange(8)])
+
+
+def test_several_objectives_at_once_follow_signs() -> None:
+    symmetry, net, drawn = planted("tanh")
+    x, state = inputs("tanh"), net.state_dict()
+    both = fr.objectives.mixed(
+        [
+            weights(symmetry, drawn.apply(state), state),
+            fr.objectives.activations(symmetry, drawn.apply_to(net), net, (x,)),
+        ]
+    )
+    found = fr.solvers.coordinate_descent(both, progress=False)
+    assert found.permutation == drawn.inverse()
+    assert found.objective_after == pytest.approx(1)

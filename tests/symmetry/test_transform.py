@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 
 import fxrebasin as fr
 from fxrebasin import Permutation, Symmetry, Transform
-from fxrebasin.errors import FileFormatError, InvalidArgumentError
+from fxrebasin.errors import FileFormatError, InvalidArgumentError, InvalidParameterError
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=8)
 seeds = st.integers(0, 2**31)
@@ -219,6 +222,40 @@ def test_norms_that_are_not_absorbed_are_refused() -> None:
     Permutation.random(symmetry).apply(state)
 
 
+UNUSABLE: dict[str, tuple[Callable[[Tensor], object], type[Exception]]] = {
+    "meta": (lambda t: t.to("meta"), InvalidParameterError),
+    "sparse": (lambda t: t.to_sparse(), InvalidParameterError),
+    "arrays": (lambda t: t.numpy(), InvalidArgumentError),
+    "whole numbers": (lambda t: t.int(), InvalidArgumentError),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_tensors_that_cannot_be_mixed_are_refused(what: str) -> None:
+    change, error = UNUSABLE[what]
+    model, _, symmetry = network("GPT")
+    state: dict[str, Any] = {name: change(t) for name, t in model.state_dict().items()}
+    with pytest.raises(error):
+        sample(symmetry, 0).apply(state)
+
+
+def test_surroundings_make_no_difference() -> None:
+    model, _, symmetry = network("Llama")
+    state = model.state_dict()
+    g, h = sample(symmetry, 0), sample(symmetry, 1)
+    expected = g.apply(state), g.compose(h), g.inverse(), sample(symmetry, 2)
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    for around in (torch.device("meta"), torch.inference_mode(), autocast):
+        with around:
+            found = g.apply(state), g.compose(h), g.inverse(), sample(symmetry, 2)
+            moved = g.moved_units
+        assert same(expected[0], found[0])
+        assert expected[1:] == found[1:]
+        assert moved == g.moved_units
+    for again in (copy.deepcopy(g), pickle.loads(pickle.dumps(g))):
+        assert again == g
+
+
 # what it is made of
 
 
@@ -302,6 +339,17 @@ def test_what_more_than_permutes_is_not_read_as_a_permutation(tmp_path: Path) ->
     sample(network("tanh")[2], 0).save(tmp_path / "g")
     with pytest.raises(FileFormatError, match=r"found signs as well; read it with Transform\.load"):
         Permutation.load(tmp_path / "g")
+
+
+def test_a_file_whose_kinds_contradict_its_symmetry_is_refused(tmp_path: Path) -> None:
+    """It has a digest, and was written by something that forgot a factor."""
+    symmetry = network("linear")[2]
+    factors = dict(list(symmetry.kinds.factors.items())[1:])
+    wrong = replace(symmetry, known_kinds=replace(symmetry.kinds, factors=factors))
+    g = sample(symmetry, 0)
+    Transform(wrong, g.indices, matrices=g.matrices).save(tmp_path / "g")
+    with pytest.raises(FileFormatError, match=r"of a larger kind: expected a factor at"):
+        Transform.load(tmp_path / "g")
 
 
 def test_no_flipped_bit_is_taken_for_another_transform(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ...symmetry.kinds import Factor, Kinds
 from ...symmetry.linear_action import LinearAction
 from ...symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ...symmetry.transform import Subgroup, Transform
-from ..inner_products import InnerProducts, Occurrence, free_first, inner_product, select
+from ..inner_products import InnerProducts, Occurrence, Term, free_first, inner_product, select
 from ..trees import Tree, trees_of
 from .groups import SUBGROUPS, Step
 
@@ -31,10 +32,14 @@ class Acting:
     Args:
         objective: its terms know how signs and matrices act on them.
         steps: the blocks of which more than permutations is searched.
+        condense: make terms with many samples smaller, which pays where they are asked often.
     """
 
-    def __init__(self, objective: InnerProducts, steps: Mapping[str, Step]) -> None:
+    def __init__(
+        self, objective: InnerProducts, steps: Mapping[str, Step], *, condense: bool = False
+    ) -> None:
         self.objective = objective
+        self.terms = [_condensed(t) if condense else t for t in objective.terms]
         self.symmetry = objective.symmetry
         self.steps = steps
         mixing = {name for name, step in steps.items() if step == "orthogonal"}
@@ -45,7 +50,7 @@ class Acting:
         factors: dict[tuple[str, int, int, int], Factor] = {}
         self._numbers: dict[tuple[int, int, int], int] = {}
         known = objective.factors
-        for t, term in enumerate(objective.terms):
+        for t, term in enumerate(self.terms):
             groups = tuple(AxisGroup((g,), x.segments) for g, x in enumerate(term.moves.groups))
             self._axes.append(ParameterSymmetry((str(t),), tuple(term.a.shape), False, groups))
             for g, group in enumerate(groups):
@@ -64,7 +69,7 @@ class Acting:
 
     def value(self, t: int, at: Elements) -> float:
         """The inner product on one term, in float64."""
-        term = self.objective.terms[t]
+        term = self.terms[t]
         moved = self.moved(t, at)
         return term.weight * inner_product(term.a, moved, [np.arange(len(moved))])
 
@@ -77,7 +82,7 @@ class Acting:
 
     def moved(self, t: int, at: Elements) -> Tensor:
         """B's tensor of one term, moved along all of its axes."""
-        b = self._wide(t, self.objective.terms[t].b)
+        b = self._wide(t, self.terms[t].b)
         for g in range(len(self._axes[t].groups)):
             b = self._act(b, t, g, at)
         return b
@@ -93,7 +98,7 @@ class Acting:
         t, own, segment = occurrence.term, occurrence.group, occurrence.segment
         if unknown & (set(segment.blocks) - set(free)):
             return None
-        term = self.objective.terms[t]
+        term = self.terms[t]
         positions = free_first(segment.positions, segment, free).ravel()
         a, b = self._wide(t, select(term.a, own, positions)), term.b
         if not set(segment.blocks) <= set(free):
@@ -137,6 +142,15 @@ def _others(segment: Segment, free: Collection[str]) -> int:
     """How many units of blocks that are not free there are at each place of those that are."""
     sizes = segment.positions.shape
     return int(np.prod([sizes[d] for d, name in enumerate(segment.blocks) if name not in free]))
+
+
+def _condensed(given: Term) -> Term:
+    """The same term with no more entries than units squared: with one axis that moves, by ``G``,
+    the inner product of ``A`` with ``G B`` is that of ``A @ B.T`` with ``G`` itself."""
+    if given.a.ndim != 2 or given.a.shape[1] <= given.a.shape[0]:
+        return given
+    a, b = given.a.double(), given.b.double()
+    return replace(given, a=a @ b.T, b=torch.eye(len(a), dtype=a.dtype, device=a.device))
 
 
 def value_at(objective: InnerProducts, at: Transform) -> float:

@@ -41,7 +41,7 @@ class TransformDescent:
     ) -> None:
         self.objective = objective
         self.symmetry = objective.symmetry
-        self.acting = Acting(objective, steps)
+        self.acting = Acting(objective, steps, condense=True)
         self.trees = [tree for tree in trees_of(objective) if tree.terms]
         self.shared = sharing(self.trees)
         self.frozen = {k for k, tree in enumerate(self.trees) if tree.root in frozen}
@@ -169,7 +169,7 @@ class TransformDescent:
         """Which share of a tree's entries depends on no block that is not settled."""
         tree, known, total = self.trees[k], 0.0, 0.0
         for t in tree.terms:
-            term = self.objective.terms[t]
+            term = self.acting.terms[t]
             share = 1.0
             for g, group in enumerate(term.moves.groups):
                 names = [{*s.blocks} for s in group.segments]
