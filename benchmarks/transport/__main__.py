@@ -126,9 +126,9 @@ def main() -> None:
     if args.table:
         note = (
             "`python -m benchmarks.transport` measures this table. Two MLPs learn digits apart; A "
-            "is fine-tuned on digits turned by a quarter, and what that has changed is added to B, as "
-            "it is and as `fxrebasin.transport` carries it over, without data. Accuracies of test "
-            f"images, means of {args.seeds} pairs, and the lowest and highest of turned ones."
+            "is fine-tuned on digits turned by a quarter, and what that has changed is added to B, "
+            "as it is and as `fxrebasin.transport` carries it over, without data. Accuracies of "
+            f"test images, means of {args.seeds} pairs, and the lowest and highest of turned ones."
         )
         header = f"# A fine-tuning for another base\n\n{provenance([commit()], [1])}"
         write_atomically(args.table, f"{header}\n{note}\n\n{table}\n")
