@@ -29,7 +29,7 @@ class MarkdownDocstrings(griffe.Extension):
         _prefer_what_is_exported(pkg)
         names = PublicNames(pkg)
         for found in objects:
-            if found.is_module:
+            if isinstance(found, griffe.Module):
                 _know_errors(found, pkg)
             if found.docstring is not None:
                 found.docstring.value = rewritten(found.docstring.value, found, names)
@@ -46,7 +46,7 @@ def _prefer_what_is_exported(module: griffe.Module) -> None:
             module.members[inner.name] = griffe.Alias(inner.name, found, parent=module)
 
 
-def _know_errors(module: griffe.Object, package: griffe.Module) -> None:
+def _know_errors(module: griffe.Module, package: griffe.Module) -> None:
     """The errors that docstrings name are links, whether or not the module imports them."""
     for name, error in package["errors"].classes.items():
         if name not in module.members:

@@ -36,7 +36,7 @@ from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
 from ..symmetry.transform import Subgroup
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
 from .activation_factors import Probe
-from .recording import comparable, recorded, returning, watch
+from .recording import comparable, recorded, returning, watch, with_tensors
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 QUIET = 1e-6
@@ -75,8 +75,8 @@ def activations(
         symmetry: the group to align over, as found by :func:`fxrebasin.analyze` for B.
         model_b, model_a, args, kwargs, rules, constraints, front_ends, device: see
             :func:`fxrebasin.activation_matching`.
-        group: what is searched, as in :func:`fxrebasin.objectives.weights`; B runs once more where
-            that is more than permutations.
+        group: what is searched, as in :func:`fxrebasin.match`; B runs once more where that is more
+            than permutations.
 
     Raises:
         ArchitectureMismatchError: A and B take different paths, or the symmetry is that of another
@@ -124,7 +124,8 @@ def activations(
     probe = Probe.draw(symmetry, group)
     probed = seen_b
     if probe.steps:
-        probed = recorded(probe.transform.apply_to(graph), args, given)
+        moved = probe.transform.apply(stored_tensors(model_b))
+        probed = recorded(with_tensors(graph, moved), args, given)
     for name, output in zip(names, described.outputs, strict=True):
         restricted = (_restricted(one, common) for one in output.groups)
         groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))

@@ -13,6 +13,7 @@ from ..models.copying import deep_copy
 from ..models.inputs import in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.running import clone_tensors, unobserved
+from ..models.validation import stored_tensors
 from ..rules.registry import RuleBook
 from ..tracing.front_ends import FrontEnd, run_or_retrace, trace_by_first
 from ..tracing.symbolic import Leaves
@@ -77,6 +78,16 @@ def recorded(module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, A
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))
         recorder.run(*inputs, enable_io_processing=False)
     return recorder.seen
+
+
+def with_tensors(module: fx.GraphModule, tensors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
+    """A copy of a graph with other weights; it may lack some, which it does not use."""
+    made = deep_copy(module)
+    with torch.no_grad():
+        for name, slot in stored_tensors(made).items():
+            if name in tensors:
+                slot.copy_(tensors[name])
+    return made
 
 
 def comparable(b: Activations, a: Activations) -> list[str]:

@@ -16,7 +16,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from ..errors import TraceError, UnmatchedBlocksWarning
+from ..errors import (
+    ArchitectureMismatchError,
+    InvalidArgumentError,
+    TraceError,
+    UnmatchedBlocksWarning,
+)
 from ..matching.alignment import Alignment
 from ..matching.coordinate_descent import coordinate_descent
 from ..matching.inner_products import InnerProducts
@@ -51,8 +56,8 @@ def rotated_streams(
         device: where to match.
 
     Returns:
-        A transform that does nothing else; None where there are no streams, or not examples
-        enough, or where the models cannot be had as graphs.
+        A transform that does nothing else; None where there are no streams, not examples enough,
+        or no activations that can be compared.
     """
     blocks = [b for b in symmetry if b.parent is None]
     steps = steps_of(symmetry, "linear")
@@ -65,8 +70,8 @@ def rotated_streams(
             compared = activations(
                 symmetry, model_b, model_a, args, kwargs, device=device, group="linear"
             )
-    except TraceError:
-        return None
+    except (TraceError, ArchitectureMismatchError, InvalidArgumentError):
+        return None  # no graph, other paths, or nothing to compare: weights are always there
     told = {name for name in streams if _is_told(compared, name)}
     others = [b.name for b in blocks if b.name not in told]
     if not told:

@@ -87,6 +87,7 @@ class Solve(Pass):
         assert state.symmetry is not None
         turned = self._turned(state)
         b = state.source.state_dict()
+        state.turned = turned is not None
         if turned is None:
             state.alignment = self._solve(state, b, self.start, ())
         else:

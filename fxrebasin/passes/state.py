@@ -64,6 +64,8 @@ class State:
     falsification: Falsification | None = None
     gauge: Gauge | None = None
     """The model and its reference as they are compared, if not as they are."""
+    turned: bool = False
+    """Were streams rotated by activations before all was aligned by weights?"""
     alignment: Alignment | None = None
     compaction: Compaction | None = None
     emitted: bool = False
@@ -132,7 +134,10 @@ class State:
         """What was done to both models before they were compared, or could have been."""
         assert self.symmetry is not None and self.alignment is not None
         if self.gauge is not None:
-            return f"canonical weights, for model A in report.reference: {self.gauge}"
+            by = "activations, then weights" if self.turned else "weights"
+            return (
+                f"canonical weights, of model A in report.reference, aligned by {by}: {self.gauge}"
+            )
         known = self.symmetry.known_kinds is not None or "kinds" in vars(self.symmetry)
         steps = steps_of(self.symmetry, "linear").values() if known else ()
         count = sum(step == "orthogonal" for step in steps)

@@ -11,6 +11,7 @@ from markdown_blocks import run_page
 
 README = Path(__file__).parents[2] / "README.md"
 PACKAGE = README.parent / "fxrebasin"
+INSIDE = README.parent / "docs/pages/inside/index.md"
 ROOMS = sorted(PACKAGE.glob("*/README.md"))
 
 
@@ -20,7 +21,6 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     torch.manual_seed(0)
     run_page(README)
     assert (tmp_path / "barrier.png").stat().st_size > 10_000
-    assert (tmp_path / "b-to-a.safetensors").exists()
 
 
 @pytest.mark.parametrize("readme", ROOMS, ids=lambda path: path.parent.name)
@@ -36,16 +36,14 @@ def test_the_readme_of_a_room_is_true(readme: Path) -> None:
         assert any((root / folder).is_dir() for root in roots), folder
 
 
-def test_rooms_with_an_idea_of_their_own_have_a_readme() -> None:
-    text = README.read_text()
-    (listed,) = re.findall(
-        r"Rooms with an idea of their own have a README: (.*?)\.", text, re.DOTALL
-    )
-    assert set(re.findall(r"`(\w+)`", listed)) == {path.parent.name for path in ROOMS}
+def test_rooms_with_an_idea_of_their_own_have_a_page() -> None:
+    listed = INSIDE.read_text()
+    linked = set(re.findall(r"fxrebasin/(\w+)/README\.md", listed))
+    assert linked == {path.parent.name for path in ROOMS}
 
 
-def test_finding_your_way_is_the_tree() -> None:
-    _, way = README.read_text().split("## Finding your way\n\n```\nfxrebasin/\n")
+def test_how_it_is_built_is_the_tree() -> None:
+    _, way = INSIDE.read_text().split("```text\nfxrebasin/\n")
     tree, _ = way.split("\ntests/", 1)
     shown = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
@@ -66,10 +64,14 @@ def test_the_commands_are_the_ones_that_are_tested() -> None:
     assert "pip install -e '.[test]' && pytest" in text
 
 
-def test_what_it_shows_and_names_exists() -> None:
-    text = README.read_text()
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
-    files = re.findall(r"`((?:benchmarks|tests|fxrebasin)/[\w/.]+)`", text)
-    assert pictures and files
-    for target in (*pictures, *files):
-        assert (README.parent / target).exists(), target
+def test_it_fits_a_screen() -> None:
+    assert README.read_text().count("\n") <= 80, "what is new belongs on a page in docs/pages/"
+
+
+def test_links_and_names_lead_to_what_exists() -> None:
+    """Also where the pages are read in the repository, without having been built."""
+    for page in (README, *sorted((README.parent / "docs").rglob("*.md"))):
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for name in re.findall(r"`((?:benchmarks|tests|fxrebasin)/[\w/.]+)`", page.read_text()):
+            assert (README.parent / name).exists(), f"{page.name}: {name}"

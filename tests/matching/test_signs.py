@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,33 @@ def test_activations_tell_signs_too(name: str) -> None:
     for block in seen:
         assert np.array_equal(found.permutation.signs[block], back.signs[block])
         assert np.array_equal(found.permutation.indices[block], back.indices[block])
+
+
+class Partly(nn.Module):
+    """Units that change signs in one weight under two names, and a layer that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.unused, self.leave = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.one, self.other = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.other.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.enter(x))
+        return self.leave(torch.tanh(self.one(h) + self.other(h)))
+
+
+@pytest.mark.filterwarnings("ignore::fxrebasin.errors.UntouchedWarning")
+@pytest.mark.parametrize("front_end", ["export", "symbolic_trace"])
+def test_activations_tell_signs_where_a_graph_lacks_what_is_not_used(front_end: Any) -> None:
+    a, x = randomise(Partly(), 1).double(), inputs("tanh")
+    symmetry = fr.analyze(a, (x,))
+    drawn = fr.Transform.random(symmetry, torch.Generator().manual_seed(0), group="signed")
+    options: dict[str, Any] = {"symmetry": symmetry, "front_ends": (front_end,), "progress": False}
+    found = fr.activation_matching(drawn.apply_to(a), to=a, args=(x,), **options).permutation
+    assert found.signs.keys() == drawn.signs.keys()
+    back = drawn.inverse()
+    assert all(np.array_equal(found.signs[b], back.signs[b]) for b in found.signs)
 
 
 def test_a_module_is_aligned_with_signs_and_computes_the_same() -> None:
