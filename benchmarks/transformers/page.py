@@ -16,6 +16,14 @@ from fxrebasin.drawing.figures import save_figure
 STUDY = "transformers"
 PICTURE = "transformers.png"
 
+LABELS = {
+    "GLMC, by weights (another architecture)": "GLMC, by weights",
+    "rotations, as rebasin finds them": "rebasin with rotations",
+    "as rebasin finds them, and learned, 200 steps": "rebasin with rotations, learned 200 steps",
+    f"and learned, {STEPS[-1]} steps": "learned from activations",
+}
+"""What methods are called in the picture, where that is shorter."""
+
 DRAWN = {
     "as trained": COLOURS[0],
     "permutations, by weights": COLOURS[1],
@@ -23,7 +31,8 @@ DRAWN = {
     "GLMC, by weights (another architecture)": COLOURS[3],
     "rotations, by weights": COLOURS[4],
     "rotations, as rebasin finds them": COLOURS[5],
-    "as rebasin finds them, and learned, 200 steps": COLOURS[6],
+    f"and learned, {STEPS[-1]} steps": COLOURS[6],
+    "as rebasin finds them, and learned, 200 steps": COLOURS[7],
 }
 
 
@@ -32,7 +41,7 @@ def write(results: Results, page: Path, threads: int) -> None:
     rows = results.of(STUDY)
     if not rows:
         return
-    save_figure(draw_panels(list(panels(rows)), height=3.8), page.parent / PICTURE)
+    save_figure(draw_panels(panels(rows), width=6.2, height=3.8), page.parent / PICTURE)
     text = (
         "# Transformers of different seeds\n\n"
         f"{provenance([row.commit for row in rows], [threads])}\n\n"
@@ -111,7 +120,10 @@ def panels(rows: Sequence[Row]) -> list[list[Panel]]:
 
 def _losses(network: str, found: dict[str, list[Row]]) -> Panel:
     curves = [
-        Curve(m, found[m][0].curves["t"], [r.curves["loss"] for r in found[m]], colour)
+        Curve(
+            *(LABELS.get(m, m), found[m][0].curves["t"], [r.curves["loss"] for r in found[m]]),
+            colour,
+        )
         for m, colour in DRAWN.items()
         if m in found
     ]
@@ -123,7 +135,8 @@ def _learning(network: str, found: dict[str, list[Row]]) -> Panel:
     known = {n: found[m] for n, m in methods.items() if m in found}
     first = {n: row for n, rows in known.items() for row in rows if row.seed == 0}
     ys = [[row.figures["barrier"] for row in first.values()]]
-    curves = [Curve("rotations, by activations, and learned", [*first], ys, COLOURS[7])]
+    learned = f"and learned, {STEPS[-1]} steps"
+    curves = [Curve(LABELS[learned], [*first], ys, DRAWN[learned])]
     others = (
         "GLMC, by weights (another architecture)",
         "rotations, by weights",
@@ -134,7 +147,8 @@ def _learning(network: str, found: dict[str, list[Row]]) -> Panel:
         if method in found:
             barrier = _mean([row for row in found[method] if row.seed == 0], "barrier")
             ends = [0, max(first, default=0)]
-            curves.append(Curve(method, ends, [[barrier, barrier]], DRAWN[method], dashed=True))
+            label = LABELS.get(method, method)
+            curves.append(Curve(label, ends, [[barrier, barrier]], DRAWN[method], dashed=True))
     top = max((y for curve in curves for one in curve.ys for y in one), default=1.0)
     return Panel(
         f"{network}: barrier of the first pair",
