@@ -53,7 +53,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Texts link to files where they are in the repository; here to the pages of these."""
     sources = {name: source for source, name in page_sources().items()}
     own = page.file.src_uri
-    return with_links(markdown, ROOT / sources.get(own, f"docs/pages/{own}"), own)
+    text = with_links(markdown, ROOT / sources.get(own, f"docs/pages/{own}"), own)
+    return with_figures_kept_together(text) if own.startswith("measurements/") else text
 
 
 @cache
@@ -94,6 +95,18 @@ def with_links(text: str, source: Path, own: str) -> str:
         return f"{link[1]}({'../' * own.count('/')}{page}{link[3] or ''})"
 
     return re.sub(r"(\[[^\]]*\])\(([^)#:]+)(#[^)]*)?\)", resolved, text)
+
+
+def with_figures_kept_together(text: str) -> str:
+    """Short cells of tables stay on one line; long ones, which are prose, may be broken."""
+
+    def kept(cell: re.Match[str]) -> str:
+        return f'| <span class="figure">{cell[1]}</span> '
+
+    def row(line: re.Match[str]) -> str:
+        return re.sub(r"\| *([^| ][^|]{0,27}?) *(?=\|)", kept, line[0])
+
+    return re.sub(r"^\|(?![-:| ]+$).*\|$", row, text, flags=re.MULTILINE)
 
 
 def _page_of(path: Path) -> str | None:

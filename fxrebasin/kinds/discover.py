@@ -20,8 +20,8 @@ from ..symmetry.group import Symmetry
 from ..symmetry.kinds import Absorption, BlockKind, Kinds, Mix
 from .elements import solve
 from .gauges import find_absorptions
+from .nesting import with_nesting
 from .reading import Log
-from .redundant import without_redundant
 
 
 def discover(facts: Facts, refinement: Refinement) -> Kinds:
@@ -42,7 +42,7 @@ def discover(facts: Facts, refinement: Refinement) -> Kinds:
         section 3. Here they are found op by op, on any graph.
     """
     found = _discover(facts, refinement)
-    return without_redundant(found, refinement.symmetry)
+    return with_nesting(found, refinement.symmetry)
 
 
 def _discover(facts: Facts, refinement: Refinement) -> Kinds:

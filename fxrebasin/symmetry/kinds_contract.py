@@ -27,6 +27,9 @@ def check_kinds(symmetry: Group, kinds: Kinds) -> None:
         if name not in symmetry.blocks:
             _refuse(f"the kind of {name!r}: expected a block of that name, found none")
         _check_kind(name, kind)
+        inside = [block.name for block in symmetry.blocks.values() if block.parent == name]
+        if kind.kind.mix and inside:
+            _refuse(f"block {name!r}, in which {inside[0]!r} is nested: expected units not mixed")
     for place, factor in kinds.factors.items():
         if place not in lies_at:
             _refuse(f"a factor at {place}: expected a block there, found none")

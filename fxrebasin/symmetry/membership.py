@@ -111,7 +111,7 @@ def checked_matrices(
     for name, found in _of_blocks(symmetry, matrices, "matrices").items():
         where = f"matrices[{name!r}]"
         block, kind = symmetry.blocks[name], symmetry.kinds.of(name).kind
-        if kind.mix is Mix.NOT or symmetry.children(name):  # what has others inside is not mixed
+        if kind.mix is Mix.NOT:
             _refuse_kind(symmetry, name, where, "mixes units")
         tensor = _numbers(found, where, (block.count, block.size, block.size))
         _check_group(tensor, block, where, orthogonal=kind.mix is Mix.ORTHOGONAL, ones=kind.ones)

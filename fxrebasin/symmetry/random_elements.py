@@ -55,7 +55,7 @@ def random_elements(
             signs[name] = drawn.cpu().numpy().astype(np.int8)
         if kind.scales and scales:
             log_scales[name] = SPREAD * _normal((kind.scales, *shape), generator)
-        if kind.kind.mix is not Mix.NOT and not symmetry.children(name):
+        if kind.kind.mix is not Mix.NOT:
             of_parents = [_matrix(kind.kind, block.size, generator) for _ in range(block.count)]
             matrices[name] = torch.stack(of_parents)
             indices[name] = still(block)

@@ -27,7 +27,7 @@ uniform number is 0.29 of its width, which is between half of epsilon and all of
 
 BEYOND_STORING = 4
 """A model whose weights were mixed, and rounded when they were stored, is refuted only if its
-outputs differ by more than so many times what one such rounding does (measured: 0.6 to 1.5 times
+outputs differ by more than so many times what one such rounding does (measured: 0.3 to 1.3 times
 that, in small transformers). Where they were stored twice, as after absorbing norms, that is the
 root of two times more."""
 

@@ -45,3 +45,13 @@ def test_docstrings_become_markdown() -> None:
     arguments = package["analyze"].docstring.parse("google")
     names = [p.name for section in arguments if section.kind == "parameters" for p in section.value]
     assert names[:3] == ["model", "args", "kwargs"]
+
+
+def test_short_cells_of_tables_are_kept_on_a_line() -> None:
+    pytest.importorskip("mkdocs")
+    table = f"| a b | c |\n| :-- | --: |\n| {'word ' * 9}| -1e-3 |\n"
+    head, line, row = load("generated_pages").with_figures_kept_together(table).splitlines()
+    assert head == '| <span class="figure">a b</span> | <span class="figure">c</span> |'
+    assert line == "| :-- | --: |"
+    assert row.startswith("| word ")
+    assert row.endswith('| <span class="figure">-1e-3</span> |')

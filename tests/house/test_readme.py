@@ -65,7 +65,7 @@ def test_the_commands_are_the_ones_that_are_tested() -> None:
 
 
 def test_it_fits_a_screen() -> None:
-    assert README.read_text().count("\n") <= 80
+    assert README.read_text().count("\n") <= 80, "what is new belongs on a page in docs/pages/"
 
 
 def test_links_and_names_lead_to_what_exists() -> None:

@@ -39,6 +39,16 @@ def test_elements_of_the_whole_group_keep_what_networks_compute(net: Network) ->
         assert error < PRECISE, seed
 
 
+def test_units_with_others_inside_are_not_mixed() -> None:
+    """Rotations of the rows of a Gram matrix are no group together with what acts inside rows."""
+    network = NETWORKS["gram_matrix_of_columns_repeated"]
+    torch.manual_seed(0)
+    symmetry = fr.analyze(network.factory(), network.inputs(2), check=False)
+    outer, inner = (symmetry.kinds.of(b.name) for b in symmetry)
+    assert (outer.kind.name, inner.kind.name) == ("S", "GL|1")
+    assert [str(cap) for cap in outer.caps] == ["what is nested inside allows S"]
+
+
 def test_elements_that_are_too_large_are_seen() -> None:
     """The test above could fail: tanh does not respect scales."""
     model, x = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)), torch.randn(4, 3)

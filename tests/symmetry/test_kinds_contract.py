@@ -71,6 +71,11 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
         lambda k: k["blocks"].update({"none": k["blocks"]["0.weight[0]"]}),
         "the kind of 'none': expected a block of that name, found none",
     ),
+    "units that are mixed with others inside": (
+        "attention written out",
+        lambda k: k["blocks"]["q.weight[0]"].update(kind="O"),
+        "block 'q.weight[0]', in which 'q.weight[0]#2' is nested: expected units not mixed",
+    ),
     "a variance that is no number": (
         "a residual block",
         lambda k: k["variances"].update({"norm_one.running_var": float("nan")}),

@@ -1,4 +1,7 @@
-"""Scales and signs that matrices inside a block do as well.
+"""What it means for kinds that blocks are nested.
+
+Units that have others inside are not mixed: what is inside one may be permuted by itself, and after
+a rotation there would be no inside of one.
 
 The queries of a head can be doubled and its keys halved. Where any matrix may act inside heads,
 that is one of these already, and no freedom of the heads, which are then permuted only.
@@ -10,14 +13,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from ..symmetry.group import Symmetry
-from ..symmetry.kinds import BlockKind, Factor, Kind, Kinds, Mix, Place
+from ..symmetry.kinds import PERMUTATIONS, BlockKind, Cap, Factor, Kind, Kinds, Mix, Place
 from .null_spaces import independent_rows, independent_sets
 
 Row = dict[tuple[str, int, int, int], int]
 """To which power something scales each copy in each segment of each tensor."""
 
 
-def without_redundant(kinds: Kinds, symmetry: Symmetry) -> Kinds:
+def with_nesting(kinds: Kinds, symmetry: Symmetry) -> Kinds:
+    """Kinds of which outer blocks mix nothing, and have no freedom that is one of inner ones."""
+    return _without_redundant(_without_mixed_parents(kinds, symmetry), symmetry)
+
+
+def _without_mixed_parents(kinds: Kinds, symmetry: Symmetry) -> Kinds:
+    mixed = {n for n, k in kinds.blocks.items() if k.kind.mix and symmetry.children(n)}
+    permutes = BlockKind(caps=(Cap(PERMUTATIONS, "what is nested inside"),))
+    return replace(
+        kinds,
+        blocks={n: permutes if n in mixed else kind for n, kind in kinds.blocks.items()},
+        factors={place: f for place, f in kinds.factors.items() if f.block not in mixed},
+        absorptions=tuple(a for a in kinds.absorptions if a.block not in mixed),
+    )
+
+
+def _without_redundant(kinds: Kinds, symmetry: Symmetry) -> Kinds:
     """Kinds whose scales and signs are none that matrices inside a block do."""
     blocks, factors = dict(kinds.blocks), dict(kinds.factors)
     of_block: dict[str, dict[Place, Factor]] = {}
@@ -53,7 +72,7 @@ def _has_multiples_of_one(kind: Kind) -> bool:
 
 
 def _with(found: BlockKind, scales: int, signs: int) -> BlockKind:
-    kind = found.kind if found.kind.mix else Kind(Mix.NOT, scales > 0, signs > 0)
+    kind = Kind(Mix.NOT, scales > 0, signs > 0)
     return replace(found, kind=kind, scales=scales, signs=signs)
 
 
