@@ -194,7 +194,8 @@ def test_modules_that_differ_by_signs_merge_to_one_of_them() -> None:
     models = [net, drawn.apply_to(net)]
     merged = fr.merge(models, data=[(x, x.argmax(1) % 3)], progress=False)
     assert torch.allclose(merged(x), net(x))
-    path = fr.interpolate(*models, size, symmetry=symmetry, steps=3, progress=False)
+    a, b = models
+    path = fr.interpolate(a, b, size, symmetry=symmetry, steps=3, progress=False)
     assert path.barrier == pytest.approx(0, abs=1e-9)
 
 
