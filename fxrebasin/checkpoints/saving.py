@@ -58,7 +58,7 @@ def save(
     check_path(path)
     form = form if form is not None else getattr(state_dict, "form", Form())
     check_kind(form, Form, "form", "the form of what fr.load has read, or None")
-    check_about(about)
+    _check_about(about)
     suffix = Path(path).suffix
     if suffix not in (".safetensors", *PICKLED):
         refuse("path", f"a name that ends on .safetensors, {', '.join(PICKLED)}", os.fspath(path))
@@ -73,7 +73,7 @@ def save(
         torch.save(form.wrap(plain), draft)
 
 
-def check_about(about: object) -> None:
+def _check_about(about: object) -> None:
     """Refuse what is no dict of texts.
 
     Raises:

@@ -51,8 +51,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="torchvision:NAME, timm:NAME, hf:DIR or package.module:factory; options as in "
-        "torchvision:resnet18,num_classes=10. Of folders of transformers, found by itself.",
+        help="torchvision:NAME, timm:NAME, hf:DIR or package.module:factory; with options as in "
+        "timm:NAME,num_classes=10. Of folders of transformers, found by itself.",
     ),
 ]
 A = Annotated[str, typer.Argument(help="Checkpoint A: a file, or a folder.", show_default=False)]
@@ -90,7 +90,8 @@ def command(app: typer.Typer, function: Callable[..., Answer]) -> None:
             answer = function(**arguments, **given)
         output.give(answer)
 
-    run.__doc__ = function.__doc__
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     vars(run)["__signature__"] = inspect.Signature(parameters)
     app.command(function.__name__)(run)
