@@ -184,6 +184,21 @@ def test_models_that_differ_by_signs_merge_to_one_of_them(method: str) -> None:
     assert merged.permutations[1] == drawn.inverse()
 
 
+def test_modules_that_differ_by_signs_merge_to_one_of_them() -> None:
+    symmetry, net, drawn = planted("tanh")
+    x = inputs("tanh")
+
+    def size(model: nn.Module) -> float:
+        return model(x).detach().square().mean().item()
+
+    models = [net, drawn.apply_to(net)]
+    merged = fr.merge(models, data=[(x, x.argmax(1) % 3)], progress=False)
+    assert torch.allclose(merged(x), net(x))
+    a, b = models
+    path = fr.interpolate(a, b, size, symmetry=symmetry, steps=3, progress=False)
+    assert path.barrier == pytest.approx(0, abs=1e-9)
+
+
 def test_fisher_information_has_no_sign() -> None:
     symmetry, net, drawn = planted("tanh")
     state = net.state_dict()

@@ -15,7 +15,7 @@ from ...symmetry.elements import Elements, still
 from ...symmetry.permutation import Permutation
 from ...symmetry.transform import Transform
 from ..inner_products import InnerProducts, Term
-from ..trees import Tree, sharing, trees_of
+from ..trees import Tree, trees_of
 from .acting import Acting
 from .groups import Step
 from .tree_step import Move, best_of_tree, best_within
@@ -43,7 +43,6 @@ class TransformDescent:
         self.symmetry = objective.symmetry
         self.acting = Acting(objective, steps, condense=True)
         self.trees = [tree for tree in trees_of(objective) if tree.terms]
-        self.shared = sharing(self.trees)
         self.frozen = {k for k, tree in enumerate(self.trees) if tree.root in frozen}
         self._values = np.zeros(len(objective.terms))
         self.limit = sum(_half_squares(term) for term in objective.terms)
