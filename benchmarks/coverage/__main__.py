@@ -13,24 +13,12 @@ continues where the first one stopped.
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
-from fnmatch import fnmatch
-from pathlib import Path
 
-from tqdm import tqdm
-
-from benchmarks.coverage.rows import CONTROLS, Row, measure_apart
+from benchmarks.coverage.rows import CONTROLS, Row, measure
 from benchmarks.coverage.sections import SECTIONS
-from benchmarks.measuring.reporting import (
-    ROOT,
-    commit,
-    markdown_table,
-    parser_of,
-    provenance,
-    write_atomically,
-)
+from benchmarks.measuring.kept_rows import add_options, measure_rows
+from benchmarks.measuring.reporting import markdown_table, parser_of, provenance
 
 HEADER = (
     *("model", "input", "front end", "blocks", "movable units", "log order", "coverage"),
@@ -74,53 +62,13 @@ def document(rows: list[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _wanted(sections: list[str], patterns: list[str]) -> list[tuple[str, str]]:
-    return [
-        (key, name)
-        for key in sections
-        for name in SECTIONS[key].names()
-        if any(fnmatch(name, pattern) for pattern in patterns)
-    ]
-
-
-def _passed(results: Path) -> dict[tuple[str, str], Row]:
-    """The rows of earlier runs that need not be measured again; of two, the later one counts."""
-    kept = [Row(**json.loads(line)) for line in results.read_text().splitlines()]
-    latest = {(row.section, row.model): row for row in kept}
-    return {key: row for key, row in latest.items() if row.status == "ok"}
-
-
 def main() -> int:
     parser = parser_of("coverage", __doc__)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--models", nargs="+", default=["*"], help="names or patterns (vit_*)")
-    parser.add_argument("--results", type=Path, default=ROOT / "build/benchmarks/coverage.jsonl")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is in --results")
-    parser.add_argument("--table", type=Path, help="write the Markdown tables here")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--memory", type=float, default=12, help="GiB per model")
-    parser.add_argument("--timeout", type=int, default=1800, help="seconds per model")
+    add_options(parser, "coverage", gibibytes=12, seconds=1800)
     options = parser.parse_args()
-
-    wanted = _wanted(options.sections, options.models)
-    if not wanted:
-        parser.error(f"no model is called {' or '.join(options.models)}")
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.touch()
-    done = {} if options.fresh else _passed(options.results)
-    now = commit()
-    with options.results.open("a") as file:
-        for key in (progress := tqdm(wanted, unit="model")):
-            if key not in done:
-                progress.set_description(key[1])
-                row = Row(key[0], key[1], now, options.threads)
-                done[key] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
-                print(json.dumps(asdict(done[key])), file=file, flush=True)
-    rows = [done[key] for key in wanted]
-    print(document(rows))
-    if options.table:
-        write_atomically(options.table, document(rows))
-    return int(any(row.status != "ok" for row in rows))
+    models = ((key, name) for key in options.sections for name in SECTIONS[key].names())
+    return measure_rows(parser, options, models, Row, measure, document)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 import fxrebasin as fr
 from benchmarks.coverage.sections import SECTIONS
 from benchmarks.measuring.double_precision import run_in_double_precision
-from benchmarks.measuring.processes import Lost, peak_memory, run_apart
+from benchmarks.measuring.processes import peak_memory
 from benchmarks.measuring.random_weights import randomise_deep
 from fxrebasin.errors import RefutedWarning
 from fxrebasin.models.outputs import output_tensors
@@ -173,9 +173,3 @@ def median_control(names: list[str], change_without: Callable[[str], float]) -> 
 def _forget(model: nn.Module) -> None:
     """Some models keep what they compute from their weights until they are trained again."""
     model.train().eval()
-
-
-def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:
-    """Measure one model in a fresh process; whatever goes wrong there becomes the row's status."""
-    found = run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
-    return replace(row, failure=found.reason) if isinstance(found, Lost) else found

@@ -12,24 +12,12 @@ second run continues where the first one stopped.
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
-from fnmatch import fnmatch
-from pathlib import Path
-
-from tqdm import tqdm
 
 from benchmarks.coverage.sections import SECTIONS
-from benchmarks.kinds.rows import CONTROLS, Row, measure_apart
-from benchmarks.measuring.reporting import (
-    ROOT,
-    commit,
-    markdown_table,
-    parser_of,
-    provenance,
-    write_atomically,
-)
+from benchmarks.kinds.rows import CONTROLS, Row, measure
+from benchmarks.measuring.kept_rows import add_options, measure_rows
+from benchmarks.measuring.reporting import markdown_table, parser_of, provenance
 
 CLASSIFIERS = """
 alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t
@@ -86,48 +74,11 @@ def document(rows: list[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _passed(results: Path) -> dict[tuple[str, str], Row]:
-    """The rows of earlier runs that need not be measured again; of two, the later one counts."""
-    kept = [Row(**json.loads(line)) for line in results.read_text().splitlines()]
-    latest = {(row.section, row.model): row for row in kept}
-    return {key: row for key, row in latest.items() if row.status == "ok"}
-
-
 def main() -> int:
     parser = parser_of("kinds", __doc__)
-    parser.add_argument("--models", nargs="+", default=["*"], help="names or patterns (vit_*)")
-    parser.add_argument("--results", type=Path, default=ROOT / "build/benchmarks/kinds.jsonl")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is in --results")
-    parser.add_argument("--table", type=Path, help="write the Markdown tables here")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--memory", type=float, default=8, help="GiB per model")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds per model")
-    options = parser.parse_args()
-
-    wanted = [
-        (key, name)
-        for key, names in MODELS.items()
-        for name in names
-        if any(fnmatch(name, pattern) for pattern in options.models)
-    ]
-    if not wanted:
-        parser.error(f"no model is called {' or '.join(options.models)}")
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.touch()
-    done = {} if options.fresh else _passed(options.results)
-    now = commit()
-    with options.results.open("a") as file:
-        for key in (progress := tqdm(wanted, unit="model")):
-            if key not in done:
-                progress.set_description(key[1])
-                row = Row(key[0], key[1], now, options.threads)
-                done[key] = measure_apart(row, gibibytes=options.memory, seconds=options.timeout)
-                print(json.dumps(asdict(done[key])), file=file, flush=True)
-    rows = [done[key] for key in wanted]
-    print(document(rows))
-    if options.table:
-        write_atomically(options.table, document(rows))
-    return int(any(row.status != "ok" for row in rows))
+    add_options(parser, "kinds", gibibytes=8, seconds=600)
+    models = ((key, name) for key, names in MODELS.items() for name in names)
+    return measure_rows(parser, parser.parse_args(), models, Row, measure, document)
 
 
 if __name__ == "__main__":

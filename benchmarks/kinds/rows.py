@@ -14,7 +14,6 @@ from torch import nn
 import fxrebasin as fr
 from benchmarks.coverage.sections import SECTIONS
 from benchmarks.measuring.double_precision import run_in_double_precision
-from benchmarks.measuring.processes import Lost, run_apart
 from benchmarks.measuring.random_weights import randomise_deep
 from fxrebasin.models.outputs import output_tensors
 from fxrebasin.models.precision import largest_error
@@ -129,9 +128,3 @@ def _moved(
     changed = [k for k in tensors if not torch.equal(canonical[k], moved[k])]
     drawn = random.Random(0).sample(changed, min(CONTROLS, len(changed)))
     return change(), statistics.median(map(change, drawn)) if drawn else 0.0
-
-
-def measure_apart(row: Row, gibibytes: float, seconds: int) -> Row:
-    """Measure one model in a fresh process; whatever goes wrong there becomes the row's status."""
-    found = run_apart(measure, row, gibibytes=gibibytes, seconds=seconds)
-    return replace(row, failure=found.reason) if isinstance(found, Lost) else found
