@@ -106,6 +106,8 @@ def without_signs(symmetry: Symmetry) -> Symmetry:
 
 
 def _signed(symmetry: Symmetry) -> list[str]:
+    if not symmetry.may_change_signs:
+        return []
     return [block.name for block in symmetry if symmetry.kinds.of(block.name).kind == SIGNED]
 
 
@@ -116,9 +118,13 @@ def _holds(symmetry: Symmetry, trials: Trials, others: Trials, seed: int) -> boo
     for the example and not there are seldom single exchanges.
     """
     moves = _draw_generators(symmetry, np.random.default_rng(seed))
-    drawn = Transform.random(symmetry, torch.Generator().manual_seed(seed), group="signed")
-    signs = Transform(symmetry, Transform.identity(symmetry).indices, drawn.signs)
-    cycles, exchanges = (signs.compose(p) for p in _generators(symmetry, moves, list(symmetry)))
+    cycles: Transform
+    exchanges: Transform
+    cycles, exchanges = _generators(symmetry, moves, list(symmetry))
+    if _signed(symmetry):
+        drawn = Transform.random(symmetry, torch.Generator().manual_seed(seed), group="signed")
+        signs = Transform(symmetry, Transform.identity(symmetry).indices, drawn.signs)
+        cycles, exchanges = signs.compose(cycles), signs.compose(exchanges)
     if _is_refuted(cycles, trials) or (others and _is_refuted(cycles, others)):
         return False
     return not _is_refuted(exchanges, trials)
