@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from benchmarks.merging.fashion import Images
 from benchmarks.merging.training import scores
 
 State = Mapping[str, Tensor]
+AtPoint = Callable[[nn.Module, float], nn.Module]
 
 
 class Line(NamedTuple):
@@ -29,6 +30,7 @@ def line(
     test: Images,
     *,
     loader: Iterable[object] | None = None,
+    at_point: AtPoint | None = None,
     steps: int = 11,
 ) -> Line:
     """Loss and accuracy on the way from A to weights B.
@@ -38,11 +40,18 @@ def line(
         b: the state dict of the one at which it ends.
         test: what is measured on.
         loader: batches that BatchNorm's statistics are measured on at every point.
+        at_point: makes another network of the one at a point, and of how far on the way it is.
         steps: points, ends included.
     """
     end = with_state(a, b)
     path = fr.interpolate(
-        a, end, lambda m: scores(m, test), steps=steps, loader=loader, progress=False
+        a,
+        end,
+        lambda m: scores(m, test),
+        steps=steps,
+        loader=loader,
+        at_point=at_point,
+        progress=False,
     )
     accuracies = path.metrics["accuracy"]
     figures = {

@@ -20,7 +20,7 @@ from benchmarks.measuring.reporting import ROOT, commit, parser_of
 from benchmarks.merging.lines import line
 from benchmarks.merging.packages import UnavailableError
 from benchmarks.merging.rows import Results
-from benchmarks.transformers.methods import Pair, methods_for
+from benchmarks.transformers.methods import REPAIRED, Pair, methods_for, repairing
 from benchmarks.transformers.page import STUDY, write
 from benchmarks.transformers.training import PAIRS, PERCEPTRONS, TRANSFORMERS, Setting
 
@@ -42,7 +42,8 @@ def measure(setting: Setting, results: Results) -> None:
         pair = Pair(setting, setting.network(one), setting.network(other), seed=k)
         for method in tqdm(missing, desc=f"{setting.name}, pair {k}", unit="method", leave=False):
             a, b = methods[method](pair)
-            found = line(a, b.state_dict(), test, steps=POINTS)
+            repair = repairing(pair, (a, b)) if method.endswith(REPAIRED) else None
+            found = line(a, b.state_dict(), test, at_point=repair, steps=POINTS)
             results.add(STUDY, setting.name, method, found.figures, seed=k, curves=found.curves)
             print(f"{setting.name}, pair {k}, {method}: barrier {found.figures['barrier']:.3f}")
 

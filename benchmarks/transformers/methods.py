@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fxrebasin as fr
+from benchmarks.merging.lines import AtPoint
 from benchmarks.transformers.glmc import glmc
 from benchmarks.transformers.networks import Transformer
 from benchmarks.transformers.training import TRANSFORMERS, Setting
@@ -167,8 +168,31 @@ BY_REBASIN: dict[str, Method] = {
 }
 
 
+REPAIRED = " + REPAIR"
+"""At the end of the name of a method, after which every point of the line is repaired."""
+
+
+def repairing(pair: Pair, models: Models) -> AtPoint:
+    """What repairs the network at a point of the line between two."""
+    data = [pair.watched]  # of the shape that an exported graph takes
+
+    def repair(model: nn.Module, t: float) -> nn.Module:
+        shares = (1 - t, t)
+        return fr.repair(model, like=models, data=data, weights=shares, progress=False)
+
+    return repair
+
+
 def methods_for(setting: Setting, number: int) -> dict[str, Method]:
     """The methods that make a difference to networks of a setting, for the pair of a number."""
     if setting in TRANSFORMERS:
-        return {**PERMUTED, **ROTATED, **(FEWER if number else LEARNED), **BY_REBASIN}
-    return {**PERMUTED, **SIGNED} if "Tanh" in setting.name else PERMUTED
+        learned = FEWER if number else LEARNED
+        found = {**PERMUTED, **ROTATED, **learned, **BY_REBASIN}
+    else:
+        found = {**PERMUTED, **SIGNED} if "Tanh" in setting.name else PERMUTED
+    named = (
+        "permutations, by weights",
+        "and signs, by weights",
+        "rotations, as rebasin finds them",
+    )
+    return found | {name + REPAIRED: found[name] for name in named if name in found}

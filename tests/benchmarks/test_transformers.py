@@ -111,7 +111,7 @@ def test_transformers_can_be_rotated_and_perceptrons_change_signs() -> None:
     }
     assert kinds == {"O|1", "GL", "S"}
     assert any("learned" in name for name in methods_for(TRANSFORMERS[0], 1))
-    assert [len(methods_for(s, 0)) for s in PERCEPTRONS] == [5, 5, 3]
+    assert [len(methods_for(s, 0)) for s in PERCEPTRONS] == [7, 7, 4]
     assert perceptron(nn.Tanh, 5)(images()).shape == (4, 10)
 
 
