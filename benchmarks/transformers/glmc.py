@@ -1,4 +1,4 @@
-"""The weight matching of GLMC, by hand for these networks, as its paper has it.
+"""The weight matching of GLMC, by hand for these networks, as a summary of its paper has it.
 
 Perceptrons are permuted, heads are permuted by the distances of their products, and one rotation of
 the whole stream is found for what they leave, five times in turn. The products are what is
