@@ -68,7 +68,8 @@ EXPLANATION = (
     "32 windows of 64 characters a step, of those that were trained on. GLMC: its weight matching "
     "by hand for these networks, as a summary of its paper describes it, not its authors' program; "
     "it multiplies the matrices of a head, so that what is averaged is of another architecture "
-    "with more parameters. The permutations of Git Re-Basin are ours by weights. REPAIR: `fr.repair` at every point of the line, on the "
+    "with more parameters. The permutations of Git Re-Basin are ours by weights. REPAIR: "
+    "`fr.repair` at every point of the line, on the "
     "inputs that activations are compared on: 500 images, 64 windows of text, 1,000 images for "
     "perceptrons."
 )
