@@ -111,6 +111,6 @@ def with_kinds(symmetry: Symmetry, facts: Facts, refinement: Refinement) -> Symm
     if evidence is None:
         return symmetry
     kept = replace(facts, reading=Reading())  # layouts of constants, which are not asked for
-    has_odd_ops = any(ACTS.get(event.op) is Act.ODD for event in facts.events)
+    has_odd_ops = any(ACTS.get(e.op) is Act.ODD or e.claim for e in facts.events)
     found = replace(evidence, find_kinds=FindKinds(kept, refinement), has_odd_ops=has_odd_ops)
     return replace(symmetry, evidence=found)
