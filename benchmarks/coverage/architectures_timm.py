@@ -36,9 +36,15 @@ def timm_names() -> list[str]:
 
 
 def build_timm(name: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """An untrained model and one random image of the size it is meant for."""
+    """An untrained classifier and one random image of the size it is meant for.
+
+    Of a model that comes without a head the features are outputs, and stay where they are: it gets
+    one, so that they can move.
+    """
     import timm
 
     model = timm.create_model(name, pretrained=False)
+    if model.num_classes == 0:
+        model = timm.create_model(name, pretrained=False, num_classes=10)
     pretrained: Any = model.pretrained_cfg
     return model, (torch.randn(1, *pretrained["input_size"]),), {}
