@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from torch import nn
 from torch.fx.passes.infra.pass_base import PassResult
 
 from ..canonical.canonicalise import absorbed_tensors
 from ..canonical.gauge import in_gauge
-from ..models.validation import check_model
-from .base import Pass
-from .state import as_inputs, state_of
+from .gauging import GaugePass
+from .state import state_of
 
 
-class Absorb(Pass):
+class Absorb(GaugePass):
     """Set the weights of norms to one where what reads them can be multiplied by them instead.
 
     Takes: a module whose symmetry is known, a reference to do the same to if one is given, and
@@ -38,30 +34,9 @@ class Absorb(Pass):
     ('1.weight',)
     """
 
-    def __init__(
-        self,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        to: nn.Module | None = None,
-    ) -> None:
-        self.inputs = as_inputs(args, kwargs)
-        if to is not None:
-            check_model(to, "to")
-        self.to = to
-
-    def requires(self, graph_module: nn.Module) -> None:
-        state = state_of(graph_module, "symmetry")
-        if self.to is not None:
-            state.check_reference(self.to)
-
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")
         assert state.symmetry is not None
         inputs = state.inputs_for("Absorb", self.inputs)
         state.gauge = in_gauge(state.symmetry, state.model, self.to, *inputs, make=absorbed_tensors)
         return PassResult(graph_module, False)
-
-    def ensures(self, graph_module: nn.Module) -> None:
-        gauge = state_of(graph_module, "gauge").gauge
-        assert gauge is not None and gauge.is_absorbed

@@ -12,12 +12,11 @@ from torch.fx.passes.infra.pass_base import PassResult
 from ..arguments import check_flag
 from ..canonical.canonicalise import canonical_tensors
 from ..canonical.gauge import in_gauge
-from ..models.validation import check_model
-from .base import Pass
-from .state import as_inputs, state_of
+from .gauging import GaugePass
+from .state import state_of
 
 
-class Canonicalise(Pass):
+class Canonicalise(GaugePass):
     """Give the module and its reference canonical weights, so that what is left between them are
     permutations, signs and rotations.
 
@@ -56,17 +55,9 @@ class Canonicalise(Pass):
         to: nn.Module | None = None,
         scales: bool = False,
     ) -> None:
-        self.inputs = as_inputs(args, kwargs)
-        if to is not None:
-            check_model(to, "to")
+        super().__init__(args, kwargs, to=to)
         check_flag(scales, "scales")
-        self.to = to
         self.scales = scales
-
-    def requires(self, graph_module: nn.Module) -> None:
-        state = state_of(graph_module, "symmetry")
-        if self.to is not None:
-            state.check_reference(self.to)
 
     def call(self, graph_module: nn.Module) -> PassResult:
         state = state_of(graph_module, "symmetry")
@@ -75,7 +66,3 @@ class Canonicalise(Pass):
         make = partial(canonical_tensors, scales=self.scales)
         state.gauge = in_gauge(state.symmetry, state.model, self.to, *inputs, make=make)
         return PassResult(graph_module, False)
-
-    def ensures(self, graph_module: nn.Module) -> None:
-        gauge = state_of(graph_module, "gauge").gauge
-        assert gauge is not None and gauge.is_absorbed
