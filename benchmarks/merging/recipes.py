@@ -11,7 +11,7 @@ SUBSET = 12_000
 """Training images of the ResNets and deep MLPs, which would take long on all of them."""
 SMALL_SUBSET = 4_000
 """Those of the small convolutional networks, of which there are many."""
-WIDTHS = (1, 2, 4)
+WIDTHS = (1, 2, 3, 4)
 """Of the small convolutional networks."""
 
 MLP = Recipe("MLP, 3 x 512", partial(mlp, 784, 512, 512, 512, 10), epochs=6)
