@@ -32,7 +32,9 @@ COMPARED = {
 """What is compared, in equal shares."""
 METHODS: dict[str, Any] = {
     "to_reference": fr.merge_methods.to_reference,
+    "sequential": fr.merge_methods.sequential,
     "many": fr.merge_methods.many,
+    "cycle_consistent": fr.merge_methods.cycle_consistent,
 }
 
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..matching.alignment import check_alignment
 from ..matching.solvers import coordinate_descent
-from ..objectives import Objective, activations
+from ..objectives import Objective, activations_of
 from ..repair.batches import Batches
 from ..symmetry.group import Symmetry
 from ..symmetry.permutation import Permutation
@@ -79,11 +79,14 @@ def by_activations(
     parents: Parents, symmetry: Symmetry, examples: Call, options: Mapping[str, Any]
 ) -> Merged:
     """Every model is aligned with the first, by what both compute from some examples."""
-    reference = parents.module(parents.states[0])
+    assert parents.template is not None
+    args, kwargs = examples
     permutations: list[Transform] = [Permutation.identity(symmetry)]
     history = [0.0, 0.0]
     for state in parents.states[1:]:
-        compared = activations(symmetry, parents.module(state), reference, *examples)
+        compared = activations_of(
+            symmetry, state, parents.states[0], model=parents.template, args=args, kwargs=kwargs
+        )
         found = coordinate_descent(compared, seed=options["seed"], progress=options["progress"])
         check_alignment(found)
         permutations.append(found.permutation)

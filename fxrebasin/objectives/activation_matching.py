@@ -26,17 +26,14 @@ from ..matching.transforms.groups import check_group
 from ..models.surroundings import neutral
 from ..models.validation import check_inputs, check_model, stored_tensors
 from ..propagation.constraints import Constraint, check_constraints
-from ..propagation.interpreter import propagate
-from ..refinement.build import build_symmetry
 from ..rules.call import Rule
 from ..rules.registry import rule_book
 from ..symmetry.group import Symmetry, check_symmetry
-from ..symmetry.kinds import Factor, Place
-from ..symmetry.parts import AxisGroup, ParameterSymmetry, Segment
+from ..symmetry.parts import ParameterSymmetry
 from ..symmetry.transform import Subgroup
 from ..tracing.front_ends import FRONT_ENDS, FrontEnd
-from .activation_factors import Probe
-from .recording import comparable, recorded, returning, watch, with_tensors
+from .activation_symmetry import ActivationSymmetry, Watching, find_activation_symmetry
+from .recording import Activations, check_comparable, watch
 
 GRAPHS: tuple[FrontEnd, ...] = ("export", "symbolic_trace")
 QUIET = 1e-6
@@ -96,46 +93,43 @@ def activations(
     check_choices(front_ends, FRONT_ENDS, "front_ends")
     check_device(device)
     check_group(group)
-    _check_belongs(symmetry, model_b)
-    args, given = args or (), dict(kwargs or {})
-    book = rule_book(rules)
-    with_graphs = [f for f in GRAPHS if f in front_ends]
-    graph, seen_b = watch(with_graphs, model_b, args, given, book)
-    _, seen_a = watch(with_graphs, model_a, args, given, book)
-    names = comparable(seen_b, seen_a)
-    returned = returning(graph, names)
-    free = range(len(names))
-    buffers = {name for name, _ in model_b.named_buffers(remove_duplicate=False)}
-    moving = {n for p in symmetry.parameters if p.groups for n in p.names} & buffers
-    found = propagate(
-        returned,
-        model_b,
-        args,
-        given,
-        rules=book,
-        constraints=constraints,
-        free_outputs=free,
-        movable=lambda name, _: name in moving,
+    check_belongs(symmetry, model_b)
+    watching = Watching(
+        symmetry, args or (), dict(kwargs or {}), rule_book(rules), constraints, group
     )
-    described = build_symmetry(found).symmetry
-    common = _common_blocks(described, symmetry)
+    with_graphs = [f for f in GRAPHS if f in front_ends]
+    graph, seen_b = watch(with_graphs, model_b, watching.args, watching.kwargs, watching.rules)
+    _, seen_a = watch(with_graphs, model_a, watching.args, watching.kwargs, watching.rules)
+    check_comparable(seen_b, seen_a)
+    found = find_activation_symmetry(watching, graph, model_b, stored_tensors(model_b), seen_b)
+    return compared(found, seen_b, seen_a, device)
+
+
+def compared(
+    found: ActivationSymmetry,
+    seen_b: Activations,
+    seen_a: Activations,
+    device: torch.device | str | None,
+) -> InnerProducts:
+    """The objective that compares two models' activations, which move as was found.
+
+    Raises:
+        InvalidArgumentError: none of them has a unit that can move.
+    """
+    symmetry = found.symmetry
+    if found.lost:
+        warnings.warn(
+            f"{len(found.lost)} of {len(symmetry.blocks)} blocks, {found.lost[0]!r} among them, "
+            "stay where they are: with these inputs, rules and constraints the activations have no "
+            "such block; give those that the symmetry was found with",
+            UnmatchedBlocksWarning,
+            stacklevel=4,
+        )
     terms = []
-    factors: dict[Place, Factor] = {}
-    probe = Probe.draw(symmetry, group)
-    probed = seen_b
-    if probe.steps:
-        moved = probe.transform.apply(stored_tensors(model_b))
-        probed = recorded(with_tensors(graph, moved), args, given)
-    for name, output in zip(names, described.outputs, strict=True):
-        restricted = (_restricted(one, common) for one in output.groups)
-        groups = tuple(g for g in restricted if any(s.blocks for s in g.segments))
-        moves = ParameterSymmetry((name,), output.shape, False, groups)
-        explained = probe.explain(moves, seen_b[name], probed.get(name))
-        if groups and explained is not None:
-            factors |= explained
-            mixed = probe.mixes(moves)
-            sides = (_standardised(seen[name], moves, mixed=mixed) for seen in (seen_a, seen_b))
-            terms.append(term(moves, *sides, device=device))
+    for moves in found.activations:
+        mixed = moves.name in found.mixed
+        sides = (_standardised(seen[moves.name], moves, mixed=mixed) for seen in (seen_a, seen_b))
+        terms.append(term(moves, *sides, device=device))
     if not terms:
         raise InvalidArgumentError(
             "symmetry: no layer with weights is given or returns any of its units, so that there "
@@ -147,20 +141,24 @@ def activations(
             "matched and all blocks stay where they are; give a batch of several examples that "
             "differ",
             UnmatchedBlocksWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return InnerProducts(
         symmetry,
         terms,
         name="activation matching",
-        group=group,
-        find_factors=lambda: factors,
-        widest=group,
+        group=found.group,
+        find_factors=lambda: found.factors,
+        widest=found.group,
     )
 
 
-def _check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
-    """Refuse the symmetry of another model: its blocks are not those of this one."""
+def check_belongs(symmetry: Symmetry, model: nn.Module) -> None:
+    """Refuse the symmetry of another model: its blocks are not those of this one.
+
+    Raises:
+        ArchitectureMismatchError: naming a tensor.
+    """
     stored = {name: tuple(t.shape) for name, t in stored_tensors(model).items()}
     known = {name: p.shape for p in symmetry.parameters for name in p.names}
     for name in [*known, *(n for n in stored if n not in known)]:
@@ -191,46 +189,3 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bo
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
     return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
-
-
-def _common_blocks(described: Symmetry, symmetry: Symmetry) -> set[str]:
-    """The blocks of the symmetry that are found again, with their parents, where activations are
-    described; what these move besides parameters comes last among their axes."""
-    common: set[str] = set()
-    for block in symmetry:  # parents come before what is nested in them
-        found = described.blocks.get(block.name)
-        if (
-            found is not None
-            and (found.size, found.count, found.parent) == (block.size, block.count, block.parent)
-            and found.axes[: len(block.axes)] == block.axes
-            and (block.parent is None or block.parent in common)
-        ):
-            common.add(block.name)
-    lost = [name for name in symmetry.blocks if name not in common]
-    if lost:
-        warnings.warn(
-            f"{len(lost)} of {len(symmetry.blocks)} blocks, {lost[0]!r} among them, stay where "
-            "they are: with these inputs, rules and constraints the activations have no such "
-            "block; give those that the symmetry was found with",
-            UnmatchedBlocksWarning,
-            stacklevel=4,
-        )
-    return common
-
-
-def _restricted(group: AxisGroup, blocks: set[str]) -> AxisGroup:
-    """A group of axes as some blocks move it; the units of all others count as copies."""
-    segments = []
-    for segment in group.segments:
-        kept = [d for d, name in enumerate(segment.blocks) if name in blocks]
-        rest = [d for d in range(segment.positions.ndim) if d not in kept]
-        sizes = [segment.positions.shape[d] for d in kept]
-        above = (segment.parents[d] for d in kept)
-        segments.append(
-            Segment(
-                tuple(segment.blocks[d] for d in kept),
-                segment.positions.transpose(*kept, *rest).reshape(*sizes, -1),
-                tuple(kept.index(d) if d >= 0 else -1 for d in above),
-            )
-        )
-    return AxisGroup(group.axes, tuple(segments))

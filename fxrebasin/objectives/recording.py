@@ -90,8 +90,12 @@ def with_tensors(module: fx.GraphModule, tensors: Mapping[str, torch.Tensor]) ->
     return made
 
 
-def comparable(b: Activations, a: Activations) -> list[str]:
-    """The names of values that both models have, in the same shapes."""
+def check_comparable(b: Activations, a: Activations) -> None:
+    """Refuse two models that do not have the same values, in the same shapes.
+
+    Raises:
+        ArchitectureMismatchError: naming a value that they do not share.
+    """
     shapes_b, shapes_a = ({k: tuple(t.shape) for k, t in seen.items()} for seen in (b, a))
     if shapes_b != shapes_a:
         name = next(k for k in {**shapes_b, **shapes_a} if shapes_b.get(k) != shapes_a.get(k))
@@ -99,7 +103,6 @@ def comparable(b: Activations, a: Activations) -> list[str]:
             f"the value {name!r} has shape {shapes_b.get(name)} in model B and "
             f"{shapes_a.get(name)} in the reference model A; both must take the same path"
         )
-    return list(b)
 
 
 def returning(module: fx.GraphModule, names: Sequence[str]) -> fx.GraphModule:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.utils._pytree import tree_flatten
 
+from ..arguments import check_device
+from ..errors import VerificationError
 from ..matching.inner_products import InnerProducts
 from ..models.copying import deep_copy
-from ..models.validation import check_model, check_same_tensors, check_state_dict, check_tensor
-from ..symmetry.group import Symmetry
-from .activation_matching import activations
+from ..models.surroundings import neutral
+from ..models.validation import (
+    check_inputs,
+    check_model,
+    check_same_tensors,
+    check_state_dict,
+    check_tensor,
+    stored_tensors,
+)
+from ..rules.registry import RuleBook, rule_book
+from ..symmetry.group import Symmetry, check_symmetry
+from ..verification.verify import verify
+from .activation_matching import GRAPHS, activations, check_belongs, compared
+from .activation_symmetry import ActivationSymmetry, Watching, find_activation_symmetry
+from .recording import Activations, recorded, watch, with_tensors
 
 
+@neutral()
 def activations_of(
     symmetry: Symmetry,
     b: Mapping[str, torch.Tensor],
@@ -27,6 +45,9 @@ def activations_of(
     device: torch.device | str | None = None,
 ) -> InnerProducts:
     """Compare what a model computes with two state dicts; see :func:`activations`.
+
+    The model is traced at the first call. Later ones with the same symmetry and inputs of the same
+    shapes only run it, as when many models are merged.
 
     >>> import torch, fxrebasin as fr
     >>> from functools import partial
@@ -56,9 +77,71 @@ def activations_of(
     Warns:
         UnmatchedBlocksWarning: see :func:`activations`.
     """
+    check_symmetry(symmetry)
     check_model(model, "model")
-    loaded_b, loaded_a = _loaded(model, b, "b"), _loaded(model, a, "a")
-    return activations(symmetry, loaded_b, loaded_a, args, kwargs, device=device)
+    check_inputs(args, kwargs)
+    check_device(device)
+    check_belongs(symmetry, model)
+    loaded_b, loaded_a = loaded = _loaded(model, b, "b"), _loaded(model, a, "a")
+    watching = Watching(symmetry, args or (), dict(kwargs or {}), rule_book())
+    watched = _WATCHED.get(model)
+    if watched is None or not watched.serves(watching):
+        watched = _watch(model, watching, loaded)
+    if watched is None:
+        return activations(symmetry, loaded_b, loaded_a, args, kwargs, device=device)
+    _WATCHED[model] = watched
+    seen_b, seen_a = (watched.seen(one, watching) for one in loaded)
+    return compared(watched.found, seen_b, seen_a, device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Watched:
+    """What holds for all state dicts of a model."""
+
+    graph: fx.GraphModule
+    found: ActivationSymmetry
+    rules: RuleBook
+    inputs: list[object]
+
+    def serves(self, watching: Watching) -> bool:
+        """Is it what would be found for these inputs?"""
+        return (
+            self.found.symmetry is watching.symmetry
+            and self.rules == watching.rules
+            and self.inputs == _forms(watching)
+        )
+
+    def seen(self, model: nn.Module, watching: Watching) -> Activations:
+        graph = with_tensors(self.graph, stored_tensors(model))
+        return recorded(graph, watching.args, watching.kwargs)
+
+
+_WATCHED: WeakKeyDictionary[nn.Module, _Watched] = WeakKeyDictionary()
+"""The last of every model: to trace it anew for each pair of state dicts takes most of the time.
+Its graph shares the tensors of the model."""
+
+
+def _watch(model: nn.Module, watching: Watching, loaded: Sequence[nn.Module]) -> _Watched | None:
+    """Trace a model; None if its graph computes something else with other state dicts, as where
+    tracing bakes numbers in that are read from them."""
+    args, kwargs, rules = watching.args, watching.kwargs, watching.rules
+    graph, _ = watch(GRAPHS, model, args, kwargs, rules)
+    try:
+        for one in loaded:
+            verify(one, with_tensors(graph, stored_tensors(one)), args, kwargs)
+    except VerificationError:
+        return None
+    tensors = stored_tensors(loaded[0])
+    seen = recorded(with_tensors(graph, tensors), args, kwargs)
+    found = find_activation_symmetry(watching, graph, model, tensors, seen)
+    return _Watched(graph, found, rules, _forms(watching))
+
+
+def _forms(watching: Watching) -> list[object]:
+    """Of inputs, what a graph may depend on: the forms of tensors, and all else."""
+    leaves, spec = tree_flatten((tuple(watching.args), watching.kwargs))
+    forms = [(x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else x for x in leaves]
+    return [spec, *forms]
 
 
 def _loaded(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> nn.Module:
