@@ -559,3 +559,25 @@ def test_two_checkpoints_are_aligned_measured_and_drawn(
         for name in ("b", "aligned")
     )
     torch.testing.assert_close(aligned(x), b(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_seeds_are_trained_where_there_are_no_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = Images(torch.randn(8, 1, 28, 28, generator=generator()), torch.arange(8) % 4)
+    monkeypatch.setattr(zoo, "load_fashion", lambda: Data(images, images))
+    monkeypatch.setattr(training, "CACHE", tmp_path)
+    command = ["shufflenet_v2_x0_5", "--train", "--epochs", "1", "--steps", "3"]
+    assert zoo.main(command) == 0
+    assert "aligned: path from A (t = 0) to B (t = 1)" in capsys.readouterr().out
+    assert len([*tmp_path.glob("trained/*.safetensors")]) == 2
+
+
+@pytest.mark.parametrize("given", [[], ["--a", "a.pt"], ["--train", "--b", "b.pt"]])
+def test_either_checkpoints_are_given_or_seeds_trained(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        zoo.main(["squeezenet1_1", *given])
+    assert "either --train or two checkpoints" in capsys.readouterr().err
