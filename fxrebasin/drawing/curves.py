@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 _COLOURS = ("#c8553d", "#1f6f9f")
 
 _INK, _FAINT = "#3a3a3a", "#9a9a9a"
+_BETWEEN_MODELS: dict[str, Any] = {"color": _FAINT, "lw": 1.2, "ls": (0, (4, 3)), "zorder": 2}
+_BEHIND_TEXT = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+_ROOM = 0.2
+"""What the text beside an arrow takes, as a share of the width of a panel."""
 _WIDEST = 2.4
 """Of a panel with many legs, in widths of one with a single leg."""
 
@@ -114,9 +119,16 @@ def _draw_metric(panel: Axes, row: Row, metric: str) -> None:
         panel.plot(path.points, values, color=colour, lw=2.2, marker="o", ms=4.5, zorder=3)
     labels = [label for label, _ in row.paths]
     if metric == "loss":
+        for _, path in row.paths:
+            panel.plot(*_at_models(path, path.metrics["loss"]), **_BETWEEN_MODELS)
+        low, high = panel.get_ylim()
+        is_seen = [_barrier(path) >= 0.15 * (high - low) for _, path in row.paths]
+        sides = _sides_of_arrows([path for _, path in compress(row.paths, is_seen)])
         for number, (label, path) in enumerate(row.paths):
-            if not _draw_barrier(panel, path, _COLOURS[number]):
-                labels[number] = f"{label} (barrier {_barrier(path):.2g})" if label else ""
+            if is_seen[number]:
+                _draw_barrier(panel, path, _COLOURS[number], sides.pop(0))
+            elif label:
+                labels[number] = f"{label} (barrier {_barrier(path):.2g})"
     _dress(panel, row, metric, curves)
     _name_curves(panel, row, curves, labels)
 
@@ -125,20 +137,21 @@ def _barrier(path: Curve) -> float:
     return float(np.max(path.heights))
 
 
-def _draw_barrier(panel: Axes, path: Curve, colour: str) -> bool:
-    """Draw the line between the models' losses, and an arrow from it to the highest point above it.
+Side = Literal["left", "center", "right"]
 
-    Say whether the barrier is high enough for an arrow to be seen.
-    """
-    if not np.isfinite(path.heights).all():
-        return False
-    losses, barrier = path.metrics["loss"], _barrier(path)
-    panel.plot(*_at_models(path, losses), color=_FAINT, lw=1.2, ls=(0, (4, 3)), zorder=2)
-    top = int(np.argmax(path.heights))
-    t, loss = path.points[top], losses[top]
-    low, high = panel.get_ylim()
-    if barrier < 0.15 * (high - low):
-        return False
+
+def _sides_of_arrows(paths: Sequence[Curve]) -> list[Side]:
+    """Which end of its text an arrow meets: the middle, unless another arrow is too close."""
+    tops = [path.points[int(np.argmax(path.heights))] / path.points[-1] for path in paths]
+    if len(tops) < 2 or abs(tops[0] - tops[1]) > _ROOM:
+        return ["center"] * len(tops)
+    return ["right", "left"] if tops[0] <= tops[1] else ["left", "right"]
+
+
+def _draw_barrier(panel: Axes, path: Curve, colour: str, side: Side) -> None:
+    """Draw an arrow from the line between the models' losses to the highest point above it."""
+    barrier, top = _barrier(path), int(np.argmax(path.heights))
+    t, loss = path.points[top], path.metrics["loss"][top]
     panel.annotate(
         "",
         xy=(t, loss),
@@ -146,18 +159,18 @@ def _draw_barrier(panel: Axes, path: Curve, colour: str) -> bool:
         arrowprops={"arrowstyle": "<|-|>", "color": colour, "lw": 1.3, "shrinkA": 0, "shrinkB": 3},
         zorder=4,
     )
-    panel.text(
-        t,
-        loss - 0.65 * barrier,  # low on the arrow, where a narrow hill leaves more room
+    panel.annotate(
         f"barrier\n{barrier:.3g}",
-        ha="center",
+        xy=(t, loss - 0.65 * barrier),  # low on the arrow, where a narrow hill leaves more room
+        xytext=({"left": 6, "center": 0, "right": -6}[side], 0),
+        textcoords="offset points",
+        ha=side,
         va="center",
         color=colour,
         fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        bbox=_BEHIND_TEXT,
         zorder=5,
     )
-    return True
 
 
 def _at_models(path: Curve, values: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -192,10 +205,12 @@ def _name_curves(
             va="bottom" if upwards else "top",
             color=_COLOURS[number],
             fontweight="bold",
+            bbox=_BEHIND_TEXT,
+            zorder=6,
         )
 
 
-def _away_from_edges(share: float) -> Literal["left", "center", "right"]:
+def _away_from_edges(share: float) -> Side:
     """How a text at a share of the width is aligned, for it to stay in the panel."""
     return "left" if share < 0.2 else "right" if share > 0.8 else "center"
 

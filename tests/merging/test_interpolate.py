@@ -385,6 +385,16 @@ def test_a_plot_names_its_curves_and_the_barrier(tmp_path: FilePath) -> None:
     assert [*tmp_path.iterdir()] == [target]
 
 
+def test_two_barriers_at_one_place_are_told_on_both_sides() -> None:
+    other = Path((0, 0.5, 1), {"loss": (1.0, 3.0, 2.0)})
+    (panel,) = _HILL.plot(compare=other).axes
+    told = {t.get_text(): t.get_horizontalalignment() for t in panel.texts}
+    assert told["barrier\n2.5"] == "right" and told["barrier\n1.5"] == "left"
+    (alone,) = other.plot().axes
+    told = {t.get_text(): t.get_horizontalalignment() for t in alone.texts}
+    assert told["barrier\n1.5"] == "center"
+
+
 def test_a_path_with_nan_can_be_drawn(tmp_path: FilePath) -> None:
     path = Path((0, 0.5, 1), {"loss": (1.0, math.nan, 2.0)})
     path.plot(tmp_path / "nan.svg", compare=_HILL)
