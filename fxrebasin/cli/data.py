@@ -20,6 +20,7 @@ BATCH = 64
 RANDOM_INPUTS = 16
 OUTPUT_DISTANCE = "output distance"
 """What is measured where there are no data; see :func:`output_distance`."""
+TINY = torch.finfo(torch.float64).tiny
 
 
 def batches_of(spec: str, subject: Subject) -> list[Any]:
@@ -108,21 +109,27 @@ def _loss(model: nn.Module, batch: Any) -> tuple[float, float, int]:
 
 
 def output_distance(a: nn.Module, b: nn.Module, subject: Subject) -> Evaluate:
-    """How far outputs on random inputs are from those of A and B: no loss, but a measure of what a
-    merged model has lost that needs no data.
+    """How far outputs on random inputs are from all that lies between those of A and B: no loss,
+    but a measure of what a merged model has lost that needs no data.
 
-    It is the squared distance to the mean of the outputs of A and B, relative to the squared size
-    of that mean. Two models that compute the same have 0 at both ends.
+    It is the squared distance from the segment between the outputs of A and of B, relative to the
+    mean of their squared sizes: 0 for A and B themselves, and for what mixes what they say.
     """
     args, kwargs = _random_inputs(subject)
-    one, other = (run(model, args, kwargs) for model in (a, b))
-    goals = [(x + y) / 2 for x, y in zip(one, other, strict=True) if x.is_floating_point()]
-    size = sum(float(goal.double().square().sum()) for goal in goals)
+
+    def outputs(model: nn.Module) -> Tensor:
+        found = (x for x in run(model, args, kwargs) if x.is_floating_point())
+        return torch.cat([x.double().flatten() for x in found])
+
+    one, other = outputs(a), outputs(b)
+    across = other - one
+    size = float(one.square().sum() + other.square().sum()) / 2
 
     def evaluate(model: nn.Module) -> float:
-        found = [x for x in run(model, args, kwargs) if x.is_floating_point()]
-        pairs = zip(found, goals, strict=True)
-        return sum(float((x - y).double().square().sum()) for x, y in pairs) / size
+        away = outputs(model) - one
+        share = float(away.dot(across) / across.square().sum().clamp(min=TINY))
+        nearest = across * min(max(share, 0.0), 1.0)
+        return float((away - nearest).square().sum()) / max(size, TINY)
 
     return evaluate
 

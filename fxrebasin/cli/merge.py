@@ -12,7 +12,7 @@ from ..errors import InvalidArgumentError
 from .data import batches_of
 from .options import Data, Example, Model, Seed, Target
 from .output import Answer, Output
-from .parents import about_files, check_target, read_all, write
+from .parents import about_files, check_target, read_for_merging, write
 
 METHODS = ("mean", "to_reference", "sequential", "tree", "many", "cycle_consistent")
 
@@ -44,9 +44,9 @@ def merge(
         raise InvalidArgumentError(f"--method: expected one of {METHODS}, found {method!r}")
     shares = None if weights is None else _numbers(weights)
     check_target(target, checkpoints[0])
-    subject, parents = read_all(checkpoints, model, example, output)
+    subject, first, parents = read_for_merging(checkpoints, model, example, output)
     merged = fr.merge(
-        [parent.module for parent in parents],
+        parents,
         subject.args,
         subject.kwargs,
         data=None if data is None else batches_of(data, subject),
@@ -58,7 +58,7 @@ def merge(
     report = merged.report
     digests = ",".join(p.digest for p in report.permutations)
     about = about_files("merge", checkpoints, method=method, permutation=digests)
-    write(merged, parents[0], target, about)
+    write(merged, first, target, about)
     data_out = {
         "output": str(target.output),
         "method": method,

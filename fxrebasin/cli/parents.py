@@ -15,10 +15,10 @@ import fxrebasin as fr
 
 from ..checkpoints.form import Form
 from ..checkpoints.header import with_header
-from ..checkpoints.loading import load
+from ..checkpoints.loading import StateDict, load
 from ..checkpoints.opening import PICKLED, open_checkpoint
 from ..checkpoints.saving import save
-from ..errors import InvalidArgumentError
+from ..errors import ArchitectureMismatchError, InvalidArgumentError
 from ..files import replacing_folder
 from ..models.copying import deep_copy
 from .models import (
@@ -57,6 +57,37 @@ def read_all(
         ArchitectureMismatchError: a checkpoint does not fit it.
         FileFormatError, OSError: a checkpoint cannot be read.
     """
+    subject, first = _read_first(paths, model, example, output)
+    others = [_read(path, subject, _type_of(first.module), output) for path in paths[1:]]
+    return subject, [first, *others]
+
+
+def read_for_merging(
+    paths: Sequence[str], model: str | None, example: Example, output: Output
+) -> tuple[Subject, Checkpointed, list[nn.Module | StateDict]]:
+    """The model, the first checkpoint in one, and all of them as :func:`fxrebasin.merge` takes
+    them: state dicts where that is enough, which stay in their files.
+
+    Raises:
+        InvalidArgumentError, ArchitectureMismatchError, FileFormatError, OSError: see
+            :func:`read_all`.
+    """
+    subject, first = _read_first(paths, model, example, output)
+
+    def read(path: str) -> nn.Module | StateDict:
+        if subject.folder is not None and is_folder_of_transformers(path):
+            try:
+                return load(path, like=first.module)
+            except ArchitectureMismatchError:  # names that only its own loading understands
+                return _read(path, subject, _type_of(first.module), output).module
+        return _loaded(path, first.module, output)
+
+    return subject, first, [first.module, *map(read, paths[1:])]
+
+
+def _read_first(
+    paths: Sequence[str], model: str | None, example: Example, output: Output
+) -> tuple[Subject, Checkpointed]:
     for path in paths:
         open_checkpoint(path)  # says what is wrong with a file before anything else is done
     if model is None and is_folder_of_transformers(paths[0]):
@@ -68,14 +99,13 @@ def read_all(
         )
     subject = subject_of(model, example)
     first = _read(paths[0], subject, dtype_of(example), output)
-    others = [_read(path, subject, _type_of(first.module), output) for path in paths[1:]]
     subject = replace(
         subject,
         module=first.module,
         args=moved_to(subject.args, first.module),
         kwargs=moved_to(subject.kwargs, first.module),
     )
-    return subject, [first, *others]
+    return subject, first
 
 
 def _read(path: str, subject: Subject, dtype: torch.dtype | None, output: Output) -> Checkpointed:
@@ -86,14 +116,19 @@ def _read(path: str, subject: Subject, dtype: torch.dtype | None, output: Output
         module = subject.module if is_read else pretrained(type(subject.module), folder, dtype)
         device = next(subject.module.parameters()).device
         return Checkpointed(path, module.to(device), Form(), folder)
-    state = load(path, like=subject.module)
-    for remark in state.form.remarks:
-        output.say(f"{path}: {remark}")
+    state = _loaded(path, subject.module, output)
     floats = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
     own = floats.pop() if len(floats) == 1 else None
     module = deep_copy(subject.module).to(dtype=dtype or own)
     module.load_state_dict(state)
     return Checkpointed(path, module, state.form)
+
+
+def _loaded(path: str, like: nn.Module, output: Output) -> StateDict:
+    state = load(path, like=like)
+    for remark in state.form.remarks:
+        output.say(f"{path}: {remark}")
+    return state
 
 
 def _type_of(module: nn.Module) -> torch.dtype | None:

@@ -34,8 +34,8 @@ def path(
     """Measure the straight line from A to B as they are, and with B aligned.
 
     With --data, the loss (and accuracy) on it; BatchNorm is measured afresh at every point. Without
-    data there is no loss: what is measured is how far outputs on random inputs are from the mean of
-    the outputs of A and B, relative to its size.
+    data there is no loss: what is measured is how far outputs on random inputs are from all that
+    lies between the outputs of A and of B, relative to their size.
     """
     if plot is not None:
         check_picture_path(plot)

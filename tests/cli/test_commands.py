@@ -111,6 +111,10 @@ def test_path_without_data_names_what_it_measures(folder: Path) -> None:
     assert found.code == 0
     assert "output distance, barrier" in found.out and "loss" not in found.out
     assert "there is no --data, so no loss" in found.err
+    read = json.loads(ran("path", "a.pt", "b.pt", *MODEL, "--steps", 3, "--json").out)
+    for path in (read["as_they_came"], read["aligned"]):
+        start, middle, end = path["metrics"]["loss"]
+        assert start < 1e-12 > end and middle > 1e-6
 
 
 def test_verify_tells_models_apart(folder: Path) -> None:
