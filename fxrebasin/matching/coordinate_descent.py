@@ -16,7 +16,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,12 @@ from ..errors import ConvergenceWarning, InvalidArgumentError
 from ..symmetry.permutation import Permutation
 from ..symmetry.transform import Transform
 from .alignment import Alignment, Round, check_search, check_searched
+from .climbing import Climber, climb, place
 from .descent import Descent
 from .inner_products import InnerProducts
 from .progress import Callback, Progress, Stopped
 from .schedules import Order, Schedule, random_order
-from .search import Budget, climb, search
+from .search import Budget, search
 from .sorted_weights import upper_bound
 from .transforms import search as larger
 from .transforms.descent import TransformDescent
@@ -96,8 +97,7 @@ def coordinate_descent(
         raise InvalidArgumentError(
             "budget: a search for better optima descends, found max_sweeps=0; give at least 1"
         )
-    flow = _flow(objective, start)
-    descent = flow.descent
+    descent, improve = _beginning(objective, start)
     before = descent.total
     schedule = Schedule(order, np.random.default_rng(seed), max_sweeps)
     history: list[float] = []
@@ -108,8 +108,8 @@ def coordinate_descent(
         Progress(title, callback, begin=begin, before=before) as told,
         contextlib.suppress(Stopped),
     ):
-        flow.place(descent, start, told)
-        converged = _descend(flow, schedule, history, told)
+        place(descent, start, told)
+        converged = _descend(descent, schedule, history, told)
         if max_sweeps and not converged:
             warnings.warn(
                 f"{objective.name} stopped after {max_sweeps} sweeps, while blocks were still "
@@ -119,7 +119,7 @@ def coordinate_descent(
                 stacklevel=3,
             )
         if budget is not None:
-            flow.search(descent, schedule, budget, rounds, told.step)
+            improve(descent, schedule, budget, rounds, told.step)
     found = Alignment(
         descent.permutation,
         before,
@@ -150,52 +150,23 @@ def _bound(objective: InnerProducts) -> float:
     return upper_bound(InnerProducts(objective.symmetry, sizes))
 
 
-@dataclass(frozen=True)
-class _Flow:
-    """A descent, and what to do with it."""
-
-    descent: Any
-    place: Callable[..., None]
-    climb: Callable[..., bool]
-    search: Callable[..., None]
+Search = Callable[[Any, Schedule, Budget, list[Round], Callable[[float], None]], None]
 
 
-def _flow(objective: InnerProducts, start: Transform | None) -> _Flow:
-    """Over permutations, or over as much more as the objective and the kinds of blocks allow."""
+def _beginning(objective: InnerProducts, start: Transform | None) -> tuple[Climber, Search]:
+    """A descent over permutations, or over as much more as the objective and the kinds of blocks
+    allow, and how to look for better optima of it."""
     steps = steps_of(objective.symmetry, objective.group)
     check_searched(start, steps)
     if steps or objective.kept:
-        moving = TransformDescent(objective, steps, objective.kept)
-        return _Flow(moving, larger.place, larger.climb, larger.search)
-    descent = Descent(objective, Permutation.identity(objective.symmetry).indices)
-    return _Flow(descent, _place, climb, search)
+        return TransformDescent(objective, steps, objective.kept), larger.search
+    return Descent(objective, Permutation.identity(objective.symmetry).indices), search
 
 
-def _place(descent: Descent, start: Transform | None, told: Progress) -> None:
-    """Go where the descent begins: by default wherever the neighbours put each block in turn,
-    unless the identity is better."""
-    if start is not None:
-        descent.move_to(start.indices)
-        return
-    identity, before = descent.indices, descent.total
-
-    def announce() -> None:
-        if told.is_watched:
-            descent.evaluate()
-        told.step(max(descent.total, before))
-
-    try:
-        descent.rebuild(range(len(descent.trees)), announce)
-    finally:
-        if descent.total <= before:
-            descent.move_to(identity)
-
-
-def _descend(flow: _Flow, schedule: Schedule, history: list[float], told: Progress) -> bool:
+def _descend(descent: Climber, schedule: Schedule, history: list[float], told: Progress) -> bool:
     """The first descent; True if it converged."""
-    descent = flow.descent
     try:
-        converged = flow.climb(descent, schedule, history, lambda: told.step(descent.total))
+        converged = climb(descent, schedule, history, lambda: told.step(descent.total))
     finally:
         descent.evaluate()
     if history:

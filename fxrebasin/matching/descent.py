@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..assignment import assign
 from ..symmetry.permutation import Permutation
+from ..symmetry.transform import Transform
 from .block_solver import BlockSolver
 from .cost_matrices import MASKED
 from .inner_products import Indices, InnerProducts, Sources
@@ -50,10 +51,14 @@ class Descent:
         ]
         self._values = np.zeros(len(objective.terms))
         self._clock, self._evaluated_at = 0, 0
-        self.move_to(indices)
+        self.return_to(indices)
 
-    def move_to(self, indices: Mapping[str, Indices]) -> None:
-        """Go on from another permutation; cost matrices are brought up to date when needed."""
+    def move_to(self, start: Transform) -> None:
+        """Go on from another permutation."""
+        self.return_to(start.indices)
+
+    def return_to(self, indices: Mapping[str, Indices]) -> None:
+        """Go on from other indices; cost matrices are brought up to date when needed."""
         terms = range(len(self.objective.terms))
         self.indices = dict(indices)
         self.sources: list[Sources] = [self.objective.sources(indices, t) for t in terms]
@@ -69,6 +74,11 @@ class Descent:
         self._evaluated_at = self._clock
         self._clock += 1
         self.total = float(self._values.sum())
+
+    @property
+    def at(self) -> dict[str, Indices]:
+        """What :meth:`return_to` comes back to."""
+        return self.indices
 
     @property
     def permutation(self) -> Permutation:

@@ -82,7 +82,7 @@ def frank_wolfe(
         contextlib.suppress(Stopped),
     ):
         if start is not None:
-            descent.move_to(start.indices)
+            descent.move_to(start)
         for mixed in [spread, *[0.0] * (max_rounds - 1)]:
             risen = _improve(descent, steps, mixed, told)
             history.append(descent.total)
@@ -116,7 +116,7 @@ def _improve(descent: Descent, steps: int, spread: float, told: Progress) -> boo
             found = maximise_relaxed(
                 descent.objective, best, flat, steps=steps, spread=spread, is_over=is_over
             )
-            descent.move_to({**best, **found})
+            descent.return_to({**best, **found})
         for k, tree in enumerate(descent.trees):
             if not tree.is_flat:
                 descent.visit([k])
@@ -124,6 +124,6 @@ def _improve(descent: Descent, steps: int, spread: float, told: Progress) -> boo
         descent.evaluate()
         risen = descent.total > value + RELATIVE_GAIN * abs(value)
         if not risen:
-            descent.move_to(best)
+            descent.return_to(best)
     told.step(descent.total)
     return risen

@@ -35,7 +35,7 @@ def anneal(
     Source: S. Kirkpatrick, C. D. Gelatt and M. P. Vecchi, "Optimization by simulated annealing",
     Science 220 (1983).
     """
-    descent.move_to(best)
+    descent.return_to(best)
     drawn = torch.Generator().manual_seed(int(generator.integers(2**63)))
     sweeps = int(generator.choice(ANNEALING_SWEEPS))
     most = float(generator.uniform(*MOST_NOISE))
@@ -58,7 +58,7 @@ def hold_out(
     that were solved with that half masked."""
     flat = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
     if flat:
-        descent.move_to(best)
+        descent.return_to(best)
         degrees = np.array([descent.shared.degree[k] + 1 for k in flat])
         k = int(generator.choice(flat, p=degrees / degrees.sum()))
         order = generator.permutation(descent.symmetry.blocks[descent.trees[k].root].size)
@@ -75,7 +75,7 @@ def relax(
     if flat:
         spread = float(generator.uniform())
         found = maximise_relaxed(descent.objective, best, flat, spread=spread, is_over=is_over)
-        descent.move_to({**best, **found})
+        descent.return_to({**best, **found})
 
 
 def restart(
@@ -84,7 +84,7 @@ def restart(
     """A random permutation, every block its own."""
     seed = int(generator.integers(2**63))
     drawn = Permutation.random(descent.symmetry, torch.Generator().manual_seed(seed))
-    descent.move_to(drawn.indices)
+    descent.move_to(drawn)
 
 
 def compare_signatures(
@@ -94,5 +94,5 @@ def compare_signatures(
     trees = [k for k, tree in enumerate(descent.trees) if tree.is_flat and tree.terms]
     if trees:
         k = int(generator.choice(trees))
-        descent.move_to({**best, **match_signatures(descent.objective, descent.trees[k])})
+        descent.return_to({**best, **match_signatures(descent.objective, descent.trees[k])})
         descent.rebuild([other for other in range(len(descent.trees)) if other != k])

@@ -17,6 +17,7 @@ import numpy as np
 from ..arguments import check_real, check_whole
 from ..errors import InvalidArgumentError
 from .alignment import Round
+from .climbing import climb
 from .descent import Descent
 from .kicks import Kick, anneal, compare_signatures, hold_out, relax, restart
 from .schedules import Schedule
@@ -74,7 +75,7 @@ def search(
     What was tried is appended to ``rounds``. Deterministic for a generator if the budget is one
     of rounds.
     """
-    best, value = descent.indices, descent.total
+    best, value = descent.at, descent.total
     end = time.perf_counter() + budget.seconds
 
     def announce_best() -> None:
@@ -93,33 +94,12 @@ def search(
             descent.evaluate()
             gained = max(descent.total - value, 0.0)
             if gained:
-                best, value = descent.indices, descent.total
+                best, value = descent.at, descent.total
             seconds = time.perf_counter() - since
             rounds.append(Round(name, descent.total, gained, seconds))
             announce_best()
     finally:
-        descent.move_to(best)
-
-
-def climb(
-    descent: Descent,
-    schedule: Schedule,
-    history: list[float],
-    announce: Callable[[], None] = lambda: None,
-    is_over: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Sweep until nothing changes; True if it came to that.
-
-    The objective after each sweep is appended to ``history``.
-    """
-    for order in schedule.orders(len(descent.trees)):
-        if is_over():
-            break
-        risen = descent.sweep(order, announce)
-        history.append(descent.total)
-        if not risen:
-            return True
-    return False
+        descent.return_to(best)
 
 
 def _draw(rounds: list[Round], generator: np.random.Generator, *, timed: bool) -> str:

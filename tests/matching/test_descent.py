@@ -100,7 +100,7 @@ def grouped(seed: int) -> Descent:
     found = Descent(weights(symmetry, b, a), fr.Permutation.identity(symmetry).indices)
     assert len(found.trees) == 1
     list(found.solver.solve([0], found.indices, found.sources))
-    found.move_to(fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)).indices)
+    found.move_to(fr.Permutation.random(symmetry, torch.Generator().manual_seed(seed)))
     return found
 
 

@@ -16,11 +16,12 @@ import fxrebasin as fr
 from benchmarks.measuring.random_weights import randomise
 from fxrebasin import Alignment, Budget, Symmetry
 from fxrebasin.errors import InvalidArgumentError
+from fxrebasin.matching.climbing import climb
 from fxrebasin.matching.descent import Descent
 from fxrebasin.matching.inner_products import InnerProducts
 from fxrebasin.matching.relaxed import maximise_relaxed
 from fxrebasin.matching.schedules import Schedule
-from fxrebasin.matching.search import KICKS, climb
+from fxrebasin.matching.search import KICKS
 from fxrebasin.matching.solvers import coordinate_descent
 from fxrebasin.matching.sorted_weights import match_signatures, upper_bound
 from fxrebasin.objectives import weights

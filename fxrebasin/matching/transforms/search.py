@@ -7,38 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ...symmetry.transform import Transform
 from ..alignment import Round
-from ..progress import Progress
+from ..climbing import climb
 from ..schedules import Schedule
 from ..search import Budget
 from .descent import TransformDescent
-
-TOLERANCE = 5e-4
-"""A sweep that brings models closer by a smaller share of their squared distance is the last:
-rotations of neighbours converge towards an optimum without reaching it. Of transformers of 3 layers
-ten times as strict a limit takes three times as many sweeps, and the loss half way is the same."""
-
-
-def place(descent: TransformDescent, start: Transform | None, told: Progress) -> None:
-    """Go where the descent begins: by default wherever the neighbours put each block in turn,
-    unless the identity is better."""
-    if start is not None:
-        descent.move_to(start)
-        return
-    identity, before = descent.at, descent.total
-
-    def announce() -> None:
-        if told.is_watched:
-            descent.evaluate()
-        told.step(max(descent.total, before))
-
-    try:
-        descent.rebuild(range(len(descent.trees)), announce)
-    finally:
-        descent.evaluate()
-        if descent.total <= before:
-            descent.return_to(identity)
 
 
 def search(
@@ -73,28 +46,6 @@ def search(
             rounds.append(Round(name, value, gained, time.perf_counter() - since))
     finally:
         descent.return_to(best)
-
-
-def climb(
-    descent: TransformDescent,
-    schedule: Schedule,
-    history: list[float],
-    announce: Callable[[], None] = lambda: None,
-    is_over: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Sweep until nothing changes any more; True if it came to that.
-
-    The objective after each sweep is appended to ``history``.
-    """
-    for order in schedule.orders(len(descent.trees)):
-        if is_over():
-            break
-        before = descent.total
-        risen = descent.sweep(order, announce)
-        history.append(descent.total)
-        if not risen or descent.total - before <= TOLERANCE * (descent.limit - descent.total):
-            return True
-    return False
 
 
 def _kick(descent: TransformDescent, schedule: Schedule, number: int) -> str:
