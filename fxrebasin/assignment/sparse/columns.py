@@ -10,9 +10,7 @@
 
 Where that does not pay, which shows early, the dense solver takes over, at the prices found.
 
-Source: for the third step, R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for
-dense and sparse linear assignment problems" (1987), as in
-``scipy.sparse.csgraph.min_weight_full_bipartite_matching``; for the fourth, column generation.
+Source: for the third step, see :mod:`.forests`; for the fourth, column generation.
 """
 
 from __future__ import annotations
@@ -21,13 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from ..problem import Indices, Optimum, Vector, evenly
 from .auction import FREE, Bidding, auction, completed
 from .augmentation import augment
 from .candidates import ROUNDING, Candidates, candidates, with_keys
+from .forests import solve_sparse_matrix
 from .prices import raise_prices
 from .scans import Scans
 from .sinkhorn import sinkhorn
@@ -203,14 +200,13 @@ def _near(
     chosen = candidates(scans, utilities, prices, required, per_row=PER_ROW)
     if chosen is None:
         return None
-    return refine(scans, chosen, required, utilities, prices, tolerance)
+    return refine(scans, chosen, required, prices, tolerance)
 
 
 def refine(
     scans: Scans,
     chosen: Candidates,
     columns: Indices,
-    utilities: Vector,
     prices: Vector,
     tolerance: float,
 ) -> Optimum | None:
@@ -218,7 +214,7 @@ def refine(
     rows = np.arange(scans.n)
     keys = chosen.keys
     for _ in range(MOST_ROUNDS):
-        columns, raised = solve_candidates(keys, scans, columns, utilities, prices, tolerance)
+        columns, raised = solve_candidates(keys, scans, columns, prices, tolerance)
         if raised is None:
             return None
         prices = raised
@@ -234,32 +230,17 @@ def refine(
 
 
 def solve_candidates(
-    keys: Indices,
-    scans: Scans,
-    columns: Indices,
-    utilities: Vector,
-    prices: Vector,
-    tolerance: float,
+    keys: Indices, scans: Scans, columns: Indices, prices: Vector, tolerance: float
 ) -> tuple[Indices, Vector | None]:
-    """An optimal assignment of the candidates, and its exact prices unless these diverge.
-
-    That of ``columns``, which are among them, comes first in each row: the solver, which looks for
-    any assignment before it looks for the best one, then has found one.
-    """
+    """An optimal assignment of the candidates, ``columns`` among them, and its prices, as near to
+    the given ones as they can be, unless these diverge."""
     n = scans.n
     starts = np.arange(n + 1) * n
     indptr = np.searchsorted(keys, starts)
     degrees = np.diff(indptr)
     indices = keys - np.repeat(starts[:-1], degrees)
-    first, known = indptr[:-1], np.searchsorted(keys, starts[:-1] + columns)
-    indices[first], indices[known] = indices[known], indices[first]
     costs = scans.values(np.repeat(np.arange(n), degrees), indices)
-    weights = np.repeat(utilities, degrees) + prices[indices] - costs
-    weights += tolerance - weights.min()
-    weights += 0.01 * weights.mean()  # an edge of weight zero is none
-    graph = csr_array((weights, indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n))
-    matched, columns = min_weight_full_bipartite_matching(graph)
-    columns = columns[np.argsort(matched)].astype(np.int64)
+    columns = solve_sparse_matrix(indptr, indices, costs, columns, prices)
     paid = scans.values(np.arange(n), columns)
     gains = costs - np.repeat(paid, degrees)
     raised = raise_prices(

@@ -10,11 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from benchmarks.assignment.kinds import matrix
-from fxrebasin.assignment.problem import Indices, Optimum, Vector
+from fxrebasin.assignment.problem import Optimum, Vector
 from fxrebasin.assignment.sparse.columns import certify, solve, solve_again, still_optimal
 from fxrebasin.assignment.sparse.engine import optimum
 from fxrebasin.assignment.sparse.scans import HostScans, Scans
@@ -84,21 +82,6 @@ def test_many_ties_do_not_hide_that_nothing_changed() -> None:
     assert still_optimal(HostScans(costs, 1), found, 1e-6) == pytest.approx(0, abs=1e-6)
     worse = Optimum(np.roll(found.columns, 1), found.prices, 0.0)
     assert still_optimal(HostScans(costs, 1), worse, 1e-6) is None
-
-
-@pytest.mark.parametrize("kind", ["gauss", "spec"])
-def test_the_solver_of_the_candidates_meets_a_known_assignment_first(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first: list[list[int]] = []
-
-    def spied(graph: csr_array) -> tuple[Indices, Indices]:
-        first.append(graph.indices[graph.indptr[:-1]].tolist())
-        return min_weight_full_bipartite_matching(graph)
-
-    monkeypatch.setattr(f"{COLUMNS}.min_weight_full_bipartite_matching", spied)
-    assert solve(HostScans(matrix(kind, 150), threads=1), 1.0) is not None
-    assert first and all(sorted(columns) == list(range(150)) for columns in first)
 
 
 @pytest.mark.parametrize(
