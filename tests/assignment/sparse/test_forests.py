@@ -75,7 +75,7 @@ def test_neither_prices_nor_what_is_known_are_written_to(n: int) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("noise", [0, 1e-17, 1e-13, 1e-10, 1e-8, 1e-6])
 def test_rows_that_are_alike_but_for_noise_come_to_an_end(noise: float, dtype: type) -> None:
-    generator, n = np.random.default_rng(0), 400
+    generator, n = np.random.default_rng(0), 512
     sizes = np.exp(generator.standard_normal((2, n)))
     few = np.outer(*sizes) * (generator.random((n, n)) < 0.02)
     costs: NDArray[np.floating] = few + noise * generator.standard_normal((n, n))
