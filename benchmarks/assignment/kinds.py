@@ -49,6 +49,12 @@ def _dead(rng: Generator, n: int) -> Matrix:
     return costs
 
 
+def _quiet(rng: Generator, n: int) -> Matrix:
+    """Units that hardly react: few entries say anything, and all others are rounding."""
+    few = np.exp(_normal(rng, n, 1)) * np.exp(_normal(rng, 1, n)) * (rng.random((n, n)) < 0.02)
+    return (few + 1e-10 * _normal(rng, n, n)).astype(np.float32)
+
+
 KINDS: dict[str, Callable[[Generator, int], Matrix]] = {
     "gauss": lambda rng, n: _normal(rng, n, n),
     "copy0.3": _copy(0.3),
@@ -59,6 +65,7 @@ KINDS: dict[str, Callable[[Generator, int], Matrix]] = {
     "rank8": lambda rng, n: _product(rng, n, 8),
     "rank1": lambda rng, n: _product(rng, n, 1),
     "dead": _dead,
+    "quiet": _quiet,
     "dup": lambda rng, n: _normal(rng, 8, n)[rng.integers(0, 8, n)],
 }
 """Functions of a generator and n; ``dup`` repeats eight rows."""
