@@ -32,7 +32,7 @@ def watch(
     leaves = Leaves(rules.modules, rules.functions, rules.methods)
 
     def use(module: fx.GraphModule) -> Activations:
-        return recorded(module, args, kwargs)
+        return recorded(deep_copy(module), args, kwargs)
 
     traced = trace_by_first(front_ends, model, args, kwargs, leaves)
     traced, seen = run_or_retrace(traced, model, args, kwargs, leaves, use)
@@ -72,7 +72,7 @@ def _around_layers(module: fx.GraphModule) -> set[fx.Node]:
 
 
 def recorded(module: fx.GraphModule, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Activations:
-    module = deep_copy(module)  # forward may write to buffers
+    """What is recorded while a graph runs, which may write to its buffers: give it a copy."""
     recorder = _Recorder(module)
     with unobserved(module):
         inputs = in_placeholder_order(module, *clone_tensors((tuple(args), dict(kwargs))))

@@ -82,15 +82,18 @@ def activations_of(
     check_inputs(args, kwargs)
     check_device(device)
     check_belongs(symmetry, model)
-    loaded_b, loaded_a = loaded = _loaded(model, b, "b"), _loaded(model, a, "a")
+    states = {"b": b, "a": a}
+    for name, state in states.items():
+        _check_fits(model, state, name)
     watching = Watching(symmetry, args or (), dict(kwargs or {}), rule_book())
     watched = _WATCHED.get(model)
     if watched is None or not watched.serves(watching):
+        loaded_b, loaded_a = loaded = [_loaded(model, state) for state in states.values()]
         watched = _watch(model, watching, loaded)
-    if watched is None:
-        return activations(symmetry, loaded_b, loaded_a, args, kwargs, device=device)
-    _WATCHED[model] = watched
-    seen_b, seen_a = (watched.seen(one, watching) for one in loaded)
+        if watched is None:
+            return activations(symmetry, loaded_b, loaded_a, args, kwargs, device=device)
+        _WATCHED[model] = watched
+    seen_b, seen_a = (watched.seen(state, watching) for state in states.values())
     return compared(watched.found, seen_b, seen_a, device)
 
 
@@ -111,9 +114,8 @@ class _Watched:
             and self.inputs == _forms(watching)
         )
 
-    def seen(self, model: nn.Module, watching: Watching) -> Activations:
-        graph = with_tensors(self.graph, stored_tensors(model))
-        return recorded(graph, watching.args, watching.kwargs)
+    def seen(self, state: Mapping[str, torch.Tensor], watching: Watching) -> Activations:
+        return recorded(with_tensors(self.graph, state), watching.args, watching.kwargs)
 
 
 _WATCHED: WeakKeyDictionary[nn.Module, _Watched] = WeakKeyDictionary()
@@ -144,18 +146,26 @@ def _forms(watching: Watching) -> list[object]:
     return [spec, *forms]
 
 
-def _loaded(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> nn.Module:
-    """A copy of a model with other tensors.
+def _check_fits(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
+    """Refuse a state dict that cannot be loaded.
 
     Raises:
-        ArchitectureMismatchError: there are no such tensors.
+        ArchitectureMismatchError: the model has other tensors.
     """
     check_state_dict(state, name)
+    check_same_tensors(_slots(model), state, named=("the model", name))
+    for key in _slots(model):
+        check_tensor(state[key], f"{name}[{key!r}]")
+
+
+def _loaded(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A copy of a model with other tensors."""
     copied = deep_copy(model)
-    slots = {n: t for n, t in copied.state_dict().items() if isinstance(t, torch.Tensor)}
-    check_same_tensors(slots, state, named=("the model", name))
     with torch.no_grad():
-        for key, slot in slots.items():
-            check_tensor(state[key], f"{name}[{key!r}]")
+        for key, slot in _slots(copied).items():
             slot.copy_(state[key])
     return copied
+
+
+def _slots(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {n: t for n, t in model.state_dict().items() if isinstance(t, torch.Tensor)}
