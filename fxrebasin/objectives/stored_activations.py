@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import TreeSpec, tree_flatten
 
 from ..arguments import check_device
-from ..errors import VerificationError
+from ..errors import InvalidInputError, VerificationError
 from ..matching.inner_products import InnerProducts
 from ..models.copying import deep_copy
 from ..models.surroundings import neutral
@@ -30,6 +30,9 @@ from ..verification.verify import verify
 from .activation_matching import GRAPHS, activations, check_belongs, compared
 from .activation_symmetry import ActivationSymmetry, Watching, find_activation_symmetry
 from .recording import Activations, recorded, watch, with_tensors
+
+COMPARED = (bool, int, float, str, tuple, TreeSpec)
+"""Types that are compared by value."""
 
 
 @neutral()
@@ -108,10 +111,12 @@ class _Watched:
 
     def serves(self, watching: Watching) -> bool:
         """Is it what would be found for these inputs?"""
+        forms = _forms(watching)
         return (
             self.found.symmetry is watching.symmetry
             and self.rules == watching.rules
-            and self.inputs == _forms(watching)
+            and len(self.inputs) == len(forms)
+            and all(map(_are_alike, self.inputs, forms))
         )
 
     def seen(self, state: Mapping[str, torch.Tensor], watching: Watching) -> Activations:
@@ -131,7 +136,7 @@ def _watch(model: nn.Module, watching: Watching, loaded: Sequence[nn.Module]) ->
     try:
         for one in loaded:
             verify(one, with_tensors(graph, stored_tensors(one)), args, kwargs)
-    except VerificationError:
+    except (VerificationError, InvalidInputError):  # it may also return nothing to compare
         return None
     tensors = stored_tensors(loaded[0])
     seen = recorded(with_tensors(graph, tensors), args, kwargs)
@@ -142,8 +147,16 @@ def _watch(model: nn.Module, watching: Watching, loaded: Sequence[nn.Module]) ->
 def _forms(watching: Watching) -> list[object]:
     """Of inputs, what a graph may depend on: the forms of tensors, and all else."""
     leaves, spec = tree_flatten((tuple(watching.args), watching.kwargs))
-    forms = [(x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else x for x in leaves]
-    return [spec, *forms]
+    return [
+        spec,
+        *((x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else x for x in leaves),
+    ]
+
+
+def _are_alike(one: object, other: object) -> bool:
+    """Whether they are the same; what might be compared entry by entry is that only if it is one
+    object."""
+    return one is other or (isinstance(one, COMPARED) and type(one) is type(other) and one == other)
 
 
 def _check_fits(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:

@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,32 @@ def test_a_model_is_traced_once_for_inputs_of_the_same_shapes(
     assert len(traced) == 1 and not torch.equal(other.terms[0].b, found[0].terms[0].b)
     compared(states[1], states[0], args=(X[:5],))
     assert len(traced) == 2
+
+
+def test_inputs_that_are_no_tensors_may_be_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+
+        def forward(self, x: Tensor, times: float = 1.0, about: object = None) -> Tensor:
+            output: Tensor = self.layers(x) * times
+            return output
+
+    a, b, x = Scaled(), Scaled(), torch.randn(16, 3)
+    symmetry = fr.analyze(a, args=(x,))
+    traced = []
+
+    def counting(*given: Any) -> Any:
+        traced.append(given)
+        return watch(*given)
+
+    monkeypatch.setattr(stored_activations, "watch", counting)
+    states, about = (b.state_dict(), a.state_dict()), np.zeros(2)
+    for times, expected in ((1.0, 1), (1.0, 1), (2.0, 2)):
+        kwargs = {"times": times, "about": about}
+        fr.objectives.activations_of(symmetry, *states, model=a, args=(x,), kwargs=kwargs)
+        assert len(traced) == expected
 
 
 def test_what_was_traced_goes_with_the_model() -> None:
