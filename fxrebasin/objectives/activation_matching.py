@@ -188,4 +188,4 @@ def _standardised(value: torch.Tensor, symmetry: ParameterSymmetry, *, mixed: bo
     deviation = centred.square().mean(samples, keepdim=True).sqrt()
     is_quiet = deviation <= QUIET * deviation.square().mean().sqrt()
     count = math.prod(value.shape[d] for d in samples)
-    return (centred / (deviation * count**0.5)).masked_fill(is_quiet, 0.0)
+    return centred.div_((deviation * count**0.5).masked_fill_(is_quiet, math.inf))
