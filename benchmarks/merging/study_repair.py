@@ -132,4 +132,5 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
                     f"Loss above the parents', width {width}", values, columns, names, limits=(0, 2)
                 )
             )
-    save_figure(draw_maps([maps], x="", y=""), folder / "repair.png")
+    rows_of_maps = [maps[k : k + 2] for k in range(0, len(maps), 2)]
+    save_figure(draw_maps(rows_of_maps, x="", y=""), folder / "repair.png")
