@@ -73,7 +73,8 @@ def diagnose(
         data: batches of inputs, iterated four times. A batch is a tensor, a tuple or list whose
             first entry is the input tensor, or a mapping from names of arguments to values.
         batches: how many batches to use; None is all of them.
-        inputs: turns a batch of another kind into a tuple of positional arguments.
+        inputs: turns a batch of another kind into a tuple of positional arguments; ``tuple``, where
+            all of it is.
         objective: what gains and margins are computed of, as in :func:`fxrebasin.match`.
         device: where to compute these; by default where A is.
         progress: show a progress bar if the standard error is a terminal.

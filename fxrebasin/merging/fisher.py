@@ -73,7 +73,8 @@ def fisher(
             shape ``(n, classes)`` or ``(n, classes, ...)``: an unbiased estimate of the true
             Fisher. ``loss`` and targets then play no role.
         batches: how many batches to use; None is all of them.
-        inputs: takes a batch, and returns the positional arguments of the model.
+        inputs: takes a batch, and returns the positional arguments of the model; ``tuple``, where
+            all of it is.
         at_once: how many examples' gradients are held in memory together. ``torch.func.vmap``
             computes them together, where the model allows it; else they are computed one by one.
         seed: of the labels that are drawn.
@@ -105,7 +106,7 @@ def fisher(
         refuse("labels", "'given' or 'sampled'", labels)
     if batches is not None:
         check_whole(batches, "batches", least=1)
-    if inputs is not None:
+    if inputs is not None and inputs is not tuple:
         check_function(inputs, "inputs", "one from a batch to a tuple of arguments, or None")
     check_whole(at_once, "at_once", least=1)
     check_whole(seed, "seed", least=0)

@@ -85,3 +85,13 @@ def in_placeholder_order(
             f"{len(args)} example inputs were given, but the model takes {len(args) - len(rest)}"
         )
     return values
+
+
+def form_of(inputs: Any) -> tuple[Any, ...]:
+    """What a graph may depend on of its inputs: all but the numbers in tensors."""
+    leaves, spec = tree_flatten(inputs)
+    described = (
+        (tuple(x.shape), x.dtype, x.device) if isinstance(x, torch.Tensor) else (type(x), repr(x))
+        for x in leaves
+    )
+    return (str(spec), *described)

@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import TreeSpec, tree_flatten
 
 from ..arguments import check_device
 from ..errors import InvalidInputError, VerificationError
 from ..matching.inner_products import InnerProducts
 from ..models.copying import deep_copy
+from ..models.inputs import form_of
 from ..models.surroundings import neutral
 from ..models.validation import (
     check_inputs,
@@ -30,9 +30,6 @@ from ..verification.verify import verify
 from .activation_matching import GRAPHS, activations, check_belongs, compared
 from .activation_symmetry import ActivationSymmetry, Watching, find_activation_symmetry
 from .recording import Activations, recorded, watch, with_tensors
-
-COMPARED = (bool, int, float, str, tuple, TreeSpec)
-"""Types that are compared by value."""
 
 
 @neutral()
@@ -107,16 +104,14 @@ class _Watched:
     graph: fx.GraphModule
     found: ActivationSymmetry
     rules: RuleBook
-    inputs: list[object]
+    form: tuple[Any, ...]
 
     def serves(self, watching: Watching) -> bool:
         """Is it what would be found for these inputs?"""
-        forms = _forms(watching)
         return (
             self.found.symmetry is watching.symmetry
             and self.rules == watching.rules
-            and len(self.inputs) == len(forms)
-            and all(map(_are_alike, self.inputs, forms))
+            and self.form == _form(watching)
         )
 
     def seen(self, state: Mapping[str, torch.Tensor], watching: Watching) -> Activations:
@@ -141,22 +136,11 @@ def _watch(model: nn.Module, watching: Watching, loaded: Sequence[nn.Module]) ->
     tensors = stored_tensors(loaded[0])
     seen = recorded(with_tensors(graph, tensors), args, kwargs)
     found = find_activation_symmetry(watching, graph, model, tensors, seen)
-    return _Watched(graph, found, rules, _forms(watching))
+    return _Watched(graph, found, rules, _form(watching))
 
 
-def _forms(watching: Watching) -> list[object]:
-    """Of inputs, what a graph may depend on: the forms of tensors, and all else."""
-    leaves, spec = tree_flatten((tuple(watching.args), watching.kwargs))
-    return [
-        spec,
-        *((x.shape, x.dtype, x.device) if isinstance(x, torch.Tensor) else x for x in leaves),
-    ]
-
-
-def _are_alike(one: object, other: object) -> bool:
-    """Whether they are the same; what might be compared entry by entry is that only if it is one
-    object."""
-    return one is other or (isinstance(one, COMPARED) and type(one) is type(other) and one == other)
+def _form(watching: Watching) -> tuple[Any, ...]:
+    return form_of((tuple(watching.args), watching.kwargs))
 
 
 def _check_fits(model: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:

@@ -21,7 +21,7 @@ from ..arguments import check_function, check_whole, refuse, spelled
 from ..errors import InvalidArgumentError
 
 Inputs = Callable[[Any], tuple[Any, ...]]
-"""Makes positional arguments of a batch."""
+"""Makes positional arguments of a batch; ``tuple``, where a batch is all of them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Batches:
             refuse("data", "batches of inputs, as a list or a DataLoader", self.data, advice)
         if self.limit is not None:
             check_whole(self.limit, "batches", least=1)
-        if self.inputs is not None:
+        if self.inputs is not None and self.inputs is not tuple:
             check_function(self.inputs, "inputs", "one that makes a tuple of arguments of a batch")
 
     def read(self, device: torch.device) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -92,7 +92,7 @@ def repair(
             corrected in one pass, in which every batch is corrected on its way: exact for one
             batch, and close for several.
         batches: how many batches to use; None is all of them.
-        inputs: makes a tuple of positional arguments of a batch.
+        inputs: makes a tuple of positional arguments of a batch: ``tuple``, where all of it is.
         inplace: write into ``model`` and return it, instead of a deep copy; where anything fails,
             it is left as it was.
         progress: show a progress bar if the standard error is a terminal.

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_flatten
 
 from ..errors import TraceError
-from ..models.inputs import in_placeholder_order
+from ..models.inputs import form_of, in_placeholder_order
 from ..models.interpreter import Interpreter
 from ..models.nodes import argument
 from ..models.outputs import returned
@@ -88,7 +87,7 @@ class Subject:
             yield self.batches.read(self.device)
 
     def _graph(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fx.GraphModule, Found]:
-        form = _form((args, kwargs)) if None not in self._graphs else None
+        form = form_of((args, kwargs)) if None not in self._graphs else None
         if form not in self._graphs:
             graph, holds_for_all = trace_values(self.model, args, kwargs)
             form = None if holds_for_all else form
@@ -139,15 +138,6 @@ def _run(
     with unobserved(graph):
         inputs = in_placeholder_order(graph, *clone_tensors((args, kwargs)))
         return interpreter.run(*inputs, enable_io_processing=False)
-
-
-def _form(inputs: Any) -> Any:
-    """What a graph may depend on of its inputs: all but the numbers in tensors."""
-    leaves, spec = tree_flatten(inputs)
-    described = (
-        (tuple(x.shape), x.dtype) if isinstance(x, Tensor) else (type(x), repr(x)) for x in leaves
-    )
-    return (str(spec), *described)
 
 
 @contextmanager

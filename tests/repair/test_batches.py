@@ -35,6 +35,11 @@ def test_a_function_makes_arguments_and_a_limit_stops() -> None:
     assert [args[1] for args, _ in data.read(CPU)] == [1, 2]
 
 
+def test_a_batch_may_be_all_the_arguments() -> None:
+    (((first, second), _),) = Batches([[X, 1]], None, tuple).read(CPU)
+    assert torch.equal(first, X) and second == 1
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
