@@ -54,6 +54,8 @@ ALONE: dict[int, tuple[str, ...]] = {
 """Where other solvers take minutes, so that they are left out."""
 NOT_TRAINED_FROM = 4096
 """Sizes of which no layer is trained here."""
+LONGEST = {"quiet": 2048}
+"""Up to where a kind is measured, that takes every solver minutes beyond."""
 HEADER = (
     "kind",
     "n",
@@ -169,6 +171,8 @@ def main() -> int:
         trained: dict[str, Matrix] = {}
         trainable = TRAINED if n < NOT_TRAINED_FROM else ()
         for kind in options.kinds or (*KINDS, *trainable):
+            if n > LONGEST.get(kind, n):
+                continue
             progress.set_postfix_str(f"{kind} {n}")
             if kind in TRAINED and not trained:
                 trained = dict(zip(TRAINED, layer_gains(n), strict=True))
